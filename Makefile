@@ -1,0 +1,42 @@
+# make repro and make test each work as the first command on a fresh machine.
+PYTHON ?= python3
+# NOTE: DVC starts the stages' `python` from PATH, so the environment comes first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+READY := .venv/.requirements.lock
+
+.PHONY: help setup repro show test check fresh lock
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+repro: setup ## run the pipeline: only what changed, then print the summary
+	@python -m stages.params
+	dvc repro
+	@python -m stages.compare --show
+
+show: setup ## print the summary that is there
+	@python -m stages.compare --show
+
+test: setup ## run the tests
+	python -m pytest tests
+
+check: setup ## ruff, mypy, import contract
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports --no-cache
+
+fresh: setup ## fail if dvc.lock or metrics/ were not made by this code
+	@sh .ci/fresh
+
+setup: $(READY) ## make .venv with exactly the packages of requirements.lock
+
+$(READY): requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	@cp requirements.lock $@
+
+lock: ## compile requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev \
+		pyproject.toml -o requirements.lock

@@ -1,0 +1,1 @@
+"""Headstart: self-supervised pretraining, measured honestly, as a DVC pipeline."""

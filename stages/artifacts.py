@@ -1,0 +1,189 @@
+"""Every file that a stage reads or writes: where it is, what is in it, how it is written.
+
+A file is whole or absent: it is written under a temporary name, flushed, and renamed. Weights are
+safetensors, never pickle, because models come from remotes and a pickle runs code.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from stages.encoders import Classifier, Declaration, Encoder, build
+from stages.errors import InputError
+
+IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
+LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
+TEST = Path("data/prepared/test")  # images.npy, index.csv: for `evaluate` alone
+ENCODERS, CLASSIFIERS = Path("models/encoders"), Path("models/classifiers")
+PREDICTIONS = Path("data/predictions")
+METRICS = Path("metrics")
+HEADER = "headstart"  # NOTE: one metadata key only: safetensors does not order several
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which takes the place of `path` only if all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write one array as .npy."""
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, without its row numbers."""
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys. NaN and infinity are refused: no reader agrees on them."""
+    with whole_file(path) as temporary:
+        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a stage has written."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is no valid JSON ({error}); run `dvc repro` to make it again") from None
+
+
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV table and make sure that it has `columns`."""
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no readable table ({error})") from None
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise InputError(f"{path}: column {', '.join(missing)} is missing; it has {', '.join(table.columns)}")
+    return table
+
+
+def read_images(path: Path) -> np.ndarray:
+    """An image pack, uint8 (N, C, H, W), memory-mapped."""
+    try:
+        images: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: is no image pack ({error})") from None
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise InputError(
+            f"{path}: holds {images.dtype} {images.shape}; allowed: uint8 (N, channels, height, width)"
+        )
+    return images
+
+
+def as_tensor(images: np.ndarray) -> Tensor:
+    """Images of a pack as a tensor of their own, uint8 (n, C, H, W)."""
+    return torch.from_numpy(np.array(images))
+
+
+def pixels(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 (N, C, H, W) to float in [0, 1] on the device: what views and encoders take."""
+    return images.to(device, non_blocking=True).float() / 255
+
+
+def read_labels(path: Path) -> Tensor:
+    """The `label` column of a table, int64 (N,): an index into the classes."""
+    return torch.from_numpy(read_table(path, "label")["label"].to_numpy(dtype=np.int64, copy=True))
+
+
+def read_classes() -> list[str]:
+    """The names of the classes, in the order of their labels."""
+    names: list[str] = read_json(LABELS / "classes.json")
+    return names
+
+
+def write_weights(path: Path, module: Encoder | Classifier, header: dict[str, Any]) -> None:
+    """Write a module's weights; equal weights give equal bytes."""
+    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    content = save(state, metadata={HEADER: json.dumps(header, sort_keys=True)})
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_encoder(path: Path, encoder: Encoder) -> None:
+    """Write an encoder with its declaration, so that it can be built from the file alone."""
+    write_weights(path, encoder, {"encoder": encoder.declaration.model_dump()})
+
+
+def write_classifier(path: Path, classifier: Classifier, classes: list[str]) -> None:
+    """Write encoder and head with the declaration and the class names."""
+    declaration = classifier.encoder.declaration.model_dump()
+    write_weights(path, classifier, {"encoder": declaration, "classes": classes})
+
+
+def read_encoder(path: Path) -> Encoder:
+    """Build the encoder that a file declares and fill in its weights."""
+    header, state = _read_weights(path)
+    encoder = _declared_encoder(path, header)
+    _fill(path, encoder, state)
+    return encoder
+
+
+def read_classifier(path: Path) -> tuple[Classifier, list[str]]:
+    """The classifier of a file, and the names of its classes."""
+    header, state = _read_weights(path)
+    classes = header.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"{path}: holds no classifier: its header names no classes")
+    classifier = Classifier(_declared_encoder(path, header), len(classes))
+    _fill(path, classifier, state)
+    return classifier, classes
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER, "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: is no readable safetensors file ({error})") from None
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: was not written by Headstart: its header says nothing of an encoder")
+    return header, state
+
+
+def _declared_encoder(path: Path, header: dict[str, Any]) -> Encoder:
+    try:
+        declaration = Declaration.model_validate(header.get("encoder"))
+    except ValidationError as error:
+        detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"{path}: declares an encoder that cannot be built ({detail})") from None
+    return build(declaration, torch.Generator())
+
+
+def _fill(path: Path, module: Encoder | Classifier, state: dict[str, Tensor]) -> None:
+    """Fill in weights, after checking every name, shape and dtype against the declaration."""
+    expected = module.state_dict()
+    wrong = sorted(expected.keys() ^ state.keys())
+    for name in expected.keys() & state.keys():
+        if expected[name].shape != state[name].shape or expected[name].dtype != state[name].dtype:
+            wrong.append(name)
+    if wrong:
+        raise InputError(f"{path}: does not fit the encoder that it declares: {', '.join(wrong[:5])}")
+    module.load_state_dict(state)

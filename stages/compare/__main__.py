@@ -1,0 +1,66 @@
+"""Stage compare: the methods side by side, each gain with its interval.
+
+python -m stages.compare            write summary, details, table and picture
+python -m stages.compare --show     print the summary that is there
+"""
+
+import sys
+
+from stages import artifacts, params
+from stages.compare import report
+from stages.draws import budget_name
+from stages.errors import InputError, reported
+
+SUMMARY = artifacts.METRICS / "summary.json"
+
+
+def main() -> None:
+    """Gather the evaluations of exactly the methods and budgets in params.yaml."""
+    settings = params.load("compare")
+    names = [budget_name(budget) for budget in settings.finetune.budgets]
+    evaluations: report.Evaluations = {}
+    for method in settings.methods:
+        path = artifacts.METRICS / "evaluate" / f"{method}.json"
+        found = artifacts.read_json(path)
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise InputError(f"{path}: has no budget {', '.join(missing)}; run `dvc repro`")
+        evaluations[method] = {name: found[name] for name in names}
+    pool = len(artifacts.read_labels(artifacts.LABELS / "pool.csv"))
+    labels = {budget_name(b): pool if b == "all" else int(b) for b in settings.finetune.budgets}
+    table = report.label_efficiency(evaluations, labels)
+    artifacts.write_json(SUMMARY, report.summary(evaluations))
+    artifacts.write_json(artifacts.METRICS / "details.json", report.details(evaluations))
+    artifacts.write_table(artifacts.METRICS / "label_efficiency.csv", table)
+    report.draw_curve(table, artifacts.METRICS / "label_efficiency.png")
+
+
+def show() -> None:
+    """Print metrics/summary.json as a table, in percent."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="test accuracy in %, mean over draws ± 95% interval")
+    for heading in ("labels", "method", "finetuned", "gain over scratch", "macro recall", "linear probe"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    summary = artifacts.read_json(SUMMARY)
+    budgets = next(iter(summary.values()))
+    for budget in sorted(budgets, key=lambda name: (name == "nall", len(name), name)):
+        for method, figures in summary.items():
+            row = figures[budget]
+            gain = f"{100 * row['gain']:+.2f} ± {100 * row['gain_ci95']:.2f}" if "gain" in row else ""
+            table.add_row(
+                budget.removeprefix("n"),
+                method,
+                f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_ci95']:.2f}",
+                gain,
+                f"{100 * row['recall_macro']:.2f}",
+                f"{100 * row['linear_probe']:.2f}",
+            )
+        table.add_section()
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    with reported():
+        show() if sys.argv[1:] == ["--show"] else main()

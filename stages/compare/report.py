@@ -1,0 +1,133 @@
+"""What people read: the summary, the finer figures, the label-efficiency table and its picture."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.artifacts import whole_file
+from stages.compare.statistics import Estimate, estimate, paired_gain
+from stages.params import CONTROL
+
+Evaluations = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]  # method → budget → protocol → draws
+
+
+def summary(evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
+    """The headline figures, METHOD → nBUDGET → metric, as fractions.
+
+    `gain` is the mean paired difference in accuracy to the control on the same draws; the control
+    itself has none.
+    """
+    return {
+        method: {budget: _headline(evaluations, method, budget) for budget in budgets}
+        for method, budgets in evaluations.items()
+    }
+
+
+def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, float]:
+    protocols = evaluations[method][budget]
+    accuracy = of_draws(protocols["finetuned"], "accuracy")
+    row = {
+        "recall_macro": _round(estimate(of_draws(protocols["finetuned"], "recall_macro")).mean),
+        "linear_probe": _round(estimate(of_draws(protocols["linear"], "accuracy")).mean),
+    }
+    row |= _named("accuracy", estimate(accuracy))
+    if method != CONTROL and CONTROL in evaluations:
+        control = of_draws(evaluations[CONTROL][budget]["finetuned"], "accuracy")
+        row |= _named("gain", paired_gain(accuracy, control))
+    return row
+
+
+def details(evaluations: Evaluations) -> dict[str, Any]:
+    """Every figure with its interval: METHOD → nBUDGET → protocol → metric → mean, ci95."""
+    return {
+        method: {
+            budget: {protocol: _all_figures(draws) for protocol, draws in protocols.items()}
+            for budget, protocols in budgets.items()
+        }
+        for method, budgets in evaluations.items()
+    }
+
+
+def _all_figures(draws: list[dict[str, Any]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for metric, value in draws[0].items():
+        if isinstance(value, list):  # per class
+            figures[metric] = [
+                None if one is None else _mean_and_ci([draw[metric][label] for draw in draws])
+                for label, one in enumerate(value)
+            ]
+        else:
+            figures[metric] = _mean_and_ci(of_draws(draws, metric))
+    return figures
+
+
+def label_efficiency(evaluations: Evaluations, labels: dict[str, int]) -> pd.DataFrame:
+    """One row per protocol, method and budget: accuracy with its interval, and the gain.
+
+    labels: how many labelled images each budget's name stands for.
+    """
+    rows = []
+    for method, budgets in evaluations.items():
+        for budget, protocols in budgets.items():
+            for protocol, draws in protocols.items():
+                accuracy = of_draws(draws, "accuracy")
+                row: dict[str, Any] = {"protocol": protocol, "method": method, "labels": labels[budget]}
+                row |= _named("accuracy", estimate(accuracy))
+                if method != CONTROL and CONTROL in evaluations:
+                    control = of_draws(evaluations[CONTROL][budget][protocol], "accuracy")
+                    row |= _named("gain", paired_gain(accuracy, control))
+                rows.append(row | {"draws": len(draws)})
+    columns = ["protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95", "draws"]
+    return pd.DataFrame(rows).reindex(columns=columns).sort_values(columns[:3])
+
+
+def draw_curve(table: pd.DataFrame, path: Path) -> None:
+    """The label-efficiency curve as a PNG: accuracy over labels, finetuned and linear probe."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    colours = ["#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe-Ito
+    methods = sorted(table["method"].unique(), key=lambda m: (m != CONTROL, m))
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
+    panels = (("finetuned", "finetuned"), ("linear", "linear probe on the frozen encoder"))
+    for axis, (protocol, title) in zip(axes, panels, strict=True):
+        for index, method in enumerate(methods):
+            rows = table[(table["protocol"] == protocol) & (table["method"] == method)].sort_values("labels")
+            axis.errorbar(
+                rows["labels"], 100 * rows["accuracy"], 100 * rows["accuracy_ci95"], label=method,
+                marker="o", markersize=4, capsize=3, linewidth=1.6, color=colours[index % len(colours)],
+            )  # fmt: skip
+        ticks = sorted(table["labels"].unique())
+        axis.set(xscale="log", xlabel="labelled images", title=title)
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("test accuracy, %")
+    axes[0].set_ylim(top=101)
+    axes[0].legend(frameon=False)
+    with whole_file(path) as temporary:
+        # NOTE: without the version in the metadata, equal figures give equal bytes.
+        figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+    plt.close(figure)
+
+
+def of_draws(draws: list[dict[str, Any]], metric: str) -> list[float]:
+    """One metric of all draws, in their order."""
+    return [draw[metric] for draw in draws]
+
+
+def _named(name: str, value: Estimate) -> dict[str, float]:
+    return {name: _round(value.mean), f"{name}_ci95": _round(value.ci95)}
+
+
+def _mean_and_ci(values: list[float]) -> dict[str, float]:
+    value = estimate(values)
+    return {"mean": _round(value.mean), "ci95": _round(value.ci95)}
+
+
+def _round(value: float) -> float:
+    return round(value, 4)

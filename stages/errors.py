@@ -1,0 +1,28 @@
+"""Errors that a person can mend: said in one line each, without a traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class InputError(Exception):
+    """Bad input or an unusable place to write: what is wrong, where, and what is allowed.
+
+    Each argument is one finding and becomes one line on stderr.
+    """
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Run a command's body; print an `InputError` or a failing disk as plain lines and exit 2."""
+    try:
+        yield
+    except InputError as error:
+        for finding in error.args:
+            print(f"error: {finding}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        # NOTE: a full disk, a read-only folder and a vanished file all arrive here, with their path.
+        where = error.filename if error.filename is not None else "input or output"
+        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(2) from None

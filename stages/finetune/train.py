@@ -1,0 +1,82 @@
+"""Finetuning one classifier on the labels of one draw."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages import optimisation, views
+from stages.artifacts import pixels
+from stages.encoders import Classifier
+from stages.errors import InputError
+from stages.params import Recipe, Schedule, Views
+from stages.randomness import Stream
+from stages.runtime import Machine
+
+
+def steps_for(labelled: int, schedule: Schedule) -> int:
+    """How many steps a budget gets: `schedule.steps`, or `schedule.epochs` passes where that is more."""
+    return max(schedule.steps, math.ceil(schedule.epochs * labelled / schedule.batch_size))
+
+
+def finetune(
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    schedule: Schedule,
+    recipe: Recipe,
+    strengths: Views,
+    machine: Machine,
+    stream: Stream,
+    advance: Callable[[int], None],
+) -> None:
+    """Train encoder and head together on augmented labelled images, in place.
+
+    The objective is cross-entropy with decoupled weight decay, under AdamW with warm-up and a
+    cosine to zero; encoder and head have learning rates of their own. There is no early stopping:
+    it would need more labels than the budget has.
+
+    Args:
+        classifier: an encoder with its head, on the machine's device.
+        images: (n, C, H, W) uint8; labels: (n,) int64.
+        stream: the same for every method, so that all see the same views in the same order.
+        advance: told the number of images after each step.
+
+    Raises:
+        InputError: the loss is no longer finite; names the step.
+    """
+    optimiser = optimisation.adamw(
+        [
+            *optimisation.decayed_groups(
+                classifier.encoder, recipe.encoder_learning_rate, recipe.weight_decay
+            ),
+            *optimisation.decayed_groups(classifier.head, recipe.head_learning_rate, recipe.weight_decay),
+        ]
+    )
+    steps = steps_for(len(images), schedule)
+    positions = torch.arange(schedule.batch_size, device=machine.device)
+    last = math.nan
+    classifier.train()
+    for step in range(steps):
+        rows = optimisation.batch_indices(step, schedule.batch_size, len(images), stream.at("order"))
+        batch = pixels(images[rows], machine.device)
+        batch = views.augment(batch, positions, strengths, stream.at("step", step))
+        optimisation.set_rates(optimiser, optimisation.warmup_cosine(step, steps, schedule.warmup))
+        with machine.autocast():
+            logits = classifier(batch)
+        loss = F.cross_entropy(logits.float(), labels[rows].to(machine.device))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        # The device is asked only now and then: each question waits for all that is under way.
+        if step % 20 == 19 or step + 1 == steps:
+            value = loss.item()
+            if not math.isfinite(value):
+                raise InputError(
+                    f"the loss is {value} at step {step + 1} of {steps}; last good loss: {last:.4f}; "
+                    "try a lower learning rate; nothing was written"
+                )
+            last = value
+        advance(schedule.batch_size)

@@ -1,0 +1,54 @@
+"""What pretraining and finetuning share: weight decay's groups, the schedule, the order of images."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from stages.randomness import Stream
+
+
+def decayed_groups(module: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, object]]:
+    """AdamW groups: weights decay, biases and norms (one-dimensional parameters) do not.
+
+    The decay is decoupled (Loshchilov & Hutter 2019, arXiv:1711.05101). Each group remembers its
+    peak rate in `peak`, which `set_rates` scales.
+    """
+    weights = [p for p in module.parameters() if p.ndim > 1]
+    rest = [p for p in module.parameters() if p.ndim <= 1]
+    return [
+        {"params": weights, "lr": learning_rate, "peak": learning_rate, "weight_decay": weight_decay},
+        {"params": rest, "lr": learning_rate, "peak": learning_rate, "weight_decay": 0.0},
+    ]
+
+
+def adamw(groups: Iterable[dict[str, object]]) -> torch.optim.AdamW:
+    """AdamW in its fused form: one pass over the parameters, on CPU and CUDA."""
+    return torch.optim.AdamW(list(groups), fused=True)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, scale: float) -> None:
+    """Set every group's learning rate to its peak times `scale`."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * scale
+
+
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """The schedule's factor at `step` of `steps`: linear up over `warmup` of them, cosine to 0."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def batch_indices(step: int, batch_size: int, n: int, stream: Stream) -> Tensor:
+    """The images of one step, (batch_size,) int64: an endless chain of random epochs, cut in batches.
+
+    It depends on the step alone. An epoch's order is a permutation of its own, so every image is
+    seen once before any is seen again, also where a batch holds several epochs of a small budget.
+    """
+    start = step * batch_size
+    epochs = range(start // n, (start + batch_size - 1) // n + 1)
+    order = torch.cat([stream.at("epoch", epoch).permutation(n) for epoch in epochs])
+    return order[start % n :][:batch_size]

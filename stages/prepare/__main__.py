@@ -1,0 +1,60 @@
+"""Stage prepare: a data source becomes three outputs that later stages depend on separately.
+
+- images: the unlabelled pool and the validation split (with the validation labels, which the
+  online kNN of pretraining reads);
+- labels: the pool's labels and the names of the classes;
+- test: the official test split, images and labels, for `evaluate` alone.
+
+    python -m stages.prepare
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages import artifacts, params
+from stages.errors import InputError, reported
+from stages.prepare import sources, split
+from stages.prepare.sources import Source
+from stages.randomness import Stream
+
+
+def main() -> None:
+    """Read the source, split it by seed, write the three outputs."""
+    settings = params.load("prepare")
+    data, stream = settings.data, Stream.of(settings.seed, "prepare")
+    train, test = sources.mnist(Path(data.path))
+    used = split.limited(len(train.images), data.train_limit, stream.at("train limit"))
+    if data.validation >= len(used):
+        raise InputError(
+            f"params.yaml: data.validation is {data.validation}; allowed: fewer than the {len(used)} images"
+        )
+    pool, validation = split.held_out(used, data.validation, stream.at("validation"))
+    tested = split.limited(len(test.images), data.test_limit, stream.at("test limit"))
+
+    artifacts.write_array(artifacts.IMAGES / "pool.npy", train.images[pool])
+    artifacts.write_array(artifacts.IMAGES / "validation.npy", train.images[validation])
+    artifacts.write_table(artifacts.IMAGES / "pool.csv", index(train, pool, "pool"))
+    with_labels = index(train, validation, "validation").assign(label=train.labels[validation])
+    artifacts.write_table(artifacts.IMAGES / "validation.csv", with_labels)
+
+    pool_labels = index(train, pool, "pool")[["id"]].assign(label=train.labels[pool])
+    artifacts.write_table(artifacts.LABELS / "pool.csv", pool_labels)
+    artifacts.write_json(artifacts.LABELS / "classes.json", train.classes)
+
+    artifacts.write_array(artifacts.TEST / "images.npy", test.images[tested])
+    with_labels = index(test, tested, "test").assign(label=test.labels[tested])
+    artifacts.write_table(artifacts.TEST / "index.csv", with_labels)
+    print(f"prepared: {len(pool):,} images in the pool, {len(validation):,} validation, {len(tested):,} test")
+
+
+def index(source: Source, rows: np.ndarray, part: str) -> pd.DataFrame:
+    """One row per image of a pack, in its order: id, split, and where the image came from."""
+    ids = [f"{source.name}-{row:05d}" for row in rows]
+    return pd.DataFrame({"id": ids, "split": part, "source": f"mnist/{source.name}"})
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

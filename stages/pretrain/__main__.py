@@ -1,0 +1,90 @@
+"""Stage pretrain@METHOD: the pool's images become an encoder; no training or test label is read.
+
+python -m stages.pretrain METHOD
+"""
+
+import importlib
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stages import artifacts, encoders, params, probe
+from stages.encoders import Encoder
+from stages.errors import reported
+from stages.params import Params, Training
+from stages.pretrain.train import train
+from stages.randomness import Stream
+from stages.runtime import machine
+
+
+def main(method: str) -> None:
+    """Build the encoder, train it as `method` says, write encoder, curve, figures and timings."""
+    settings = params.load("pretrain", method)
+    here = machine(settings.runtime)
+    stream = Stream.of(settings.seed, "pretrain")
+    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
+    validation = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
+    labels = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
+    encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)
+
+    def knn() -> float:
+        features = probe.encode(encoder, validation, here)
+        return round(probe.knn_accuracy(features, labels, settings.knn), 4)
+
+    section = settings.pretrain[method]
+    curve: list[dict[str, Any]] = [{"step": 0, "epoch": 0.0, "knn": knn()}]
+    seconds, seen = 0.0, 0
+    if isinstance(section, Training):
+        # NOTE: imported by its name: a method is a file, and adding one touches no other file.
+        module = importlib.import_module(f"stages.pretrain.methods.{method}")
+        learner = module.Method(encoder, section, stream.at(method, "init"))
+        learner = learner.to(here.device, memory_format=torch.channels_last)
+        curve, seconds = train(method, learner, pool, section, here, stream.at(method), knn)
+        seen = curve[-1]["step"] * section.batch_size
+
+    first, last = curve[0], curve[-1]
+    figures = {
+        "knn": last["knn"],
+        "knn_untrained": first["knn"],
+        "loss": last.get("loss"),
+        "steps": last["step"],
+        "parameters": count(encoder),
+        **here.describe(),
+    }
+    folder = artifacts.METRICS
+    artifacts.write_encoder(artifacts.ENCODERS / f"{method}.safetensors", encoder)
+    artifacts.write_table(folder / "pretrain" / f"{method}.csv", pd.DataFrame(curve))
+    artifacts.write_json(folder / "pretrain" / f"{method}.json", figures)
+    artifacts.write_json(folder / "timings" / "pretrain" / f"{method}.json", here.timings(seconds, seen))
+    print(f"pretrain {method}: kNN {first['knn']:.1%} untrained, {last['knn']:.1%} now")
+
+
+def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder:
+    """The encoder of params.yaml with new weights, normalised for the pool: the same for every method."""
+    declaration = encoders.Declaration(
+        **settings.encoder.model_dump(), channels=pool.shape[1], image_size=pool.shape[2]
+    )
+    encoder = encoders.build(declaration, stream.generator())
+    sums, squares = np.zeros(pool.shape[1]), np.zeros(pool.shape[1])
+    for start in range(0, len(pool), 4096):  # in parts: the pool may be larger than the memory
+        part = pool[start : start + 4096].astype(np.float64) / 255
+        sums, squares = sums + part.sum((0, 2, 3)), squares + (part**2).sum((0, 2, 3))
+    pixels = pool.size / pool.shape[1]
+    mean = sums / pixels
+    encoder.set_statistics(
+        torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(squares / pixels - mean**2)).float()
+    )
+    return encoder
+
+
+def count(encoder: Encoder) -> int:
+    """How many trainable numbers an encoder has."""
+    return sum(p.numel() for p in encoder.parameters())
+
+
+if __name__ == "__main__":
+    with reported():
+        main(sys.argv[1])

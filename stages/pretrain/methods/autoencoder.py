@@ -1,0 +1,63 @@
+"""Denoising autoencoder: reconstruct the clean image from a corrupted one.
+
+P. Vincent, H. Larochelle, Y. Bengio, P.-A. Manzagol, "Extracting and Composing Robust Features
+with Denoising Autoencoders", ICML 2008; with a convolutional decoder. The corruption is Gaussian
+noise and an erased square.
+"""
+
+from typing import Annotated
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from stages import views
+from stages.encoders import Encoder, initialise
+from stages.params import Fraction, Training
+from stages.randomness import Stream
+
+
+class Params(Training):
+    """The corruption and the decoder's width, beside the knobs of every training."""
+
+    noise: Fraction
+    erase: Fraction
+    decoder_width: Annotated[int, Field(ge=1)]
+
+
+class Method(nn.Module):
+    """The encoder with a decoder that is thrown away afterwards."""
+
+    def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
+        super().__init__()
+        self.encoder, self.params = encoder, params
+        declaration, width = encoder.declaration, params.decoder_width
+        self.side = -(-declaration.image_size // 4)  # a quarter of the image, rounded up
+        self.expand = nn.Linear(encoder.features, 2 * width * self.side**2)
+        self.decoder = nn.Sequential(
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, declaration.channels, 4, stride=2, padding=1),
+        )
+        initialise(self.expand, init.at("expand").generator())
+        initialise(self.decoder, init.at("decoder").generator())
+
+    def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
+        """Mean squared error per pixel of a batch: images (N, C, H, W) in [0, 1], positions (N,)."""
+        return F.mse_loss(self.reconstruct(self.corrupt(images, positions, stream)), images)
+
+    def corrupt(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
+        """The images with noise and one black square each."""
+        normals = stream.at("noise").normal(positions, images[0].numel())
+        squares = views.squares(stream.at("erase").uniform(positions, 3), self.params.erase)
+        return views.erase(views.noise(images, self.params.noise, normals), *squares)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images through encoder and decoder, (N, C, H, W), in [0, 1]."""
+        height, width = images.shape[2:]
+        seed = self.expand(self.encoder(images)).unflatten(1, (-1, self.side, self.side))
+        decoded: Tensor = self.decoder(seed)[:, :, :height, :width]
+        return decoded.float().sigmoid()

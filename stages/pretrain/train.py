@@ -1,0 +1,109 @@
+"""The one training loop that serves every method."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stages import optimisation
+from stages.artifacts import as_tensor, pixels
+from stages.errors import InputError
+from stages.params import Training
+from stages.randomness import Stream
+from stages.runtime import Machine, progress
+
+CURVE_POINTS = 100  # rows of the training curve, so that it stays small in git
+
+
+def train(
+    title: str,
+    method: nn.Module,
+    images: np.ndarray,
+    params: Training,
+    machine: Machine,
+    stream: Stream,
+    measure: Callable[[], float],
+) -> tuple[list[dict[str, Any]], float]:
+    """Minimise the method's loss over `params.epochs` passes through the images.
+
+    Args:
+        title: shown beside the progress bar.
+        method: takes (images, positions, stream) and returns a loss; holds the encoder.
+        images: the pool, uint8 (N, C, H, W); only the rows of a batch are read at a time.
+        params: length, batch size, rate, decay, warm-up (a fraction of all steps).
+        stream: the randomness of this run; step k draws the same, whatever ran before it.
+        measure: called at the start and at the end of each epoch; the online kNN accuracy.
+
+    Returns:
+        The curve, one row per point: step, epoch, loss (mean since the last row), learning_rate,
+        knn (None between measurements); and the seconds spent in training steps.
+
+    Raises:
+        InputError: the batch is larger than the pool, or the loss is no longer finite.
+    """
+    n, batch_size = len(images), params.batch_size
+    if batch_size > n:
+        raise InputError(f"{title}: batch_size is {batch_size}; allowed: at most the pool's {n} images")
+    per_epoch = n // batch_size
+    steps = params.epochs * per_epoch
+    every = max(1, math.ceil(steps / CURVE_POINTS))
+    groups = optimisation.decayed_groups(method, params.learning_rate, params.weight_decay)
+    optimiser = optimisation.adamw(groups)
+    positions = torch.arange(batch_size, device=machine.device)
+    curve: list[dict[str, Any]] = [
+        {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": 0.0, "knn": measure()}
+    ]
+    losses: list[torch.Tensor] = []
+    seconds, knn = 0.0, curve[0]["knn"]
+    with progress(f"pretrain {title}", steps * batch_size) as bar:
+        started = time.perf_counter()
+        method.train()
+        for step in range(steps):
+            rows = optimisation.batch_indices(step, batch_size, n, stream.at("order"))
+            batch = pixels(as_tensor(images[rows.numpy()]), machine.device)
+            factor = optimisation.warmup_cosine(step, steps, params.warmup)
+            optimisation.set_rates(optimiser, factor)
+            with machine.autocast():
+                loss = method(batch, positions, stream.at("step", step))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.detach())
+            bar.advance(batch_size, f"loss {curve[-1]['loss'] or math.nan:.3f}  kNN {knn:.1%}")
+
+            done, at_epoch = step + 1, (step + 1) % per_epoch == 0
+            if done % every == 0 or at_epoch or done == steps:
+                mean = _finite_mean(title, losses, done, curve[-1])
+                losses.clear()
+                seconds += time.perf_counter() - started
+                knn = measure() if at_epoch else knn
+                started = time.perf_counter()
+                method.train()
+                curve.append(
+                    {
+                        "step": done,
+                        "epoch": round(done / per_epoch, 3),
+                        "loss": round(mean, 5),
+                        "learning_rate": float(f"{factor * params.learning_rate:.4g}"),
+                        "knn": knn if at_epoch else None,
+                    }
+                )
+    return curve, seconds
+
+
+def _finite_mean(title: str, losses: list[torch.Tensor], done: int, last: dict[str, Any]) -> float:
+    """The mean of the last losses; stops with the step and the last good row where one is not finite."""
+    values = torch.stack(losses).float()
+    bad = (~values.isfinite()).nonzero()
+    if len(bad):
+        step = done - len(losses) + int(bad[0]) + 1
+        good = ", ".join(f"{key} {value}" for key, value in last.items() if value is not None)
+        raise InputError(
+            f"{title}: the loss is {values[bad[0]].item()} at step {step}; last good figures: {good}; "
+            f"try a lower learning_rate; nothing was written"
+        )
+    return values.mean().item()

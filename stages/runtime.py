@@ -1,0 +1,145 @@
+"""Where the arithmetic runs: device, precision, threads; and how long it will still take."""
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from stages.errors import InputError
+from stages.params import Runtime
+
+PLAIN_INTERVAL = 10.0  # seconds between two lines of progress where there is no terminal
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device and the number format that a stage computes with."""
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Run the enclosed forward pass in bf16, or as it stands in fp32."""
+        enabled = self.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def describe(self) -> dict[str, str]:
+        """Device, precision and versions, for the figures: the same on every machine of a kind."""
+        return {
+            "device": self.device.type,
+            "precision": self.precision,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+
+    def timings(self, seconds: float, images: int) -> dict[str, float | int | str]:
+        """What a stage took here; differs from run to run, so it is kept apart from the figures."""
+        hardware = platform.processor() or platform.machine()
+        if self.device.type == "cuda":
+            hardware = torch.cuda.get_device_name(self.device)
+        return {
+            "hardware": hardware,
+            "threads": torch.get_num_threads(),
+            "seconds": round(seconds, 1),
+            "images_per_second": round(images / seconds) if seconds > 0 else 0,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+
+
+def machine(settings: Runtime) -> Machine:
+    """Set up the arithmetic as params.yaml asks, or say why this machine cannot.
+
+    "auto" takes the GPU where there is one, and bf16 where the hardware multiplies in it: on
+    other CPUs bf16 is emulated and slower than fp32.
+    """
+    torch.set_num_threads(settings.threads)
+    wants_gpu = settings.device != "cpu"
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "params.yaml: runtime.device is 'cuda', but no GPU is visible; allowed here: auto, cpu"
+        )
+    device = torch.device("cuda" if wants_gpu and torch.cuda.is_available() else "cpu")
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if _multiplies_bf16(device) else "fp32"
+    return Machine(device, precision)
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
+            flags = info.read()
+    except OSError:  # no Linux: fp32 is always right
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+class _Rate(ProgressColumn):
+    """The speed in the task's own unit."""
+
+    def render(self, task: Task) -> str:
+        return f"{task.speed or 0:,.0f} {task.fields['unit']}/s"
+
+
+class Bar:
+    """Progress of one long step: a bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self.started = self.said = time.monotonic()
+        self.bar: tuple[Progress, TaskID] | None = None
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more of the units are done; `note` is shown beside them."""
+        self.done += count
+        if self.bar is not None:
+            self.bar[0].update(self.bar[1], advance=count, note=note)
+        elif time.monotonic() - self.said >= PLAIN_INTERVAL:
+            self.say(note)
+
+    def say(self, note: str = "") -> None:
+        """Print one plain line: how much is done, how fast, how long it will still take."""
+        self.said = time.monotonic()
+        rate = self.done / max(self.said - self.started, 1e-9)
+        left = (self.total - self.done) / rate if rate else 0.0
+        print(
+            f"{self.title}: {self.done:,}/{self.total:,} {self.unit} "
+            f"({self.done / max(self.total, 1):.0%}), {rate:,.0f} {self.unit}/s, {left:.0f} s left  {note}",
+            flush=True,
+        )
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str = "images") -> Iterator[Bar]:
+    """Show how a step of `total` units goes on: rate and remaining time."""
+    bar = Bar(title, total, unit)
+    if sys.stdout.isatty():
+        columns = (
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
+        with Progress(*columns) as live:
+            bar.bar = (live, live.add_task(title, total=total, unit=unit, note=""))
+            yield bar
+    else:
+        yield bar
+        bar.say("done")
