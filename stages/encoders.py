@@ -87,11 +87,19 @@ class ResidualBlock(nn.Module):
         return F.relu(residual + self.shortcut(x))
 
 
+def generalised_mean(x: Tensor, power: float = 3.0) -> Tensor:
+    """Pool (N, C, H, W) to (N, C), between average (power 1) and maximum (power ∞).
+
+    GeM pooling, Radenović et al. 2018, arXiv:1711.02512. Takes non-negative inputs.
+    """
+    return x.float().clamp_min(1e-4).pow(power).mean(dim=(2, 3)).pow(1 / power)
+
+
 class SmallResidual(Encoder):
-    """A residual network for small images: stride-2 stem, three blocks, global average.
+    """A residual network for small images: stride-2 stem, three blocks, generalised-mean pooling.
 
     At 28 × 28 and width 32: 14 × 14 × 32, 7 × 7 × 64, 4 × 4 × 128, then 128 features. The stride
-    in the stem is what makes it fast on a CPU; it cost no accuracy on digits.
+    in the stem makes it fast on a CPU.
     """
 
     def __init__(self, declaration: Declaration) -> None:
@@ -107,8 +115,7 @@ class SmallResidual(Encoder):
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu(self.norm(self.stem(self.normalise(images))))
-        features: Tensor = self.blocks(x).mean(dim=(2, 3))
-        return features
+        return generalised_mean(self.blocks(x))
 
 
 class Classifier(nn.Module):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -50,5 +51,10 @@ def batch_indices(step: int, batch_size: int, n: int, stream: Stream) -> Tensor:
     """
     start = step * batch_size
     epochs = range(start // n, (start + batch_size - 1) // n + 1)
-    order = torch.cat([stream.at("epoch", epoch).permutation(n) for epoch in epochs])
+    order = torch.cat([_epoch_order(stream, epoch, n) for epoch in epochs])
     return order[start % n :][:batch_size]
+
+
+@lru_cache(maxsize=8)  # an epoch's order serves all its steps
+def _epoch_order(stream: Stream, epoch: int, n: int) -> Tensor:
+    return stream.at("epoch", epoch).permutation(n)

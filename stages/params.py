@@ -72,6 +72,7 @@ class Views(Section):
     shear: Annotated[float, Field(ge=0, le=60)]
     shift: Fraction
     elastic: Annotated[float, Field(ge=0, le=64)]
+    thickness: Fraction
     gamma: Annotated[float, Field(ge=0, le=4)]
     contrast: Fraction
     noise: Fraction
@@ -157,7 +158,7 @@ def load(stage: str, method: str | None = None) -> Params:
         InputError: one finding for each thing that is wrong in the file.
         AttributeError: later, when the stage reads a key that it does not declare.
     """
-    params = validated(_read(PARAMS))
+    params = validated(read(PARAMS))
     if method is not None and method not in params.methods:
         raise InputError(f"{PARAMS}: methods: {method} is not among {', '.join(params.methods)}")
     cut: Params = _only(params, declared_keys(stage, method))
@@ -166,7 +167,7 @@ def load(stage: str, method: str | None = None) -> Params:
 
 def declared_keys(stage: str, method: str | None = None) -> list[str]:
     """The keys under `params:` of a stage in dvc.yaml, with the matrix item filled in."""
-    keys = _read(PIPELINE)["stages"][stage].get("params", [])
+    keys = read(PIPELINE)["stages"][stage].get("params", [])
     return [key.replace("${item.method}", method or "") for key in keys]
 
 
@@ -277,7 +278,8 @@ def _unknown(name: str, known: list[str]) -> str:
     return f"unknown name {name!r}{hint}; allowed: {', '.join(known)}"
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
+    """A YAML file's content, not validated."""
     # NOTE: the same YAML parser as DVC's, so that both read `1e-3` as the same number.
     try:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -298,4 +300,4 @@ def _only(value: Any, keys: list[str]) -> Any:
 
 if __name__ == "__main__":
     with reported():
-        validated(_read(PARAMS))
+        validated(read(PARAMS))

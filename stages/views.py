@@ -15,7 +15,8 @@ from torch import Tensor
 from stages.params import Views
 from stages.randomness import Stream
 
-ELASTIC_KNOTS = 4  # control points a side; coarse, so that strokes bend and do not tear
+THINNING = 0.6  # strokes are thinned less than thickened: a thin stroke would vanish
+ELASTIC_KNOTS = 6  # control points a side: few, so that strokes bend and do not tear
 
 
 def augment(images: Tensor, positions: Tensor, strengths: Views, stream: Stream) -> Tensor:
@@ -31,6 +32,9 @@ def augment(images: Tensor, positions: Tensor, strengths: Views, stream: Stream)
     Returns:
         (N, C, H, W) float in [0, 1].
     """
+    if strengths.thickness > 0:
+        amount = stream.at("thickness").uniform(positions, 1)[:, 0]
+        images = thickness(images, _between(amount, -THINNING * strengths.thickness, strengths.thickness))
     u = stream.at("affine").uniform(positions, 6)
     grid = affine_grid(
         images,
@@ -61,6 +65,17 @@ def two_views(images: Tensor, positions: Tensor, strengths: Views, stream: Strea
     return augment(images.repeat(2, 1, 1, 1), addresses, strengths, stream)
 
 
+def thickness(images: Tensor, amount: Tensor) -> Tensor:
+    """Make bright strokes thicker (amount > 0) or thinner (< 0); amount: (N,) in [-1, 1].
+
+    A blend of the image with its dilation or erosion over 3 × 3 pixels.
+    """
+    dilated = F.max_pool2d(images, 3, stride=1, padding=1)
+    eroded = -F.max_pool2d(-images, 3, stride=1, padding=1)
+    share = amount[:, None, None, None]
+    return images + share.clamp_min(0) * (dilated - images) + (-share).clamp_min(0) * (eroded - images)
+
+
 def affine_grid(images: Tensor, angle: Tensor, scale: Tensor, shear: Tensor, shift: Tensor) -> Tensor:
     """Where each output pixel looks in its input, (N, H, W, 2), in [-1, 1] coordinates.
 
@@ -74,8 +89,10 @@ def affine_grid(images: Tensor, angle: Tensor, scale: Tensor, shear: Tensor, shi
     linear = torch.stack(
         [torch.stack([cos - slant * sin, -sin - slant * cos], -1), torch.stack([sin, cos], -1)], 1
     )  # (N, 2, 2)
-    offset = -(linear @ (2 * shift)[:, :, None])
-    return F.affine_grid(torch.cat([linear, offset], 2), list(images.shape), align_corners=False)
+    # NOTE: never under autocast: bf16 coordinates would be off by a twentieth of a pixel.
+    with torch.autocast(images.device.type, enabled=False):
+        offset = -(linear @ (2 * shift)[:, :, None])
+        return F.affine_grid(torch.cat([linear, offset], 2), list(images.shape), align_corners=False)
 
 
 def elastic_offsets(images: Tensor, knots: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Stage compare: what pretraining bought, with intervals."""

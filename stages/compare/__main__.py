@@ -32,6 +32,10 @@ def main() -> None:
     artifacts.write_json(SUMMARY, report.summary(evaluations))
     artifacts.write_json(artifacts.METRICS / "details.json", report.details(evaluations))
     artifacts.write_table(artifacts.METRICS / "label_efficiency.csv", table)
+    curves = report.gathered(settings.methods, "pretrain/{method}.csv")
+    confusion = report.gathered(settings.methods, "evaluate/{method}_confusion.csv", names)
+    artifacts.write_table(artifacts.METRICS / "training_curves.csv", curves)
+    artifacts.write_table(artifacts.METRICS / "confusion.csv", confusion)
     report.draw_curve(table, artifacts.METRICS / "label_efficiency.png")
 
 

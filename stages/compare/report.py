@@ -1,11 +1,12 @@
 """What people read: the summary, the finer figures, the label-efficiency table and its picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stages.artifacts import whole_file
+from stages.artifacts import METRICS, read_table, whole_file
 from stages.compare.statistics import Estimate, estimate, paired_gain
 from stages.params import CONTROL
 
@@ -80,6 +81,21 @@ def label_efficiency(evaluations: Evaluations, labels: dict[str, int]) -> pd.Dat
                 rows.append(row | {"draws": len(draws)})
     columns = ["protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95", "draws"]
     return pd.DataFrame(rows).reindex(columns=columns).sort_values(columns[:3])
+
+
+def gathered(methods: Sequence[str], suffix: str, budgets: Sequence[str] | None = None) -> pd.DataFrame:
+    """The tables that one stage wrote for every method, as one table with a column `method`.
+
+    suffix: where a method's table is, such as `pretrain/{method}.csv`; budgets: the only ones kept.
+    """
+    tables = []
+    for method in methods:
+        table = read_table(METRICS / suffix.format(method=method))
+        if budgets is not None:
+            table = table[table["budget"].isin(budgets)]
+        table.insert(0, "method", method)
+        tables.append(table)
+    return pd.concat(tables)
 
 
 def draw_curve(table: pd.DataFrame, path: Path) -> None:

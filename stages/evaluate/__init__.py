@@ -1,0 +1,1 @@
+"""Stage evaluate: the only reader of the test split."""

@@ -39,7 +39,10 @@ def main(method: str) -> None:
     tables: list[pd.DataFrame] = []
     finetune = settings.finetune
     frozen = FrozenFeatures(method, test, len(classes), settings, here)
-    with progress(f"evaluate {method}", len(finetune.budgets) * finetune.draws, "models") as bar:
+    with (
+        artifacts.whole_folder(artifacts.PREDICTIONS / method) as folder,
+        progress(f"evaluate {method}", len(finetune.budgets) * finetune.draws, "models") as bar,
+    ):
         for budget in finetune.budgets:
             of_budget, counts = defaultdict(list), np.zeros((len(classes),) * 2, dtype=int)
             for draw in range(finetune.draws):
@@ -52,9 +55,7 @@ def main(method: str) -> None:
                 linear, knn = frozen.predict(budget, draw)
                 for protocol, predicted in (("finetuned", finetuned), ("linear", linear), ("knn", knn)):
                     probabilities = predicted.cpu().numpy()
-                    artifacts.write_array(
-                        artifacts.PREDICTIONS / method / f"{name}-{protocol}.npy", probabilities
-                    )
+                    artifacts.write_array(folder / f"{name}-{protocol}.npy", probabilities)
                     of_budget[protocol].append(measure(probabilities, actual))
                 counts += confusion(finetuned.argmax(1).cpu().numpy(), actual, len(classes))
                 bar.advance(1, name)

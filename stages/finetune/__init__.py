@@ -1,0 +1,1 @@
+"""Stage finetune: an encoder and a few labels become classifiers."""

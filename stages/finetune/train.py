@@ -1,19 +1,18 @@
 """Finetuning one classifier on the labels of one draw."""
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages import optimisation, views
+from stages import optimisation, probe, views
 from stages.artifacts import pixels
-from stages.encoders import Classifier
+from stages.encoders import Classifier, Encoder
 from stages.errors import InputError
 from stages.params import Recipe, Schedule, Views
 from stages.randomness import Stream
-from stages.runtime import Machine
+from stages.runtime import Bar, Machine
 
 
 def steps_for(labelled: int, schedule: Schedule) -> int:
@@ -21,7 +20,34 @@ def steps_for(labelled: int, schedule: Schedule) -> int:
     return max(schedule.steps, math.ceil(schedule.epochs * labelled / schedule.batch_size))
 
 
+def start(
+    encoder: Encoder,
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    recipe: Recipe,
+    l2: float,
+    machine: Machine,
+) -> Classifier:
+    """The classifier that finetuning starts from: its head at zero, or at the linear probe.
+
+    Starting from the optimal linear head keeps the features intact while the head is still
+    learning; from few labels plain finetuning distorts them (Kumar et al. 2022, arXiv:2202.10054).
+
+    Args:
+        encoder: on the machine's device.
+        images: (n, C, H, W) uint8; labels: (n,) int64.
+        l2: the linear probe's prior.
+    """
+    classifier = Classifier(encoder, classes).to(machine.device)
+    if recipe.head == "probe":
+        features = probe.encode(encoder, images, machine)
+        classifier.head = probe.fit_linear(features, labels.to(machine.device), classes, l2)
+    return classifier
+
+
 def finetune(
+    title: str,
     classifier: Classifier,
     images: Tensor,
     labels: Tensor,
@@ -30,7 +56,7 @@ def finetune(
     strengths: Views,
     machine: Machine,
     stream: Stream,
-    advance: Callable[[int], None],
+    bar: Bar,
 ) -> None:
     """Train encoder and head together on augmented labelled images, in place.
 
@@ -39,10 +65,11 @@ def finetune(
     it would need more labels than the budget has.
 
     Args:
+        title: names the model in the progress bar and in errors.
         classifier: an encoder with its head, on the machine's device.
         images: (n, C, H, W) uint8; labels: (n,) int64.
         stream: the same for every method, so that all see the same views in the same order.
-        advance: told the number of images after each step.
+        bar: advanced by the images of each step.
 
     Raises:
         InputError: the loss is no longer finite; names the step.
@@ -75,8 +102,8 @@ def finetune(
             value = loss.item()
             if not math.isfinite(value):
                 raise InputError(
-                    f"the loss is {value} at step {step + 1} of {steps}; last good loss: {last:.4f}; "
-                    "try a lower learning rate; nothing was written"
+                    f"finetune {title}: the loss is {value} at step {step + 1} of {steps}; "
+                    f"last good loss: {last:.4f}; try a lower learning rate; nothing was written"
                 )
             last = value
-        advance(schedule.batch_size)
+        bar.advance(schedule.batch_size, title)

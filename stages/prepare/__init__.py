@@ -1,0 +1,1 @@
+"""Stage prepare: images in, three separate outputs."""

@@ -33,19 +33,20 @@ def main() -> None:
     pool, validation = split.held_out(used, data.validation, stream.at("validation"))
     tested = split.limited(len(test.images), data.test_limit, stream.at("test limit"))
 
-    artifacts.write_array(artifacts.IMAGES / "pool.npy", train.images[pool])
-    artifacts.write_array(artifacts.IMAGES / "validation.npy", train.images[validation])
-    artifacts.write_table(artifacts.IMAGES / "pool.csv", index(train, pool, "pool"))
-    with_labels = index(train, validation, "validation").assign(label=train.labels[validation])
-    artifacts.write_table(artifacts.IMAGES / "validation.csv", with_labels)
-
-    pool_labels = index(train, pool, "pool")[["id"]].assign(label=train.labels[pool])
-    artifacts.write_table(artifacts.LABELS / "pool.csv", pool_labels)
-    artifacts.write_json(artifacts.LABELS / "classes.json", train.classes)
-
-    artifacts.write_array(artifacts.TEST / "images.npy", test.images[tested])
-    with_labels = index(test, tested, "test").assign(label=test.labels[tested])
-    artifacts.write_table(artifacts.TEST / "index.csv", with_labels)
+    with artifacts.whole_folder(artifacts.IMAGES) as folder:
+        artifacts.write_array(folder / "pool.npy", train.images[pool])
+        artifacts.write_array(folder / "validation.npy", train.images[validation])
+        artifacts.write_table(folder / "pool.csv", index(train, pool, "pool"))
+        with_labels = index(train, validation, "validation").assign(label=train.labels[validation])
+        artifacts.write_table(folder / "validation.csv", with_labels)
+    with artifacts.whole_folder(artifacts.LABELS) as folder:
+        pool_labels = index(train, pool, "pool")[["id"]].assign(label=train.labels[pool])
+        artifacts.write_table(folder / "pool.csv", pool_labels)
+        artifacts.write_json(folder / "classes.json", train.classes)
+    with artifacts.whole_folder(artifacts.TEST) as folder:
+        artifacts.write_array(folder / "images.npy", test.images[tested])
+        with_labels = index(test, tested, "test").assign(label=test.labels[tested])
+        artifacts.write_table(folder / "index.csv", with_labels)
     print(f"prepared: {len(pool):,} images in the pool, {len(validation):,} validation, {len(tested):,} test")
 
 

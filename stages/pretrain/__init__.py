@@ -1,0 +1,1 @@
+"""Stage pretrain: images become an encoder."""

@@ -1,0 +1,1 @@
+"""Measurements beside the pipeline: what was tuned and how fast it is."""

@@ -1,0 +1,99 @@
+"""What the unit tests share: real digits, tiny encoders, parameters made from params.yaml."""
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from stages import params
+from stages.encoders import Declaration, Encoder, build
+from stages.params import Views
+from stages.prepare import sources
+from stages.prepare.sources import Source
+from stages.randomness import Stream
+from stages.runtime import Machine
+
+ROOT = Path(__file__).parents[1]
+torch.set_num_threads(1)
+
+STILL: dict[str, Any] = dict.fromkeys(Views.model_fields, 0) | {"scale": (1.0, 1.0)}
+MOVING: dict[str, Any] = {
+    "rotate": 25, "scale": (0.7, 1.4), "shear": 15, "shift": 0.15, "elastic": 2.0, "thickness": 0.5,
+    "gamma": 1.0, "contrast": 0.4, "noise": 0.1, "erase": 0.4,
+}  # fmt: skip
+
+
+def strengths(**changes: Any) -> Views:
+    """Views that change nothing, but for `changes`."""
+    return Views(**{**STILL, **changes})
+
+
+def tiny_encoder(name: str = "residual", seed: int = 0, **changes: Any) -> Encoder:
+    """A narrow encoder for 28 × 28 digits, normalised for them."""
+    declaration = {"name": name, "width": 4, "channels": 1, "image_size": 28, **changes}
+    encoder = build(Declaration(**declaration), Stream.of(seed, "tiny").generator())
+    channels = encoder.declaration.channels
+    encoder.set_statistics(torch.full((channels,), 0.13), torch.full((channels,), 0.31))
+    return encoder
+
+
+def put(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a dotted key of a nested mapping."""
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        raw = raw[parent]
+    raw[last] = value
+
+
+def drop(raw: dict[str, Any], dotted: str) -> None:
+    """Remove a dotted key of a nested mapping."""
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        raw = raw[parent]
+    del raw[last]
+
+
+@pytest.fixture(scope="session")
+def mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Source]:
+    return sources.mnist(tmp_path_factory.mktemp("mnist") / "nothing here")
+
+
+@pytest.fixture(scope="session")
+def digits(mnist: tuple[Source, Source]) -> tuple[Tensor, Tensor]:
+    """The first 512 training digits: uint8 (512, 1, 28, 28) and their labels. Not to be written to."""
+    train, _ = mnist
+    return torch.from_numpy(train.images[:512].copy()), torch.from_numpy(train.labels[:512].copy())
+
+
+@pytest.fixture(scope="session")
+def floats(digits: tuple[Tensor, Tensor]) -> Tensor:
+    """The digits as views and encoders take them: float in [0, 1]."""
+    return digits[0].float() / 255
+
+
+@pytest.fixture
+def cpu() -> Machine:
+    return Machine(torch.device("cpu"), "fp32")
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    """The content of params.yaml, with three known methods, a small pool and budgets that fit it."""
+    content: dict[str, Any] = copy.deepcopy(params.read(ROOT / "params.yaml"))
+    content["methods"] = ["scratch", "autoencoder", "simclr"]
+    content["data"] |= {"train_limit": 1000, "validation": 100}  # a pool of 900
+    content["finetune"]["budgets"] = [10, 900, "all"]
+    return content
+
+
+@pytest.fixture
+def in_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with copies of params.yaml and dvc.yaml."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

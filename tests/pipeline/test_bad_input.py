@@ -1,0 +1,99 @@
+"""Bad input: one clear message, non-zero exit, nothing lost."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Project
+from tests.pipeline.test_honesty import files
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("pretrain__simclr__temprature", 0.5, ["pretrain.simclr", "temprature", "did you mean temperature"]),
+        ("pretrain__simclr__temperature", -1, ["pretrain.simclr.temperature", "-1", "greater than 0"]),
+        ("finetune__draws", "three", ["finetune.draws", "'three'", "integer"]),
+        ("methods", ["scratch", "simcrl"], ["methods", "'simcrl'", "did you mean simclr", "autoencoder"]),
+        ("encoder__name", "resnet", ["encoder.name", "'resnet'", "'cnn' or 'residual'"]),
+        ("finetune__budgets", [10, 100_000], ["finetune.budgets[1]", "100000", "500"]),
+        ("finetune__budgets", [5], ["finetune.budgets[0]", "5", "10"]),
+    ],
+)
+def test_bad_parameters_are_refused_by_name_before_any_work(
+    project: Project, key: str, value: object, words: list[str]
+) -> None:
+    before = files(project, "models") | files(project, "metrics") | files(project, "data")
+    project.set(**{key: value})
+    for command in (["stages.params"], ["stages.finetune", "simclr"]):
+        result = project.stage(*command, check=False)
+        assert result.returncode == 2
+        assert result.stdout == ""
+        lines = result.stderr.splitlines()
+        assert len(lines) == 1
+        assert all(word in lines[0] for word in ["params.yaml", *words]), lines[0]
+    assert files(project, "models") | files(project, "metrics") | files(project, "data") == before
+
+
+def test_every_error_is_listed_at_once(project: Project) -> None:
+    project.set(seed=-1, encoder__width="wide", finetune__budgets=[3])
+    lines = project.stage("stages.params", check=False).stderr.splitlines()
+    assert len(lines) >= 2
+    assert "seed" in lines[0]
+    assert "encoder.width" in lines[1]
+
+
+def test_truncated_source_is_refused_with_both_checksums(project: Project) -> None:
+    before = files(project, "data/prepared")
+    raw = project.path / "data" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b truncated")
+    result = project.stage("stages.prepare", check=False)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    for word in ("train-images-idx3-ubyte.gz", "440fcabf73cc", "expected"):
+        assert word in result.stderr
+    assert files(project, "data/prepared") == before
+
+
+def test_unwritable_output_is_said(project: Project) -> None:
+    encoders = project.path / "models" / "encoders"
+    for path in encoders.iterdir():
+        path.unlink()
+    encoders.rmdir()
+    encoders.write_text("a file where a folder should be")
+    result = project.stage("stages.pretrain", "scratch", check=False)
+    assert result.returncode == 2
+    assert "models/encoders" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_damaged_input_is_named(project: Project) -> None:
+    before = files(project, "models/classifiers")
+    encoder = project.path / "models" / "encoders" / "simclr.safetensors"
+    encoder.write_bytes(encoder.read_bytes()[:-100])
+    result = project.stage("stages.finetune", "simclr", check=False)
+    assert result.returncode == 2
+    assert "models/encoders/simclr.safetensors" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert files(project, "models/classifiers") == before
+
+
+def test_diverging_training_stops_and_leaves_the_old_encoder(project: Project) -> None:
+    before = files(project, "models") | files(project, "metrics")
+    project.set(pretrain__simclr__learning_rate=10.0, pretrain__simclr__weight_decay=10.0)
+    project.set(pretrain__simclr__temperature=1e-30)
+    result = project.stage("stages.pretrain", "simclr", check=False)
+    assert result.returncode == 2
+    line = result.stderr.splitlines()[-1]
+    assert "the loss is" in line
+    assert "at step" in line
+    assert "last good figures" in line
+    assert files(project, "models") | files(project, "metrics") == before
+
+
+def test_missing_params_file_is_said(project: Project) -> None:
+    Path(project.path / "params.yaml").unlink()
+    result = project.stage("stages.params", check=False)
+    assert result.returncode == 2
+    assert "params.yaml" in result.stderr

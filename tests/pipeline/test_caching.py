@@ -1,0 +1,117 @@
+"""What `dvc repro` runs again, and what it does not."""
+
+import json
+
+from tests.pipeline.conftest import Project
+
+
+def test_second_repro_runs_nothing(project: Project) -> None:
+    assert project.repro() == []
+
+
+def test_finetune_parameter_reruns_finetune_to_compare_only(project: Project) -> None:
+    project.set(finetune__schedule__steps=5)
+    ran = project.repro()
+    assert set(ran) == {
+        "finetune@scratch", "finetune@simclr", "evaluate@scratch", "evaluate@simclr", "compare",
+    }  # fmt: skip
+
+
+def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project) -> None:
+    on_main = {
+        path: project.read(path) for path in ("metrics/summary.json", "models/encoders/simclr.safetensors")
+    }
+    project.run("git", "checkout", "--quiet", "-b", "cooler")
+    project.set(pretrain__simclr__temperature=0.1)
+    assert set(project.repro()) == {"pretrain@simclr", "finetune@simclr", "evaluate@simclr", "compare"}
+    assert project.read("models/encoders/simclr.safetensors") != on_main["models/encoders/simclr.safetensors"]
+    project.commit("a lower temperature")
+
+    shown = project.run(
+        "dvc", "metrics", "diff", "main", "--json", "--targets", "metrics/summary.json"
+    ).stdout
+    diff = json.loads(shown)["diff"]["metrics/summary.json"]
+    old = json.loads(on_main["metrics/summary.json"])
+    new = json.loads(project.read("metrics/summary.json"))
+    assert diff, "the changed temperature changed no figure"
+    for key, values in diff.items():
+        method, budget, metric = key.split(".")
+        assert method == "simclr"
+        assert values["old"] == old[method][budget][metric]
+        assert values["new"] == new[method][budget][metric]
+
+    project.set(pretrain__simclr__temperature=0.5)
+    assert project.repro() == [], "reverting should restore from the run cache"
+    for path, content in on_main.items():
+        assert project.read(path) == content
+
+
+def test_added_method_runs_its_column_only_and_leaves_no_row_when_removed(project: Project) -> None:
+    before = project.read("metrics/summary.json")
+    project.set(methods=["scratch", "simclr", "autoencoder"])
+    added = {"pretrain@autoencoder", "finetune@autoencoder", "evaluate@autoencoder", "compare"}
+    assert set(project.repro()) == added
+    assert set(json.loads(project.read("metrics/summary.json"))) == {"scratch", "simclr", "autoencoder"}
+
+    project.set(methods=["scratch", "simclr"])
+    project.repro()
+    assert project.read("metrics/summary.json") == before
+    for table in ("label_efficiency.csv", "training_curves.csv", "confusion.csv"):
+        assert b"autoencoder" not in project.read(f"metrics/{table}")
+
+
+def test_removed_budget_leaves_no_row(project: Project) -> None:
+    project.set(finetune__budgets=[50])
+    ran = project.repro()
+    assert not [name for name in ran if name.startswith(("prepare", "pretrain"))]
+    summary = json.loads(project.read("metrics/summary.json"))
+    assert {budget for budgets in summary.values() for budget in budgets} == {"n50"}
+    assert b"n10," not in project.read("metrics/confusion.csv")
+    classifiers = project.path / "models" / "classifiers" / "simclr"
+    assert sorted(path.name for path in classifiers.iterdir()) == [
+        "n50-draw0.safetensors",
+        "n50-draw1.safetensors",
+    ]
+
+
+def test_all_labels_are_a_budget(project: Project) -> None:
+    project.set(finetune__budgets=["all"])
+    project.repro()
+    summary = json.loads(project.read("metrics/summary.json"))
+    assert set(summary["simclr"]) == {"nall"}
+    # The draws share their images, so only finetuning's own randomness tells them apart.
+    draws = json.loads(project.read("metrics/evaluate/simclr.json"))["nall"]
+    assert draws["linear"][0] == draws["linear"][1]
+    assert draws["finetuned"][0] != draws["finetuned"][1]
+    assert b",500," in project.read("metrics/label_efficiency.csv")
+
+
+def test_lock_freshness_check_notices_changed_code(project: Project) -> None:
+    assert project.run("sh", ".ci/fresh").returncode == 0
+    source = project.path / "stages" / "evaluate" / "metrics.py"
+    source.write_text(source.read_text() + "\n# changed\n")
+    result = project.run("sh", ".ci/fresh", check=False)
+    assert result.returncode == 1
+    assert "evaluate@simclr" in result.stdout
+    assert "pretrain" not in result.stdout
+    assert "finetune" not in result.stdout
+
+
+def test_lock_freshness_check_works_in_a_clone_without_data(project: Project) -> None:
+    clone = Project(project.path.parent / "clone")
+    project.run("git", "clone", "--quiet", str(project.path), str(clone.path))
+    assert clone.run("sh", ".ci/fresh").returncode == 0
+    clone.set(pretrain__simclr__temperature=0.3)
+    assert clone.run("sh", ".ci/fresh", check=False).returncode == 1
+
+
+def test_freshness_check_notices_edited_metrics(project: Project) -> None:
+    path = project.path / "metrics" / "summary.json"
+    path.write_text(path.read_text().replace("0.", "0.9", 1))
+    assert project.run("sh", ".ci/fresh", check=False).returncode == 1
+
+
+def test_plots_can_be_drawn(project: Project) -> None:
+    plots = json.loads(project.run("dvc", "plots", "show", "--json").stdout)["data"]
+    for name in ("label efficiency", "pretraining loss", "online kNN", "confusion"):
+        assert plots[name], f"{name} has no data"

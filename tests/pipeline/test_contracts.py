@@ -1,0 +1,96 @@
+"""dvc.yaml against the code: what a stage declares is what it reads and imports."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+from ruamel.yaml import YAML
+
+from stages import params
+from tests.pipeline.conftest import ROOT, Project
+
+PIPELINE = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
+COLUMNS = [
+    ("prepare", None),
+    *[(stage, m) for stage in ("pretrain", "finetune", "evaluate") for m in params.available_methods()],
+    ("compare", None),
+]
+
+
+@pytest.mark.parametrize(("stage", "method"), COLUMNS)
+def test_code_deps_are_exactly_the_import_closure(stage: str, method: str | None) -> None:
+    graph = grimp.build_graph("stages", cache_dir=None)
+    roots = {f"stages.{stage}.__main__"}
+    if stage == "pretrain":
+        roots.add(f"stages.pretrain.methods.{method}")  # imported by its name
+    imported = roots.union(*(graph.find_upstream_modules(root) for root in roots))
+    packages = {name.rpartition(".")[0] for name in imported}
+    closure = {source_file(name) for name in imported | packages if name}
+    declared = {
+        dep.replace("${item.method}", method or "")
+        for dep in PIPELINE[stage]["deps"]
+        if dep.startswith("stages")
+    }
+    assert declared == closure
+
+
+def source_file(module: str) -> str:
+    path = Path(*module.split("."))
+    return str(path / "__init__.py") if (ROOT / path).is_dir() else f"{path}.py"
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_no_test_image_or_label_is_an_input_before_evaluate(stage: str) -> None:
+    deps = PIPELINE[stage]["deps"]
+    assert not [dep for dep in deps if "test" in dep]
+    # A folder above the test split would let it in by the back door.
+    assert not [dep for dep in deps if "data/prepared/test".startswith(dep.rstrip("/") + "/")]
+    if stage == "pretrain":
+        assert not [dep for dep in deps if "labels" in dep]
+
+
+def test_every_stage_says_what_it_does() -> None:
+    assert [name for name, stage in PIPELINE.items() if not stage.get("desc")] == []
+
+
+class Recorder:
+    """Stands before a section and notes every value that is read, as a dotted key."""
+
+    def __init__(self, section: Any, seen: set[str], prefix: str = "") -> None:
+        self._section, self._seen, self._prefix = section, seen, prefix
+
+    def _wrapped(self, name: str, value: Any) -> Any:
+        key = f"{self._prefix}{name}"
+        self._seen.add(key)
+        nested = isinstance(value, params.Finetune | dict)  # other sections are handed on as a whole
+        return Recorder(value, self._seen, f"{key}.") if nested else value
+
+    def __getattr__(self, name: str) -> Any:  # noqa: D105
+        return self._wrapped(name, getattr(self._section, name))
+
+    def __getitem__(self, name: str) -> Any:  # noqa: D105
+        return self._wrapped(name, self._section[name])
+
+
+@pytest.mark.parametrize(
+    ("stage", "method"),
+    [
+        ("prepare", None),
+        ("pretrain", "simclr"),
+        ("finetune", "simclr"),
+        ("evaluate", "simclr"),
+        ("compare", None),
+    ],
+)
+def test_declared_parameters_are_the_parameters_read(
+    stage: str, method: str | None, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.path)
+    seen: set[str] = set()
+    load = params.load
+    monkeypatch.setattr(params, "load", lambda *names: Recorder(load(*names), seen))
+    importlib.import_module(f"stages.{stage}.__main__").main(*([method] if method else []))
+    read = {key for key in seen if not any(other.startswith(f"{key}.") for other in seen)}
+    assert read == set(params.declared_keys(stage, method))

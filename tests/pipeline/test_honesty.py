@@ -1,0 +1,50 @@
+"""Test labels cannot reach a model; equal inputs give equal bytes."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from tests.pipeline.conftest import Project
+
+
+def files(project: Project, folder: str) -> dict[str, bytes]:
+    root = project.path / folder
+    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(project.path)): path.read_bytes() for path in paths}
+
+
+def test_pretrain_and_finetune_give_the_same_bytes_without_the_test_split(project: Project) -> None:
+    encoder, classifiers = "models/encoders/simclr.safetensors", "models/classifiers/simclr"
+    before = files(project, encoder) | files(project, classifiers) | files(project, "metrics/pretrain")
+    shutil.rmtree(project.path / "data" / "prepared" / "test")
+    (project.path / encoder).unlink()
+    shutil.rmtree(project.path / classifiers)
+
+    labels = project.path / "data" / "prepared" / "labels"
+    labels.rename(project.path / "hidden")  # pretraining sees no label of the pool either
+    project.stage("stages.pretrain", "simclr")
+    (project.path / "hidden").rename(labels)
+    project.stage("stages.finetune", "simclr")
+
+    after = files(project, encoder) | files(project, classifiers) | files(project, "metrics/pretrain")
+    assert len(before) == 1 + 4 + 4  # encoder, 2 budgets × 2 draws, figures and curves of both methods
+    assert after == before
+
+
+def test_raw_test_files_are_no_way_around(project: Project, tmp_path: Path) -> None:
+    """Every file that pretrain and finetune open is a declared input or output, or a library's."""
+    watcher = (
+        "import runpy, sys; opened = open(sys.argv[1], 'w'); root = sys.argv[2]\n"
+        "def hook(event, arguments):\n"
+        "    if event == 'open' and isinstance(arguments[0], str): opened.write(arguments[0] + '\\n')\n"
+        "stage, method = sys.argv[3:5]; sys.argv = [stage, method]; sys.path.insert(0, root)\n"
+        "sys.addaudithook(hook)\n"
+        "runpy.run_module(stage, run_name='__main__')\n"
+    )
+    for stage in ("stages.pretrain", "stages.finetune"):
+        log = tmp_path / stage
+        project.run(sys.executable, "-c", watcher, str(log), str(project.path), stage, "simclr")
+        opened = log.read_text().splitlines()
+        assert [name for name in opened if "data/prepared/images" in name], "the watcher saw nothing"
+        suspicious = ("prepared/test", "t10k", "evaluate", "predictions", "summary")
+        assert [name for name in opened if any(word in name for word in suspicious)] == []

@@ -1,0 +1,346 @@
+import json
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from stages import artifacts
+from stages.encoders import Classifier, Encoder
+from stages.errors import InputError, reported
+from tests.conftest import tiny_encoder
+
+# --- whole or absent
+
+
+def interrupted(path: Path) -> None:
+    path.write_text("half")
+    raise KeyboardInterrupt
+
+
+def test_whole_file_takes_the_place_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.txt"
+    with artifacts.whole_file(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename works only within one file system
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_failed_write_leaves_what_was_there_and_nothing_else(tmp_path: Path, before: str | None) -> None:
+    path = tmp_path / "a.txt"
+    if before is not None:
+        path.write_text(before)
+    with pytest.raises(KeyboardInterrupt), artifacts.whole_file(path) as temporary:
+        interrupted(temporary)
+    left = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert left == ({"a.txt": before} if before else {})
+
+
+def test_whole_folder_replaces_all_of_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "models" / "column"
+    path.mkdir(parents=True)
+    (path / "stale").write_text("old")
+    with artifacts.whole_folder(path) as temporary:
+        (temporary / "fresh").write_text("new")
+        assert [file.name for file in path.iterdir()] == ["stale"]
+    assert [file.name for file in path.iterdir()] == ["fresh"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "column"
+    path.mkdir()
+    (path / "kept").write_text("old")
+    with pytest.raises(KeyboardInterrupt), artifacts.whole_folder(path) as temporary:
+        interrupted(temporary / "kept")
+    assert list(tmp_path.iterdir()) == [path]
+    assert (path / "kept").read_text() == "old"
+
+
+# --- JSON and tables
+
+
+def test_json_comes_back_and_is_sorted(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    artifacts.write_json(path, {"b": [1, None], "a": {"d": 0.5, "c": "é"}})
+    assert artifacts.read_json(path) == {"a": {"c": "é", "d": 0.5}, "b": [1, None]}
+    artifacts.write_json(tmp_path / "b.json", {"a": {"c": "é", "d": 0.5}, "b": [1, None]})
+    assert path.read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_json_refuses_what_is_no_number(tmp_path: Path, number: float) -> None:
+    path = tmp_path / "a.json"
+    artifacts.write_json(path, {"loss": 1.0})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        artifacts.write_json(path, {"loss": [number]})
+    assert artifacts.read_json(path) == {"loss": 1.0}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe"])
+def test_damaged_json_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=str(path)):
+        artifacts.read_json(path)
+
+
+def test_table_comes_back_without_row_numbers(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ["a", "b"], "label": [3, 4]}, index=[7, 8])
+    artifacts.write_table(tmp_path / "a.csv", table)
+    assert (tmp_path / "a.csv").read_bytes() == b"id,label\na,3\nb,4\n"
+    pd.testing.assert_frame_equal(artifacts.read_table(tmp_path / "a.csv"), table.reset_index(drop=True))
+    labels = artifacts.read_labels(tmp_path / "a.csv")
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == [3, 4]
+
+
+def test_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,lable\na,1\n")
+    with pytest.raises(InputError, match=r"a\.csv: column label is missing; it has id, lable"):
+        artifacts.read_labels(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("content", [b"", b'label\n"1\n', b"label\n\xff\xfe\n"])
+def test_damaged_table_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=str(path)):
+        artifacts.read_table(path, "label")
+
+
+@pytest.mark.parametrize("label", ["", "cat", "1.5"])
+def test_label_that_is_no_class_is_refused(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"id,label\na,1\nb,{label}\n")
+    with pytest.raises(InputError, match=str(path)):
+        artifacts.read_labels(path)
+
+
+# --- images
+
+
+def test_images_come_back_memory_mapped(tmp_path: Path, digits: tuple[Tensor, Tensor]) -> None:
+    path = tmp_path / "pool.npy"
+    artifacts.write_array(path, digits[0].numpy())
+    images = artifacts.read_images(path)
+    assert isinstance(images, np.memmap)
+    assert torch.equal(artifacts.as_tensor(images), digits[0])
+
+
+def test_tensor_of_images_is_a_copy() -> None:
+    array = np.zeros((2, 1, 2, 2), np.uint8)
+    artifacts.as_tensor(array).fill_(9)
+    assert array.max() == 0
+
+
+def test_pixels_are_fractions_of_white() -> None:
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 1, 1, 3)
+    floats = artifacts.pixels(images, torch.device("cpu"))
+    assert floats.dtype == torch.float32
+    torch.testing.assert_close(floats.flatten(), torch.tensor([0.0, 0.2, 1.0]))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((2, 1, 4, 4), np.float32),
+        np.zeros((2, 1, 4, 4), np.int8),
+        np.zeros((2, 4, 4), np.uint8),
+        np.zeros((), np.uint8),
+    ],
+)
+def test_array_that_is_no_image_pack_is_refused(tmp_path: Path, array: np.ndarray) -> None:
+    path = tmp_path / "pool.npy"
+    artifacts.write_array(path, array)
+    with pytest.raises(InputError, match=f"{path}: holds {array.dtype}.*allowed: uint8"):
+        artifacts.read_images(path)
+
+
+class Bomb:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:  # noqa: D105
+        return (Path.touch, (self.path,))
+
+
+def broken_packs() -> dict[str, Callable[[Path], object]]:
+    whole = np.zeros((4, 1, 8, 8), np.uint8)
+
+    def truncated(path: Path) -> None:
+        np.save(path, whole)
+        path.write_bytes(path.read_bytes()[:-10])
+
+    def pickled(path: Path) -> None:
+        np.save(path, np.array([Bomb(path.parent / "boom")]), allow_pickle=True)
+
+    return {
+        "empty": lambda path: path.write_bytes(b""),
+        "no array": lambda path: path.write_bytes(b"some text that is longer than a header"),
+        "truncated": truncated,
+        "pickled array": pickled,
+        "pickle": lambda path: path.write_bytes(pickle.dumps(Bomb(path.parent / "boom"))),
+        "archive": lambda path: np.savez(path.open("wb"), images=whole),
+    }
+
+
+@pytest.mark.parametrize("kind", broken_packs())
+def test_broken_image_pack_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "pool.npy"
+    broken_packs()[kind](path)
+    with pytest.raises(InputError, match=str(path)):
+        artifacts.read_images(path)
+    assert not (tmp_path / "boom").exists()
+
+
+# --- weights
+
+
+def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    one, two = first.state_dict(), second.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", ["cnn", "residual"])
+def test_encoder_comes_back(tmp_path: Path, name: str, floats: Tensor) -> None:
+    encoder = tiny_encoder(name)
+    encoder(floats[:64])  # so that the running statistics are not those of a new one
+    artifacts.write_encoder(tmp_path / "a.safetensors", encoder)
+    back = artifacts.read_encoder(tmp_path / "a.safetensors")
+    assert back.declaration == encoder.declaration
+    assert same_weights(back, encoder)
+    assert torch.equal(back.eval()(floats[:8]), encoder.eval()(floats[:8]))
+
+
+def test_classifier_comes_back_with_its_classes(tmp_path: Path, floats: Tensor) -> None:
+    classifier = Classifier(tiny_encoder(), 3)
+    torch.nn.init.normal_(classifier.head.weight)
+    artifacts.write_classifier(tmp_path / "a.safetensors", classifier, ["a", "b", "c"])
+    back, classes = artifacts.read_classifier(tmp_path / "a.safetensors")
+    assert classes == ["a", "b", "c"]
+    assert same_weights(back, classifier)
+
+
+def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        artifacts.write_encoder(tmp_path / name, tiny_encoder(seed=seed))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+    artifacts.write_encoder(tmp_path / "a", artifacts.read_encoder(tmp_path / "a"))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def pack(encoder: Encoder, header: Any, **changes: Tensor | None) -> bytes:
+    """The file of an encoder with some tensors replaced, added, or (None) left out."""
+    state = {**encoder.state_dict(), **{k.replace("__", "."): v for k, v in changes.items()}}
+    metadata = {artifacts.HEADER: json.dumps(header)} if header is not None else {"format": "pt"}
+    return save({k: v.contiguous() for k, v in state.items() if v is not None}, metadata)
+
+
+def broken_weights() -> dict[str, tuple[bytes, str]]:
+    """What is wrong → the file's content, and a word that its message must have."""
+    encoder = tiny_encoder()
+    declared = encoder.declaration.model_dump()
+    header = {"encoder": declared}
+    whole = pack(encoder, header)
+    return {
+        "empty": (b"", "safetensors"),
+        "truncated in the header": (whole[:100], "safetensors"),
+        "truncated in the weights": (whole[:-1], "safetensors"),
+        "longer than it says": (whole + b"\0", "safetensors"),
+        "no safetensors": (b"not weights at all, but a text", "safetensors"),
+        "pickle": (pickle.dumps(encoder.state_dict()), "safetensors"),
+        "of someone else": (pack(encoder, None), "Headstart"),
+        "header is no mapping": (pack(encoder, [1]), "Headstart"),
+        "header is empty": (pack(encoder, {}), "encoder"),
+        "unknown encoder": (pack(encoder, {"encoder": declared | {"name": "vit"}}), "name"),
+        "unknown key": (pack(encoder, {"encoder": declared | {"depth": 3}}), "depth"),
+        "another width": (pack(encoder, {"encoder": declared | {"width": 8}}), "does not fit"),
+        "missing tensor": (pack(encoder, header, norm__bias=None), "norm.bias"),
+        "extra tensor": (pack(encoder, header, extra=torch.ones(1)), "extra"),
+        "wrong shape": (pack(encoder, header, norm__bias=torch.ones(5)), "norm.bias"),
+        "broadcastable shape": (pack(encoder, header, norm__bias=torch.ones(1)), "norm.bias"),
+        "wrong dtype": (pack(encoder, header, norm__bias=torch.ones(4).half()), "norm.bias"),
+        "wrong dtype of a counter": (
+            pack(encoder, header, norm__num_batches_tracked=torch.tensor(0, dtype=torch.int32)),
+            "norm.num_batches_tracked",
+        ),
+    }
+
+
+def test_the_packed_encoder_itself_is_readable(tmp_path: Path) -> None:
+    encoder = tiny_encoder()
+    (tmp_path / "a").write_bytes(pack(encoder, {"encoder": encoder.declaration.model_dump()}))
+    assert same_weights(artifacts.read_encoder(tmp_path / "a"), encoder)
+
+
+@pytest.mark.parametrize("kind", broken_weights())
+def test_broken_weights_are_refused_by_name(tmp_path: Path, kind: str) -> None:
+    content, word = broken_weights()[kind]
+    path = tmp_path / "simclr.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        artifacts.read_encoder(path)
+    (message,) = caught.value.args
+    assert message.startswith(f"{path}: ")
+    assert word in message.removeprefix(f"{path}: ")
+    assert "\n" not in message
+
+
+def test_pickled_weights_run_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "simclr.safetensors"
+    torch.save({"stem.weight": Bomb(tmp_path / "boom")}, path)
+    with pytest.raises(InputError, match=str(path)):
+        artifacts.read_encoder(path)
+    assert not (tmp_path / "boom").exists()
+
+
+def test_encoder_is_no_classifier(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    artifacts.write_encoder(path, tiny_encoder())
+    with pytest.raises(InputError, match=f"{path}: .*classes"):
+        artifacts.read_classifier(path)
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], "abc", [1, 2, 3], None])
+def test_classes_must_fit_the_head(tmp_path: Path, classes: object) -> None:
+    classifier = Classifier(tiny_encoder(), 3)
+    header = {"encoder": classifier.encoder.declaration.model_dump(), "classes": classes}
+    artifacts.write_weights(tmp_path / "a", classifier, header)
+    with pytest.raises(InputError, match=str(tmp_path / "a")):
+        artifacts.read_classifier(tmp_path / "a")
+
+
+def test_weights_have_one_header_key(tmp_path: Path) -> None:
+    artifacts.write_encoder(tmp_path / "a", tiny_encoder())
+    with safe_open(tmp_path / "a", framework="pt") as file:
+        assert file.metadata().keys() == {artifacts.HEADER}  # safetensors does not order several
+
+
+@pytest.mark.parametrize(
+    "read",
+    [artifacts.read_encoder, artifacts.read_images, artifacts.read_json, artifacts.read_table],
+    ids=lambda read: read.__name__,
+)
+def test_missing_file_is_reported_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "missing"
+    with pytest.raises(SystemExit, match="2"), reported():
+        read(path)
+    assert capsys.readouterr().err == f"error: {path}: No such file or directory\n"

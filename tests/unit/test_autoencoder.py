@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stages.pretrain.methods.autoencoder import Method, Params
+from stages.randomness import Stream
+from tests.conftest import tiny_encoder
+
+KNOBS = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+STEP = Stream.of(1, "test").at("step", 0)
+
+
+def method(encoder: dict[str, object] | None = None, seed: int = 0, **changes: object) -> Method:
+    knobs = Params(**{**KNOBS, "noise": 0.3, "erase": 0.5, "decoder_width": 4, **changes})
+    return Method(tiny_encoder(**(encoder or {})), knobs, Stream.of(seed, "init"))
+
+
+@pytest.mark.parametrize("name", ["cnn", "residual"])
+@pytest.mark.parametrize("size", [28, 30, 33])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_reconstruction_has_the_images_shape_and_range(name: str, size: int, channels: int) -> None:
+    images = torch.rand(3, channels, size, size, generator=torch.Generator().manual_seed(0))
+    out = method({"name": name, "image_size": size, "channels": channels}).reconstruct(images)
+    assert out.shape == images.shape
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert (out[0] - out[1]).abs().max() > 1e-3  # it depends on the image
+
+
+def test_corruption_adds_noise_and_a_square_to_each_image(floats: Tensor) -> None:
+    positions = torch.arange(16)
+    both = method().corrupt(floats[:16], positions, STEP)
+    assert both.shape == (16, 1, 28, 28)
+    assert both.min() >= 0
+    assert both.max() <= 1
+    assert ((both - floats[:16]).abs().amax((1, 2, 3)) > 0.1).all()
+    noise = method(erase=0.0).corrupt(torch.full((16, 1, 28, 28), 0.5), positions, STEP)
+    assert noise.std().item() == pytest.approx(0.3, rel=0.15)  # a little less, as it is clipped
+    assert (noise[0] - noise[1]).abs().max() > 0.1
+    squares = method(noise=0.0).corrupt(torch.ones(16, 1, 28, 28), positions, STEP)
+    assert set(squares.unique().tolist()) == {0.0, 1.0}
+    erased = (squares == 0).flatten(1).sum(1)
+    assert len(erased.unique()) > 5
+    assert erased.max() <= 15**2
+
+
+def test_no_corruption_leaves_the_images(floats: Tensor) -> None:
+    out = method(noise=0.0, erase=0.0).corrupt(floats[:8], torch.arange(8), STEP)
+    assert torch.equal(out, floats[:8])
+
+
+def test_positions_and_step_decide_the_corruption(floats: Tensor) -> None:
+    learner, positions = method(), torch.arange(16)
+    whole = learner.corrupt(floats[:16], positions, STEP)
+    assert torch.equal(learner.corrupt(floats[4:9], positions[4:9], STEP), whole[4:9])
+    following = learner.corrupt(floats[:16], positions, Stream.of(1, "test").at("step", 1))
+    assert not torch.equal(following, whole)
+
+
+def test_loss_compares_the_reconstruction_with_the_clean_image(floats: Tensor) -> None:
+    learner, positions = method(), torch.arange(16)
+    out = learner.reconstruct(learner.corrupt(floats[:16], positions, STEP))
+    loss = learner(floats[:16], positions, STEP)
+    torch.testing.assert_close(loss, F.mse_loss(out, floats[:16]))
+
+
+def test_gradients_reach_every_parameter(floats: Tensor) -> None:
+    learner = method()
+    learner(floats[:32], torch.arange(32), STEP).backward()
+    for name, parameter in learner.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_decoder_depends_on_its_stream_alone() -> None:
+    torch.manual_seed(1)
+    first = method(seed=3).state_dict()
+    torch.manual_seed(2)
+    same, other = method(seed=3).state_dict(), method(seed=4).state_dict()
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    for key in ("expand.weight", "decoder.2.weight", "decoder.5.weight"):
+        assert not torch.equal(first[key], other[key])

@@ -1,0 +1,36 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from stages.errors import InputError, reported
+
+
+def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped, reported():
+        raise error
+    assert stopped.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+def test_each_finding_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(InputError("a is 1", "b is 2"), capsys) == "error: a is 1\nerror: b is 2\n"
+
+
+def test_a_failing_disk_is_named_with_its_path(capsys: pytest.CaptureFixture[str]) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "models/a")
+    assert said(full, capsys) == "error: models/a: No space left on device\n"
+    assert said(OSError("broken pipe"), capsys) == "error: input or output: broken pipe\n"
+
+
+def test_a_real_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), reported():
+        (tmp_path / "a.csv").read_text()
+    assert capsys.readouterr().err == f"error: {tmp_path / 'a.csv'}: No such file or directory\n"
+
+
+def test_a_mistake_in_the_code_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), reported():
+        _ = 1 / 0

@@ -1,0 +1,191 @@
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stages import probe
+from stages.encoders import Classifier
+from stages.errors import InputError
+from stages.finetune import train
+from stages.params import Recipe, Schedule
+from stages.randomness import Stream
+from stages.runtime import Bar, Machine
+from tests.conftest import strengths, tiny_encoder
+
+Labelled = tuple[Tensor, Tensor]
+CPU = Machine(torch.device("cpu"), "fp32")
+
+
+def schedule(**changes: Any) -> Schedule:
+    return Schedule(**({"steps": 30, "epochs": 1, "batch_size": 32, "warmup": 0.1} | changes))
+
+
+def recipe(**changes: Any) -> Recipe:
+    plain = {
+        "encoder_learning_rate": 0.01, "head_learning_rate": 0.01, "weight_decay": 0.0, "head": "zero",
+    }  # fmt: skip
+    return Recipe(**(plain | changes))
+
+
+def fit(
+    classifier: Classifier, labelled: Labelled, seed: int = 1, bar: Bar | None = None, **changes: Any
+) -> Classifier:
+    """Finetune in place; `changes` go to the schedule or to the recipe."""
+    fields = Schedule.model_fields
+    train.finetune(
+        "simclr n100-draw0",
+        classifier,
+        *labelled,
+        schedule(**{k: v for k, v in changes.items() if k in fields}),
+        recipe(**{k: v for k, v in changes.items() if k not in fields}),
+        strengths(shift=0.05, rotate=5),
+        CPU,
+        Stream.of(seed, "finetune"),
+        bar or Bar("test", 1, "images"),
+    )
+    return classifier
+
+
+def loss_of(classifier: Classifier, labelled: Labelled) -> float:
+    classifier.eval()
+    with torch.no_grad():
+        return F.cross_entropy(classifier(labelled[0].float() / 255), labelled[1]).item()
+
+
+@pytest.fixture
+def labelled(digits: Labelled) -> Labelled:
+    return digits[0][:100], digits[1][:100]
+
+
+# --- how long
+
+
+@pytest.mark.parametrize(
+    ("labels", "epochs", "expected"),
+    [(10, 2, 200), (6400, 2, 200), (6401, 2, 201), (64_000, 3, 3000)],
+)
+def test_steps_are_a_minimum_or_whole_passes(labels: int, epochs: int, expected: int) -> None:
+    assert train.steps_for(labels, schedule(steps=200, epochs=epochs, batch_size=64)) == expected
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(3, 7), (9, 9)])
+def test_the_loop_takes_these_steps(labelled: Labelled, steps: int, expected: int) -> None:
+    bar = Bar("test", 1, "images")
+    classifier = fit(Classifier(tiny_encoder(), 10), labelled, bar=bar, steps=steps, epochs=2)
+    assert bar.done == expected * 32
+    assert classifier.encoder.norm.num_batches_tracked == expected
+
+
+# --- where it starts
+
+
+def test_head_starts_at_zero(labelled: Labelled) -> None:
+    classifier = train.start(tiny_encoder(), *labelled, 10, recipe(head="zero"), 0.1, CPU)
+    assert classifier.head.out_features == 10
+    assert classifier.head.weight.abs().sum() == 0
+    assert classifier.head.bias.abs().sum() == 0
+
+
+def test_head_starts_at_the_linear_probe(labelled: Labelled) -> None:
+    encoder = tiny_encoder()
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    classifier = train.start(encoder, *labelled, 10, recipe(head="probe"), 0.3, CPU)
+    expected = probe.fit_linear(probe.encode(encoder, labelled[0], CPU), labelled[1], 10, 0.3)
+    assert torch.equal(classifier.head.weight, expected.weight)
+    assert torch.equal(classifier.head.bias, expected.bias)
+    assert all(p.requires_grad for p in classifier.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    other = train.start(encoder, *labelled, 10, recipe(head="probe"), 3.0, CPU)
+    assert other.head.weight.norm() < classifier.head.weight.norm()
+
+
+# --- the loop
+
+
+@pytest.mark.parametrize("head", ["zero", "probe"])
+def test_the_loss_falls(labelled: Labelled, head: str) -> None:
+    classifier = train.start(tiny_encoder(), *labelled, 10, recipe(head=head), 0.1, CPU)
+    before = loss_of(classifier, labelled)
+    after = loss_of(fit(classifier, labelled, steps=60), labelled)
+    assert after < 0.8 * before
+
+
+def test_equal_streams_give_equal_weights(labelled: Labelled) -> None:
+    results = []
+    for torch_seed, seed in ((1, 1), (2, 1), (2, 7)):
+        torch.manual_seed(torch_seed)
+        results.append(fit(Classifier(tiny_encoder(), 10), labelled, seed=seed, steps=5).state_dict())
+    first, same, other = results
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("frozen", ["encoder", "head"])
+def test_encoder_and_head_have_learning_rates_of_their_own(labelled: Labelled, frozen: str) -> None:
+    # Decay is scaled by the rate, so a rate of zero leaves the weights as they are.
+    classifier = Classifier(tiny_encoder(), 10)
+    nn.init.normal_(classifier.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    before = {name: p.detach().clone() for name, p in classifier.named_parameters()}
+    fit(classifier, labelled, steps=3, weight_decay=0.1, **{f"{frozen}_learning_rate": 0.0})
+    for name, parameter in classifier.named_parameters():
+        assert torch.equal(parameter, before[name]) == name.startswith(frozen), name
+
+
+def test_weights_decay_and_biases_and_norms_do_not(labelled: Labelled) -> None:
+    class Constant(Classifier):
+        """Logits that do not depend on anything, so that gradients are zero and decay is all."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * 0
+
+    classifier = Constant(tiny_encoder(), 10)
+    for parameter in classifier.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    before = {name: p.detach().clone() for name, p in classifier.named_parameters()}
+    fit(classifier, labelled, steps=4, weight_decay=1.0)
+    for name, parameter in classifier.named_parameters():
+        if parameter.ndim == 1:
+            assert torch.equal(parameter, before[name]), name
+        else:
+            ratio = parameter.norm() / before[name].norm()
+            assert 0.96 < ratio < 0.98, name  # rates of 0.01 · (1 + 1 + 0.75 + 0.25)
+
+
+class Breaking(Classifier):
+    """A classifier whose logits are no numbers at the k-th step and from then on."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(tiny_encoder(), 10)
+        self.left = step
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.left -= 1
+        return super().forward(images) * (math.nan if self.left <= 0 else 1)
+
+
+@pytest.mark.parametrize(("step", "good"), [(1, False), (25, True), (45, True)])
+def test_a_loss_that_is_no_number_stops_with_model_step_and_last_good_loss(
+    labelled: Labelled, step: int, good: bool
+) -> None:
+    with pytest.raises(InputError) as caught:
+        fit(Breaking(step), labelled, steps=45)
+    (message,) = caught.value.args
+    found = re.search(
+        r"simclr n100-draw0: the loss is nan at step (\d+) of 45; last good loss: (\S+);", message
+    )
+    assert found, message
+    assert step <= int(found[1]) < step + 20  # noticed within the steps between two looks
+    if good:
+        assert 0 < float(found[2]) < 10
+    assert "learning rate" in message
+
+
+def test_a_huge_learning_rate_is_stopped_and_named(labelled: Labelled) -> None:
+    classifier = Classifier(tiny_encoder(), 10)
+    nn.init.constant_(classifier.head.weight, 1e38)  # as a rate beyond all bounds would leave it
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+ of 30"):
+        fit(classifier, labelled, head_learning_rate=10.0, encoder_learning_rate=10.0)

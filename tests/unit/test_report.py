@@ -1,0 +1,164 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import artifacts
+from stages.compare import report
+from stages.compare.__main__ import show
+from stages.compare.statistics import estimate, paired_gain
+from stages.errors import InputError
+
+METHODS, BUDGETS, PROTOCOLS = ["scratch", "simclr"], ["n10", "nall"], ["finetuned", "linear", "knn"]
+LABELS = {"n10": 10, "nall": 900}
+
+
+@pytest.fixture
+def evaluations() -> report.Evaluations:
+    """Four draws of two methods: the draws differ much, the methods little."""
+    generator = np.random.default_rng(0)
+    easy = {budget: generator.uniform(0.5, 0.8, 4) for budget in BUDGETS}
+
+    def draws(method: str, budget: str, protocol: str) -> list[dict[str, Any]]:
+        gain = 0.1 * (method == "simclr") + 0.01 * PROTOCOLS.index(protocol)
+        rows = []
+        for base in easy[budget]:
+            accuracy = float(base + gain + generator.normal(0, 0.002))
+            rows.append({
+                "accuracy": accuracy, "recall_macro": accuracy - 0.01, "nll": 1 - accuracy,
+                "recall": [accuracy, None, 0.5],
+            })  # fmt: skip
+        return rows
+
+    return {
+        method: {budget: {p: draws(method, budget, p) for p in PROTOCOLS} for budget in BUDGETS}
+        for method in METHODS
+    }
+
+
+def accuracies(evaluations: report.Evaluations, method: str, budget: str, protocol: str) -> list[float]:
+    return [draw["accuracy"] for draw in evaluations[method][budget][protocol]]
+
+
+def test_summary_is_method_budget_metric(evaluations: report.Evaluations) -> None:
+    summary = report.summary(evaluations)
+    control = {"accuracy", "accuracy_ci95", "recall_macro", "linear_probe"}
+    assert summary.keys() == set(METHODS)
+    for method, budgets in summary.items():
+        assert budgets.keys() == set(BUDGETS)
+        for figures in budgets.values():
+            assert figures.keys() == control | ({"gain", "gain_ci95"} if method == "simclr" else set())
+            assert all(value == round(value, 4) for value in figures.values())
+    assert not any("." in key for budgets in summary.values() for key in (*summary, *budgets))
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_summary_has_the_means_over_draws(evaluations: report.Evaluations, budget: str) -> None:
+    figures = report.summary(evaluations)["simclr"][budget]
+    finetuned = estimate(accuracies(evaluations, "simclr", budget, "finetuned"))
+    assert figures["accuracy"] == round(finetuned.mean, 4)
+    assert figures["accuracy_ci95"] == round(finetuned.ci95, 4)
+    assert figures["recall_macro"] == pytest.approx(finetuned.mean - 0.01, abs=1e-4)
+    linear = np.mean(accuracies(evaluations, "simclr", budget, "linear"))
+    assert figures["linear_probe"] == pytest.approx(linear, abs=1e-4)
+
+
+def test_gain_is_paired_over_the_control_of_the_same_budget(evaluations: report.Evaluations) -> None:
+    figures = report.summary(evaluations)["simclr"]["n10"]
+    expected = paired_gain(
+        accuracies(evaluations, "simclr", "n10", "finetuned"),
+        accuracies(evaluations, "scratch", "n10", "finetuned"),
+    )
+    assert figures["gain"] == round(expected.mean, 4)
+    assert figures["gain_ci95"] == round(expected.ci95, 4)
+    assert figures["gain"] == pytest.approx(0.1, abs=0.01)
+    assert figures["gain_ci95"] < figures["accuracy_ci95"] / 10  # the draws' own spread is gone
+
+
+def test_without_the_control_there_is_no_gain(evaluations: report.Evaluations) -> None:
+    del evaluations["scratch"]
+    assert "gain" not in report.summary(evaluations)["simclr"]["n10"]
+    assert report.label_efficiency(evaluations, LABELS)["gain"].isna().all()
+
+
+def test_details_have_an_interval_for_every_figure(evaluations: report.Evaluations) -> None:
+    details = report.details(evaluations)
+    assert details["simclr"]["n10"].keys() == set(PROTOCOLS)
+    knn = details["simclr"]["n10"]["knn"]
+    expected = estimate(accuracies(evaluations, "simclr", "n10", "knn"))
+    assert knn["accuracy"] == {"mean": round(expected.mean, 4), "ci95": round(expected.ci95, 4)}
+    assert knn.keys() == {"accuracy", "recall_macro", "nll", "recall"}
+    assert knn["recall"] == [knn["accuracy"], None, {"mean": 0.5, "ci95": 0.0}]
+
+
+def test_label_efficiency_is_one_row_per_protocol_method_and_budget(evaluations: report.Evaluations) -> None:
+    table = report.label_efficiency(evaluations, LABELS)
+    assert list(table.columns) == [
+        "protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95", "draws",
+    ]  # fmt: skip
+    keys = [tuple(row) for row in table[["protocol", "method", "labels"]].itertuples(index=False)]
+    assert keys == [(p, m, n) for p in sorted(PROTOCOLS) for m in METHODS for n in (10, 900)]
+    assert (table["draws"] == 4).all()
+    assert table["gain"].isna().equals(table["method"] == "scratch")
+    for _, row in table[table["method"] == "simclr"].iterrows():
+        budget = next(name for name, labels in LABELS.items() if labels == row["labels"])
+        values = accuracies(evaluations, "simclr", budget, row["protocol"])
+        control = accuracies(evaluations, "scratch", budget, row["protocol"])
+        assert row["accuracy"] == round(estimate(values).mean, 4)
+        assert row["accuracy_ci95"] == round(estimate(values).ci95, 4)
+        assert row["gain"] == round(paired_gain(values, control).mean, 4)
+        assert row["gain_ci95"] == round(paired_gain(values, control).ci95, 4)
+
+
+def test_tables_of_all_methods_are_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i, method in enumerate(METHODS):
+        table = pd.DataFrame({"budget": ["n10", "n100", "nall"], "share": [i, i + 1, i + 2]})
+        artifacts.write_table(artifacts.METRICS / "evaluate" / f"{method}.csv", table)
+    gathered = report.gathered(METHODS, "evaluate/{method}.csv", ["n10", "nall"])
+    assert gathered.to_dict("list") == {
+        "method": ["scratch", "scratch", "simclr", "simclr"],
+        "budget": ["n10", "nall", "n10", "nall"],
+        "share": [0, 2, 1, 3],
+    }
+    assert len(report.gathered(["simclr"], "evaluate/{method}.csv")) == 3
+    artifacts.write_json(artifacts.METRICS / "evaluate" / "simclr.csv", {})
+    with pytest.raises((InputError, KeyError)):
+        report.gathered(["simclr"], "evaluate/{method}.csv", ["n10"])
+
+
+def test_equal_figures_are_equal_pictures(tmp_path: Path, evaluations: report.Evaluations) -> None:
+    table = report.label_efficiency(evaluations, LABELS)
+    for name in ("a.png", "b.png"):
+        report.draw_curve(table, tmp_path / name)
+    first = (tmp_path / "a.png").read_bytes()
+    assert first.startswith(b"\x89PNG")
+    assert first == (tmp_path / "b.png").read_bytes()
+    report.draw_curve(table.assign(accuracy=table["accuracy"] - 0.1), tmp_path / "c.png")
+    assert first != (tmp_path / "c.png").read_bytes()
+
+
+def test_summary_is_shown_in_percent(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    evaluations: report.Evaluations,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    summary = report.summary(evaluations)
+    artifacts.write_json(artifacts.METRICS / "summary.json", summary)
+    show()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "scratch" in line or "simclr" in line]
+    rows = [line for line in lines if "gain over" not in line]
+    assert len(rows) == 4
+    figures = summary["simclr"]["n10"]
+    row = next(line for line in rows if "simclr" in line and " 10 " in line)
+    assert f"{100 * figures['accuracy']:.2f} ± {100 * figures['accuracy_ci95']:.2f}" in row
+    assert f"{100 * figures['gain']:+.2f} ± {100 * figures['gain_ci95']:.2f}" in row
+    assert not any("+" in line for line in rows if "scratch" in line)
+    assert " all " in rows[-1]  # the largest budget last
+    assert math.isfinite(figures["accuracy"])

@@ -1,0 +1,62 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stages.compare.statistics import estimate, paired_gain
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 30])
+@pytest.mark.parametrize("seed", range(3))
+def test_interval_is_students(n: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(0.9, 0.05, n)
+    ours = estimate(values.tolist())
+    low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
+    assert ours.mean == pytest.approx(values.mean())
+    assert ours.mean - ours.ci95 == pytest.approx(low)
+    assert ours.mean + ours.ci95 == pytest.approx(high)
+
+
+def test_interval_by_hand() -> None:
+    # mean 2, standard deviation 1, t(2 degrees of freedom, 97.5%) = 4.3027
+    ours = estimate([1, 2, 3])
+    assert ours.mean == 2
+    assert ours.ci95 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert estimate([0.5, 0.5, 0.5]).ci95 == 0
+
+
+def test_interval_covers_the_truth_in_95_of_100_cases() -> None:
+    generator, cases = np.random.default_rng(0), 4000
+    covered = 0
+    for values in generator.normal(0.8, 0.1, (cases, 5)).tolist():
+        ours = estimate(values)
+        covered += abs(ours.mean - 0.8) <= ours.ci95
+    assert covered / cases == pytest.approx(0.95, abs=0.011)  # 3 σ; the normal's 1.96 would cover 88%
+
+
+def test_gain_is_taken_draw_by_draw() -> None:
+    control, values = [0.70, 0.80, 0.90], [0.73, 0.82, 0.94]
+    ours = paired_gain(values, control)
+    expected = estimate([0.03, 0.02, 0.04])
+    assert ours.mean == pytest.approx(expected.mean)
+    assert ours.ci95 == pytest.approx(expected.ci95)
+    # The draws differ far more than the methods: unpaired, the gain would drown.
+    assert ours.ci95 < estimate(values).ci95 / 5
+    test = stats.ttest_rel(values, control).confidence_interval(0.95)
+    assert (ours.mean - ours.ci95, ours.mean + ours.ci95) == pytest.approx((test.low, test.high))
+
+
+def test_gain_has_a_sign() -> None:
+    assert paired_gain([0.5, 0.6], [0.7, 0.9]).mean == pytest.approx(-0.25)
+
+
+@pytest.mark.parametrize("values", [[], [0.9]])
+def test_fewer_than_two_draws_have_no_interval(values: list[float]) -> None:
+    with pytest.raises(ValueError, match=f"at least 2 draws, not {len(values)}"):
+        estimate(values)
+
+
+def test_gain_needs_the_same_draws() -> None:
+    with pytest.raises(ValueError, match="longer"):
+        paired_gain([0.9, 0.8], [0.7, 0.8, 0.9])
