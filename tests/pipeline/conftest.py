@@ -1,5 +1,6 @@
 """A real project in a temporary repository: a copy of this one with small parameters, run once."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -36,7 +37,12 @@ class Project:
     path: Path
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
+        # The stages' `python` and `dvc` are those of this environment, however pytest was started.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        result = subprocess.run(
+            command, cwd=self.path, capture_output=True, text=True, check=False,
+            env={**os.environ, "PATH": path},
+        )  # fmt: skip
         if check and result.returncode:
             raise AssertionError(f"{' '.join(command)} failed:\n{result.stdout}\n{result.stderr}")
         return result

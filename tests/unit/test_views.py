@@ -62,11 +62,13 @@ def test_a_resumed_step_draws_the_same_views(floats: Tensor) -> None:
     assert torch.equal(views.augment(batch, positions, Views(**MOVING), again), before)
 
 
-def test_the_next_step_draws_other_views(floats: Tensor) -> None:
-    batch, positions = floats[:16], torch.arange(16)
-    now = views.augment(batch, positions, Views(**MOVING), STEP)
-    following = views.augment(batch, positions, Views(**MOVING), Stream.of(1, "test").at("step", 4))
-    assert ((now - following).abs().amax((1, 2, 3)) > 0.1).all()
+@pytest.mark.parametrize("strength", EACH, ids=lambda s: next(iter(s)))
+def test_the_next_step_draws_other_views(strength: dict[str, object]) -> None:
+    batch = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    following = Stream.of(1, "test").at("step", 4)
+    two = [views.augment(batch, torch.arange(20), strengths(**strength), s) for s in (STEP, following)]
+    apart = (two[0] - two[1]).abs().amax((1, 2, 3)) > 1e-3
+    assert apart.float().mean() > 0.85  # two tiny squares erase nothing
 
 
 def test_positions_decide_and_not_the_company(floats: Tensor) -> None:
@@ -302,6 +304,13 @@ def test_shift_reaches_its_strength_in_all_directions() -> None:
     assert_fills(x, -0.2, 0.2, 0.002)
     assert_fills(y, -0.2, 0.2, 0.002)
     assert abs(torch.corrcoef(torch.stack([x, y]))[0, 1]) < 0.15
+
+
+def test_what_comes_in_from_outside_is_black() -> None:
+    white = measured({"shift": 0.2}, torch.ones(1, 1, 20, 20))
+    share = white.mean((1, 2))
+    assert 0.6 < share.min() < 0.7  # up to a fifth of each side is lost
+    assert white[:, 6:14, 6:14].min() > 0.999
 
 
 def test_scale_is_drawn_evenly_in_its_logarithm() -> None:
