@@ -4,6 +4,7 @@ A file is whole or absent: it is written under a temporary name, flushed, and re
 safetensors, never pickle, because models come from remotes and a pickle runs code.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -105,6 +106,8 @@ def read_images(path: Path) -> np.ndarray:
         images: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: is no image pack ({error})") from None
+    if not isinstance(images, np.ndarray):
+        raise InputError(f"{path}: is an archive; allowed: one array in .npy format")
     if images.dtype != np.uint8 or images.ndim != 4:
         raise InputError(
             f"{path}: holds {images.dtype} {images.shape}; allowed: uint8 (N, channels, height, width)"
@@ -124,7 +127,14 @@ def pixels(images: Tensor, device: torch.device) -> Tensor:
 
 def read_labels(path: Path) -> Tensor:
     """The `label` column of a table, int64 (N,): an index into the classes."""
-    return torch.from_numpy(read_table(path, "label")["label"].to_numpy(dtype=np.int64, copy=True))
+    labels = read_table(path, "label")["label"]
+    if not pd.api.types.is_integer_dtype(labels):
+        bad = labels[pd.to_numeric(labels, errors="coerce").mod(1) != 0]
+        raise InputError(
+            f"{path}: column label, row {bad.index[0] + 1}, is {bad.iloc[0]!r}; "
+            "allowed: the number of a class"
+        )
+    return torch.from_numpy(labels.to_numpy(dtype=np.int64, copy=True))
 
 
 def read_classes() -> list[str]:
@@ -172,6 +182,8 @@ def read_classifier(path: Path) -> tuple[Classifier, list[str]]:
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():  # safe_open's own error names no file
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
@@ -195,10 +207,10 @@ def _declared_encoder(path: Path, header: dict[str, Any]) -> Encoder:
 def _fill(path: Path, module: Encoder | Classifier, state: dict[str, Tensor]) -> None:
     """Fill in weights, after checking every name, shape and dtype against the declaration."""
     expected = module.state_dict()
-    wrong = sorted(expected.keys() ^ state.keys())
+    wrong = list(expected.keys() ^ state.keys())
     for name in expected.keys() & state.keys():
         if expected[name].shape != state[name].shape or expected[name].dtype != state[name].dtype:
             wrong.append(name)
     if wrong:
-        raise InputError(f"{path}: does not fit the encoder that it declares: {', '.join(wrong[:5])}")
+        raise InputError(f"{path}: does not fit the encoder that it declares: {', '.join(sorted(wrong)[:5])}")
     module.load_state_dict(state)

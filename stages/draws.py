@@ -43,6 +43,7 @@ def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed:
         )
     stream = Stream.of(seed, "labels", draw)
     extra = stream.at("extra").permutation(classes)[: n % classes].tolist()
+    rarest = int(torch.bincount(labels, minlength=classes).min())
     chosen = []
     for label in range(classes):
         rows = (labels == label).nonzero()[:, 0]
@@ -50,7 +51,7 @@ def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed:
         if len(rows) < wanted:
             raise InputError(
                 f"params.yaml: finetune.budgets has {n}: {wanted} images of class {label} are needed, "
-                f"the pool has {len(rows)}; allowed: at most {classes * len(rows)}"
+                f"the pool has {len(rows)}; allowed: at most {classes * rarest}"
             )
         chosen.append(rows[stream.at("class", label).permutation(len(rows))[:wanted]])
     return torch.cat(chosen)

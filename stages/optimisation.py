@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from stages.errors import InputError
 from stages.randomness import Stream
 
 
@@ -41,6 +42,16 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def require_finite(title: str, module: nn.Module) -> None:
+    """Refuse weights that the last step made infinite or NaN, though its loss was still finite."""
+    for name, parameter in module.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise InputError(
+                f"{title}: the last step made {name} infinite or NaN; try a lower learning rate; "
+                "nothing was written"
+            )
 
 
 def batch_indices(step: int, batch_size: int, n: int, stream: Stream) -> Tensor:

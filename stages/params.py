@@ -8,18 +8,26 @@ depend on a knob that DVC does not track.
 `python -m stages.params` validates the file and does nothing else.
 """
 
-import difflib
 import importlib
-import re
-from collections.abc import Iterable
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.errors import InputError, reported
+from stages.findings import dotted, findings, unknown
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 METHODS = Path(__file__).parent / "pretrain" / "methods"
@@ -28,6 +36,45 @@ CONTROL = "scratch"  # the method that every gain is measured against
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=10)]
+Magnification = Annotated[float, Field(gt=0, le=10)]
+
+
+def available_methods() -> list[str]:
+    """The names of the files in stages/pretrain/methods."""
+    return sorted(path.stem for path in METHODS.glob("[a-z]*.py"))
+
+
+def _method(name: object) -> object:
+    if name not in available_methods():
+        raise ValueError(f": {unknown(name, available_methods())}")
+    return name
+
+
+def _budget(value: object) -> object:
+    if value != "all" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f" is {value!r}; allowed: 'all' or a whole number of labelled images")
+    return value
+
+
+def _distinct(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f" is {list(values)}; allowed: each name once")
+    return values
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f" is {list(bounds)}; allowed: the smaller number first")
+    return bounds
+
+
+Method = Annotated[str, BeforeValidator(_method)]
+Budgets = Annotated[
+    tuple[Annotated[int | str, BeforeValidator(_budget)], ...],
+    Field(min_length=1),
+    Strict(False),
+    AfterValidator(_distinct),
+]
 
 
 class Section(BaseModel):
@@ -65,10 +112,7 @@ class Views(Section):
     """How far each random transform of a view may go; 0 switches one off (scale: [1, 1])."""
 
     rotate: Annotated[float, Field(ge=0, le=180)]
-    scale: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]],
-        Strict(False),
-    ]
+    scale: Annotated[tuple[Magnification, Magnification], Strict(False), AfterValidator(_ascending)]
     shear: Annotated[float, Field(ge=0, le=60)]
     shift: Fraction
     elastic: Annotated[float, Field(ge=0, le=64)]
@@ -110,11 +154,11 @@ class Schedule(Section):
 class Finetune(Section):
     """The label budgets, the draws, and how encoder and head are trained on them."""
 
-    budgets: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1), Strict(False)]
+    budgets: Budgets
     draws: Annotated[int, Field(ge=2, le=100)]
     schedule: Schedule
     views: Views
-    recipe: dict[str, Recipe]
+    recipe: dict[Method, Recipe]
 
 
 class LinearProbe(Section):
@@ -134,21 +178,14 @@ class Params(Section):
     """The whole of params.yaml."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    methods: Annotated[tuple[str, ...], Field(min_length=1), Strict(False)]
+    methods: Annotated[tuple[Method, ...], Field(min_length=1), Strict(False), AfterValidator(_distinct)]
     runtime: Runtime
     data: Data
     encoder: EncoderParams
-    pretrain: dict[str, Any]  # each method's section, validated by that method's own model
+    pretrain: dict[Method, Any]  # each method's section, validated by that method's own model
     finetune: Finetune
     probe: LinearProbe
     knn: Neighbours
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for name, values in (("methods", self.methods), ("finetune.budgets", self.finetune.budgets)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} is {list(values)}; each may be named once")
-        return self
 
 
 def load(stage: str, method: str | None = None) -> Params:
@@ -165,6 +202,13 @@ def load(stage: str, method: str | None = None) -> Params:
     return cut
 
 
+def named_method(stage: str, arguments: list[str]) -> str:
+    """The method that a stage was started for, `python -m stages.STAGE METHOD`."""
+    if len(arguments) != 1:
+        raise InputError(f"usage: python -m stages.{stage} METHOD; METHOD is one of `methods` in {PARAMS}")
+    return arguments[0]
+
+
 def declared_keys(stage: str, method: str | None = None) -> list[str]:
     """The keys under `params:` of a stage in dvc.yaml, with the matrix item filled in."""
     keys = read(PIPELINE)["stages"][stage].get("params", [])
@@ -175,31 +219,29 @@ def validated(raw: Any) -> Params:
     """Turn the file's content into `Params`; every finding is reported, not only the first."""
     if not isinstance(raw, dict):
         raise InputError(f"{PARAMS}: should hold sections such as 'data:' and 'finetune:'")
-    findings: list[str] = []
-    sections: dict[str, Any] = {}
-    raw_sections = raw.get("pretrain") if isinstance(raw.get("pretrain"), dict) else {}
-    for name, section in (raw_sections or {}).items():
-        if name in available_methods():
-            try:
-                sections[name] = method_params(name).model_validate(section)
-            except ValidationError as error:
-                findings += _findings(error, method_params(name), f"pretrain.{name}.")
-        else:
-            findings.append(f"{PARAMS}: pretrain.{name}: {_unknown(name, available_methods())}")
+    found: list[str] = []
+    params = None
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        raise InputError(*_findings(error, Params), *findings) from None
-    findings += _method_findings(params)
-    findings += _size_findings(params)
-    if findings:
-        raise InputError(*findings)
+        found += findings(error, Params)
+    sections, of_methods = _method_sections(raw.get("pretrain"))
+    found += of_methods + _missing_sections(raw) + _misfits(raw)
+    if found or params is None:
+        raise InputError(*(f"{PARAMS}: {line}" for line in found))
     return params.model_copy(update={"pretrain": sections})
 
 
-def available_methods() -> list[str]:
-    """The names of the files in stages/pretrain/methods."""
-    return sorted(path.stem for path in METHODS.glob("[a-z]*.py"))
+def _method_sections(raw: Any) -> tuple[dict[str, Section], list[str]]:
+    """Each method's section by the model in the method's own file; and what is wrong in them."""
+    sections, found = {}, []
+    for name, section in raw.items() if isinstance(raw, dict) else ():
+        if name in available_methods():  # else Params has found it
+            try:
+                sections[name] = method_params(name).model_validate(section)
+            except ValidationError as error:
+                found += findings(error, method_params(name), f"pretrain.{name}")
+    return sections, found
 
 
 def method_params(name: str) -> type[Section]:
@@ -208,74 +250,47 @@ def method_params(name: str) -> type[Section]:
     return model
 
 
-def _method_findings(params: Params) -> list[str]:
-    findings = []
-    for name in params.methods:
-        if name not in available_methods():
-            findings.append(f"{PARAMS}: methods: {_unknown(name, available_methods())}")
-            continue
-        sections = {"pretrain": params.pretrain, "finetune.recipe": params.finetune.recipe}
-        for where, section in sections.items():
-            if name not in section:
-                findings.append(f"{PARAMS}: {where}.{name} is missing; methods names {name}")
-    return findings
+def _missing_sections(raw: dict[str, Any]) -> list[str]:
+    """Methods that are named without a section of their own."""
+    found = []
+    named = raw.get("methods")
+    for name in named if isinstance(named, list) else ():
+        for path in (("pretrain",), ("finetune", "recipe")):
+            section: Any = raw
+            for part in path:
+                section = section.get(part) if isinstance(section, dict) else None
+            if name in available_methods() and isinstance(section, dict) and name not in section:
+                found.append(f"{dotted('', *path, name)} is missing; methods names {name}")
+    return found
 
 
-def _size_findings(params: Params) -> list[str]:
+def _misfits(raw: dict[str, Any]) -> list[str]:
     """What can be known to be too large or too small before the data is read."""
-    data, findings = params.data, []
-    train, classes = 60_000, 10  # MNIST, the one source so far
-    pool = min(data.train_limit or train, train) - data.validation
+    try:
+        data = Data.model_validate(raw.get("data"))
+        budgets = TypeAdapter(Budgets).validate_python(raw["finetune"]["budgets"])
+    except (ValidationError, KeyError, TypeError):
+        return []  # these are findings already
+    available, classes = 60_000, 10  # MNIST, the one source so far
+    images = min(data.train_limit or available, available)
+    pool = images - data.validation
     if pool < classes:
         return [
-            f"{PARAMS}: data.validation is {data.validation}; allowed: at most "
-            f"{pool + data.validation - classes}, so that {classes} images remain in the pool"
+            f"data.validation is {data.validation}; allowed: so few that at least {classes} "
+            f"of the {images} training images remain in the pool"
         ]
-    for index, budget in enumerate(params.finetune.budgets):
-        if budget != "all" and not classes <= budget <= pool:
-            findings.append(
-                f"{PARAMS}: finetune.budgets[{index}] is {budget}; allowed: 'all' or "
-                f"{classes} (one label a class) to {pool} (the pool)"
-            )
-    return findings
-
-
-def _findings(error: ValidationError, model: type[Section], prefix: str = "") -> list[str]:
-    """One line for each of pydantic's errors: the key, the value, and what is allowed."""
-    lines: dict[str, str] = {}
-    for item in error.errors():
-        # NOTE: parts such as 'literal[...]' name a branch of a union and are no key of the file.
-        parts = [p for p in item["loc"] if isinstance(p, int) or re.fullmatch(r"[a-z]\w*", p)]
-        parts = [p for p in parts if p not in ("int", "float", "str", "constrained")]
-        key = prefix + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".")
-        if item["type"] == "extra_forbidden":
-            text = f"{key}: {_unknown(str(parts[-1]), _known_keys(model, parts[:-1]))}"
-        elif item["type"] == "missing":
-            text = f"{key} is missing"
-        elif item["type"] == "value_error":
-            text = str(item["ctx"]["error"])
-        else:
-            allowed = item["msg"].replace("Input should be ", "").replace("Tuple should", "should")
-            text = f"{key} is {item['input']!r}; allowed: {allowed}"
-        # A union reports one error per branch: they are one finding.
-        lines[key] = f"{lines[key]}, or {text.split('allowed: ')[-1]}" if key in lines else text
-    return [f"{PARAMS}: {line}" for line in lines.values()]
-
-
-def _known_keys(model: type[BaseModel], path: Iterable[str | int]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None:  # the name of a method inside a mapping: stay with its model
-            continue
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"unknown name {name!r}{hint}; allowed: {', '.join(known)}"
+    sections = raw["pretrain"].items() if isinstance(raw.get("pretrain"), dict) else ()
+    sizes = {name: section.get("batch_size") for name, section in sections if isinstance(section, dict)}
+    return [
+        f"pretrain.{name}.batch_size is {size}; allowed: 2 to {pool} (the pool)"
+        for name, size in sizes.items()
+        if isinstance(size, int) and size > pool
+    ] + [
+        f"finetune.budgets[{index}] is {budget}; allowed: 'all' or {classes} (one label a class) "
+        f"to {pool} (the pool)"
+        for index, budget in enumerate(budgets)
+        if isinstance(budget, int) and not classes <= budget <= pool
+    ]
 
 
 def read(path: Path) -> Any:

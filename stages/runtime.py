@@ -1,5 +1,6 @@
 """Where the arithmetic runs: device, precision, threads; and how long it will still take."""
 
+import os
 import platform
 import resource
 import sys
@@ -69,6 +70,10 @@ def machine(settings: Runtime) -> Machine:
     other CPUs bf16 is emulated and slower than fp32.
     """
     torch.set_num_threads(settings.threads)
+    # On a GPU equal bytes need these; on a CPU they change nothing.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)
     wants_gpu = settings.device != "cpu"
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError(

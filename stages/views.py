@@ -35,7 +35,7 @@ def augment(images: Tensor, positions: Tensor, strengths: Views, stream: Stream)
     if strengths.thickness > 0:
         amount = stream.at("thickness").uniform(positions, 1)[:, 0]
         images = thickness(images, _between(amount, -THINNING * strengths.thickness, strengths.thickness))
-    u = stream.at("affine").uniform(positions, 6)
+    u = stream.at("affine").uniform(positions, 5)
     grid = affine_grid(
         images,
         angle=_between(u[:, 0], -strengths.rotate, strengths.rotate),

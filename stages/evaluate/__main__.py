@@ -77,6 +77,8 @@ class FrozenFeatures:
         self.settings, self.here, self.classes = settings, here, classes
         self.images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
         self.labels = artifacts.read_labels(artifacts.LABELS / "pool.csv")
+        if len(self.images) != len(self.labels):
+            raise InputError(f"{artifacts.LABELS}: {len(self.labels)} labels for {len(self.images)} images")
         path = artifacts.ENCODERS / f"{method}.safetensors"
         self.encoder = artifacts.read_encoder(path).to(here.device)
         self.test = probe.encode(self.encoder, test, here)
@@ -118,4 +120,4 @@ def confusion_table(counts: np.ndarray, classes: list[str], draws: int, budget: 
 
 if __name__ == "__main__":
     with reported():
-        main(sys.argv[1])
+        main(params.named_method("evaluate", sys.argv[1:]))

@@ -55,4 +55,4 @@ def main(method: str) -> None:
 
 if __name__ == "__main__":
     with reported():
-        main(sys.argv[1])
+        main(params.named_method("finetune", sys.argv[1:]))

@@ -102,8 +102,9 @@ def finetune(
             value = loss.item()
             if not math.isfinite(value):
                 raise InputError(
-                    f"finetune {title}: the loss is {value} at step {step + 1} of {steps}; "
+                    f"finetune {title}: the loss is {value} by step {step + 1} of {steps}; "
                     f"last good loss: {last:.4f}; try a lower learning rate; nothing was written"
                 )
             last = value
         bar.advance(schedule.batch_size, title)
+    optimisation.require_finite(f"finetune {title}", classifier)

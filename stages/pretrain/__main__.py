@@ -35,7 +35,7 @@ def main(method: str) -> None:
         return round(probe.knn_accuracy(features, labels, settings.knn), 4)
 
     section = settings.pretrain[method]
-    curve: list[dict[str, Any]] = [{"step": 0, "epoch": 0.0, "knn": knn()}]
+    curve: list[dict[str, Any]] = []
     seconds, seen = 0.0, 0
     if isinstance(section, Training):
         # NOTE: imported by its name: a method is a file, and adding one touches no other file.
@@ -44,12 +44,14 @@ def main(method: str) -> None:
         learner = learner.to(here.device, memory_format=torch.channels_last)
         curve, seconds = train(method, learner, pool, section, here, stream.at(method), knn)
         seen = curve[-1]["step"] * section.batch_size
+    else:
+        curve = [{"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None, "knn": knn()}]
 
     first, last = curve[0], curve[-1]
     figures = {
         "knn": last["knn"],
         "knn_untrained": first["knn"],
-        "loss": last.get("loss"),
+        "loss": last["loss"],
         "steps": last["step"],
         "parameters": count(encoder),
         **here.describe(),
@@ -75,7 +77,8 @@ def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder
     pixels = pool.size / pool.shape[1]
     mean = sums / pixels
     encoder.set_statistics(
-        torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(squares / pixels - mean**2)).float()
+        torch.from_numpy(mean).float(),
+        torch.from_numpy(np.sqrt(np.maximum(squares / pixels - mean**2, 0))).float(),
     )
     return encoder
 
@@ -87,4 +90,4 @@ def count(encoder: Encoder) -> int:
 
 if __name__ == "__main__":
     with reported():
-        main(sys.argv[1])
+        main(params.named_method("pretrain", sys.argv[1:]))

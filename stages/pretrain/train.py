@@ -47,7 +47,10 @@ def train(
     """
     n, batch_size = len(images), params.batch_size
     if batch_size > n:
-        raise InputError(f"{title}: batch_size is {batch_size}; allowed: at most the pool's {n} images")
+        raise InputError(
+            f"params.yaml: pretrain.{title}.batch_size is {batch_size}; "
+            f"allowed: at most the pool's {n} images"
+        )
     per_epoch = n // batch_size
     steps = params.epochs * per_epoch
     every = max(1, math.ceil(steps / CURVE_POINTS))
@@ -92,6 +95,7 @@ def train(
                         "knn": knn if at_epoch else None,
                     }
                 )
+    optimisation.require_finite(f"pretrain {title}", method)
     return curve, seconds
 
 

@@ -81,7 +81,6 @@ def test_rare_class_is_named_with_what_it_needs_and_has() -> None:
         drawn(40, labels=labels)
 
 
-@pytest.mark.xfail(strict=True, reason="the first class that is too rare is named, not the rarest")
 def test_the_allowed_budget_is_that_of_the_rarest_class() -> None:
     labels = torch.tensor([0] * 5 + [1] * 2 + [2] * 50)
     with pytest.raises(InputError, match="at most 6"):

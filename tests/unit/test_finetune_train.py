@@ -175,7 +175,7 @@ def test_a_loss_that_is_no_number_stops_with_model_step_and_last_good_loss(
         fit(Breaking(step), labelled, steps=45)
     (message,) = caught.value.args
     found = re.search(
-        r"simclr n100-draw0: the loss is nan at step (\d+) of 45; last good loss: (\S+);", message
+        r"simclr n100-draw0: the loss is nan by step (\d+) of 45; last good loss: (\S+);", message
     )
     assert found, message
     assert step <= int(found[1]) < step + 20  # noticed within the steps between two looks
@@ -187,5 +187,5 @@ def test_a_loss_that_is_no_number_stops_with_model_step_and_last_good_loss(
 def test_a_huge_learning_rate_is_stopped_and_named(labelled: Labelled) -> None:
     classifier = Classifier(tiny_encoder(), 10)
     nn.init.constant_(classifier.head.weight, 1e38)  # as a rate beyond all bounds would leave it
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+ of 30"):
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) by step \d+ of 30"):
         fit(classifier, labelled, head_learning_rate=10.0, encoder_learning_rate=10.0)

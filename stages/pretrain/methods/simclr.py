@@ -61,7 +61,9 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         first, second: (N, D) projections of the two views.
     """
     z = F.normalize(torch.cat([first, second]), dim=1)
-    similarity = z @ z.T / temperature  # (2N, 2N)
+    # NOTE: bf16 has 8 bits: too few to tell neighbours apart.
+    with torch.autocast(z.device.type, enabled=False):
+        similarity = z @ z.T / temperature  # (2N, 2N)
     similarity.fill_diagonal_(-torch.inf)
     positive = torch.arange(len(z), device=z.device).roll(len(first))
     return F.cross_entropy(similarity, positive)
