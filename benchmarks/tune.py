@@ -5,7 +5,8 @@
 Needs the encoders (`dvc repro`). For each method, recipe and budget it finetunes on a few draws
 of its own, which no evaluation uses, and writes `benchmarks/results/tuning.csv`: the validation
 accuracy of every point, and `chosen` on the recipe with the best mean over the budgets. The chosen
-recipes are what stands in `params.yaml` under `finetune.recipe`.
+recipes are what stands in `params.yaml` under `finetune.recipe`. The head's learning rate and the
+weight decay are the same for all and were not tuned.
 """
 
 import itertools
@@ -79,7 +80,8 @@ def save(method: str, rows: pd.DataFrame) -> None:
     means = rows.groupby(knobs, sort=False)["validation_accuracy"].mean()
     best = dict(zip(knobs, means.idxmax(), strict=True))
     rows["chosen"] = (rows[knobs] == pd.Series(best)).all(axis=1)
-    print(f"{method}: {best}, mean validation accuracy {means.max():.2%}")
+    chosen = ", ".join(f"{knob} {value}" for knob, value in best.items())
+    print(f"{method}: {chosen}, mean validation accuracy {means.max():.2%}")
     if RESULT.exists():
         old = pd.read_csv(RESULT)
         rows = pd.concat([old[old["method"] != method], rows])

@@ -222,6 +222,9 @@ def test_pool_is_what_validation_leaves_of_the_whole_data(raw: dict[str, Any]) -
 
 def test_validation_must_leave_an_image_per_class(raw: dict[str, Any]) -> None:
     raw["data"] |= {"train_limit": 100, "validation": 91}
+    raw["pretrain"] = {
+        name: {**section, "batch_size": 10} if section else {} for name, section in raw["pretrain"].items()
+    }
     raw["finetune"]["budgets"] = ["all"]
     assert finding(raw).startswith("data.validation is 91; allowed: so few that at least 10 of the 100 ")
     raw["data"]["validation"] = 90
