@@ -30,7 +30,7 @@ def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project)
     shown = project.run(
         "dvc", "metrics", "diff", "main", "--json", "--targets", "metrics/summary.json"
     ).stdout
-    diff = json.loads(shown)["diff"]["metrics/summary.json"]
+    diff = json.loads(shown)["metrics/summary.json"]
     old = json.loads(on_main["metrics/summary.json"])
     new = json.loads(project.read("metrics/summary.json"))
     assert diff, "the changed temperature changed no figure"
