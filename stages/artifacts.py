@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stages.encoders import Classifier, Declaration, Encoder, build
+from stages.encoders import Classifier, Declaration, Encoder, unfilled
 from stages.errors import InputError
 
 IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
@@ -51,14 +51,16 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill, which takes the place of `path` only if all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     temporary.mkdir()
     try:
         yield temporary
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():  # a folder cannot be renamed over one that is not empty
+            path.replace(old)
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -176,7 +178,8 @@ def read_classifier(path: Path) -> tuple[Classifier, list[str]]:
     classes = header.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise InputError(f"{path}: holds no classifier: its header names no classes")
-    classifier = Classifier(_declared_encoder(path, header), len(classes))
+    with torch.device("meta"):
+        classifier = Classifier(_declared_encoder(path, header), len(classes))
     _fill(path, classifier, state)
     return classifier, classes
 
@@ -201,7 +204,7 @@ def _declared_encoder(path: Path, header: dict[str, Any]) -> Encoder:
     except ValidationError as error:
         detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise InputError(f"{path}: declares an encoder that cannot be built ({detail})") from None
-    return build(declaration, torch.Generator())
+    return unfilled(declaration)
 
 
 def _fill(path: Path, module: Encoder | Classifier, state: dict[str, Tensor]) -> None:
@@ -213,4 +216,5 @@ def _fill(path: Path, module: Encoder | Classifier, state: dict[str, Tensor]) ->
             wrong.append(name)
     if wrong:
         raise InputError(f"{path}: does not fit the encoder that it declares: {', '.join(sorted(wrong)[:5])}")
-    module.load_state_dict(state)
+    # Memory is taken only now: what a file from elsewhere declares may be larger than the machine.
+    module.to_empty(device="cpu").load_state_dict(state)

@@ -18,7 +18,8 @@ def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed:
     """One random choice of `budget` images with equally many of each class.
 
     Draws are nested: the images of a small budget are among those of a larger one. What does not
-    divide evenly goes to random classes.
+    divide evenly goes to random classes; where a class has too few images, the others make up
+    for it.
 
     Args:
         labels: (N,) int64 of the pool.
@@ -31,7 +32,7 @@ def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed:
         (budget,) int64 rows of the pool.
 
     Raises:
-        InputError: the pool has too few images, or too few of a class; or fewer labels than classes.
+        InputError: the budget is larger than the pool, or smaller than the number of classes.
     """
     if budget == "all":
         return torch.arange(len(labels))
@@ -42,16 +43,26 @@ def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed:
             f"to {len(labels)} (the pool)"
         )
     stream = Stream.of(seed, "labels", draw)
-    extra = stream.at("extra").permutation(classes)[: n % classes].tolist()
-    rarest = int(torch.bincount(labels, minlength=classes).min())
+    order = stream.at("extra").permutation(classes).tolist()
+    wanted = shares(torch.bincount(labels, minlength=classes).tolist(), n, order)
     chosen = []
     for label in range(classes):
         rows = (labels == label).nonzero()[:, 0]
-        wanted = n // classes + (label in extra)
-        if len(rows) < wanted:
-            raise InputError(
-                f"params.yaml: finetune.budgets has {n}: {wanted} images of class {label} are needed, "
-                f"the pool has {len(rows)}; allowed: at most {classes * rarest}"
-            )
-        chosen.append(rows[stream.at("class", label).permutation(len(rows))[:wanted]])
+        chosen.append(rows[stream.at("class", label).permutation(len(rows))[: wanted[label]]])
     return torch.cat(chosen)
+
+
+def shares(available: list[int], n: int, order: list[int]) -> list[int]:
+    """How many of `n` images each class gives: equally many, as far as it has them.
+
+    Args:
+        available: images per class; together at least n.
+        order: the classes in the order in which they give one more where n does not divide evenly.
+    """
+    given = [0] * len(available)
+    while (left := n - sum(given)) > 0:
+        able = [label for label in order if given[label] < available[label]][:left]
+        each = min(left // len(able), *(available[label] - given[label] for label in able))
+        for label in able:
+            given[label] += each
+    return given

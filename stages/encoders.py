@@ -133,12 +133,20 @@ class Classifier(nn.Module):
         return logits
 
 
+KINDS = {"cnn": ClassicCNN, "residual": SmallResidual}
+
+
 def build(declaration: Declaration, generator: torch.Generator) -> Encoder:
     """A freshly initialised encoder; its weights depend on the generator alone."""
-    kinds = {"cnn": ClassicCNN, "residual": SmallResidual}
-    encoder = kinds[declaration.name](declaration)
+    encoder = KINDS[declaration.name](declaration)
     initialise(encoder, generator)
     return encoder.to(memory_format=torch.channels_last)
+
+
+def unfilled(declaration: Declaration) -> Encoder:
+    """The encoder's names and shapes without memory behind them (PyTorch's meta device)."""
+    with torch.device("meta"):
+        return KINDS[declaration.name](declaration).to(memory_format=torch.channels_last)
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

@@ -44,6 +44,28 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
+def finite_mean(title: str, losses: list[Tensor], done: int, last: str) -> float:
+    """The mean of the losses of the steps up to `done`.
+
+    Args:
+        losses: one scalar for each of the last steps; kept on the device until now, because every
+            question to a device waits for all that is under way there.
+        last: the last good figures, in words.
+
+    Raises:
+        InputError: a loss is NaN or infinite; names the first such step.
+    """
+    values = torch.stack(losses).float()
+    bad = (~values.isfinite()).nonzero()
+    if len(bad):
+        step = done - len(losses) + int(bad[0]) + 1
+        raise InputError(
+            f"{title}: the loss is {values[bad[0]].item()} at step {step}; last good figures: {last}; "
+            f"try a lower learning rate; nothing was written"
+        )
+    return values.mean().item()
+
+
 def require_finite(title: str, module: nn.Module) -> None:
     """Refuse weights that the last step made infinite or NaN, though its loss was still finite."""
     for name, parameter in module.named_parameters():

@@ -9,183 +9,18 @@ depend on a knob that DVC does not track.
 """
 
 import importlib
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.errors import InputError, reported
-from stages.findings import dotted, findings, unknown
+from stages.findings import dotted, findings
+from stages.sections import Budgets, Data, Params, Section, available_methods
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
-METHODS = Path(__file__).parent / "pretrain" / "methods"
-CONTROL = "scratch"  # the method that every gain is measured against
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0, le=10)]
-Magnification = Annotated[float, Field(gt=0, le=10)]
-
-
-def available_methods() -> list[str]:
-    """The names of the files in stages/pretrain/methods."""
-    return sorted(path.stem for path in METHODS.glob("[a-z]*.py"))
-
-
-def _method(name: object) -> object:
-    if name not in available_methods():
-        raise ValueError(f": {unknown(name, available_methods())}")
-    return name
-
-
-def _budget(value: object) -> object:
-    if value != "all" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f" is {value!r}; allowed: 'all' or a whole number of labelled images")
-    return value
-
-
-def _distinct(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError(f" is {list(values)}; allowed: each name once")
-    return values
-
-
-def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f" is {list(bounds)}; allowed: the smaller number first")
-    return bounds
-
-
-Method = Annotated[str, BeforeValidator(_method)]
-Budgets = Annotated[
-    tuple[Annotated[int | str, BeforeValidator(_budget)], ...],
-    Field(min_length=1),
-    Strict(False),
-    AfterValidator(_distinct),
-]
-
-
-class Section(BaseModel):
-    """A part of params.yaml. There are no defaults: what is in force stands in the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Runtime(Section):
-    """Where and how the arithmetic is done."""
-
-    device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "fp32", "bf16"]
-    threads: Annotated[int, Field(ge=1, le=1024)]
-
-
-class Data(Section):
-    """Which images, and how they are split."""
-
-    source: Literal["mnist"]
-    path: str
-    validation: Annotated[int, Field(ge=20)]
-    train_limit: Count | None
-    test_limit: Count | None
-
-
-class EncoderParams(Section):
-    """The network that is pretrained."""
-
-    name: Literal["cnn", "residual"]
-    width: Annotated[int, Field(ge=4, le=1024)]
-
-
-class Views(Section):
-    """How far each random transform of a view may go; 0 switches one off (scale: [1, 1])."""
-
-    rotate: Annotated[float, Field(ge=0, le=180)]
-    scale: Annotated[tuple[Magnification, Magnification], Strict(False), AfterValidator(_ascending)]
-    shear: Annotated[float, Field(ge=0, le=60)]
-    shift: Fraction
-    elastic: Annotated[float, Field(ge=0, le=64)]
-    thickness: Fraction
-    gamma: Annotated[float, Field(ge=0, le=4)]
-    contrast: Fraction
-    noise: Fraction
-    erase: Fraction
-
-
-class Training(Section):
-    """What every pretraining method that trains has in common; a method adds its own knobs."""
-
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: Rate
-    weight_decay: Rate
-    warmup: Fraction
-
-
-class Recipe(Section):
-    """How one method's encoder is finetuned: chosen on validation, from one grid for all."""
-
-    encoder_learning_rate: Rate
-    head_learning_rate: Rate
-    weight_decay: Rate
-    head: Literal["zero", "probe"]
-
-
-class Schedule(Section):
-    """How long and in what batches every method is finetuned: the same for all."""
-
-    steps: Count
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    warmup: Fraction
-
-
-class Finetune(Section):
-    """The label budgets, the draws, and how encoder and head are trained on them."""
-
-    budgets: Budgets
-    draws: Annotated[int, Field(ge=2, le=100)]
-    schedule: Schedule
-    views: Views
-    recipe: dict[Method, Recipe]
-
-
-class LinearProbe(Section):
-    """The linear classifier on frozen features."""
-
-    l2: Annotated[float, Field(gt=0)]
-
-
-class Neighbours(Section):
-    """The vote of the nearest neighbours in feature space."""
-
-    k: Count
-    temperature: Annotated[float, Field(gt=0)]
-
-
-class Params(Section):
-    """The whole of params.yaml."""
-
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
-    methods: Annotated[tuple[Method, ...], Field(min_length=1), Strict(False), AfterValidator(_distinct)]
-    runtime: Runtime
-    data: Data
-    encoder: EncoderParams
-    pretrain: dict[Method, Any]  # each method's section, validated by that method's own model
-    finetune: Finetune
-    probe: LinearProbe
-    knn: Neighbours
 
 
 def load(stage: str, method: str | None = None) -> Params:

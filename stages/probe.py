@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from stages.artifacts import pixels
 from stages.encoders import Encoder
-from stages.params import Neighbours
 from stages.runtime import Machine
+from stages.sections import Neighbours
 
 
 @torch.no_grad()

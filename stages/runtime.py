@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 from stages.errors import InputError
-from stages.params import Runtime
+from stages.sections import Runtime
 
 PLAIN_INTERVAL = 10.0  # seconds between two lines of progress where there is no terminal
 
@@ -52,6 +52,7 @@ class Machine:
     def timings(self, seconds: float, images: int) -> dict[str, float | int | str]:
         """What a stage took here; differs from run to run, so it is kept apart from the figures."""
         hardware = platform.processor() or platform.machine()
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
         if self.device.type == "cuda":
             hardware = torch.cuda.get_device_name(self.device)
         return {
@@ -59,7 +60,7 @@ class Machine:
             "threads": torch.get_num_threads(),
             "seconds": round(seconds, 1),
             "images_per_second": round(images / seconds) if seconds > 0 else 0,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit,
         }
 
 
@@ -73,6 +74,7 @@ def machine(settings: Runtime) -> Machine:
     # On a GPU equal bytes need these; on a CPU they change nothing.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)
     wants_gpu = settings.device != "cpu"
     if settings.device == "cuda" and not torch.cuda.is_available():

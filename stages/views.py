@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.params import Views
 from stages.randomness import Stream
+from stages.sections import Views
 
 THINNING = 0.6  # strokes are thinned less than thickened: a thin stroke would vanish
 ELASTIC_KNOTS = 6  # control points a side: few, so that strokes bend and do not tear
@@ -70,10 +70,18 @@ def thickness(images: Tensor, amount: Tensor) -> Tensor:
 
     A blend of the image with its dilation or erosion over 3 × 3 pixels.
     """
-    dilated = F.max_pool2d(images, 3, stride=1, padding=1)
-    eroded = -F.max_pool2d(-images, 3, stride=1, padding=1)
-    share = amount[:, None, None, None]
-    return images + share.clamp_min(0) * (dilated - images) + (-share).clamp_min(0) * (eroded - images)
+    # An erosion is the dilation of the negative, so each image needs only one of the two.
+    sign = torch.where(amount < 0, -1.0, 1.0)[:, None, None, None]
+    extreme = sign * _dilated(sign * images)
+    return images + amount.abs()[:, None, None, None] * (extreme - images)
+
+
+def _dilated(images: Tensor) -> Tensor:
+    """The largest value among each pixel and its eight neighbours, rows first and then columns."""
+    # NOTE: max_pool2d does the same, on a CPU twenty times slower.
+    x = F.pad(images, (1, 1, 1, 1), value=-torch.inf)
+    x = torch.maximum(torch.maximum(x[:, :, :-2], x[:, :, 1:-1]), x[:, :, 2:])
+    return torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])
 
 
 def affine_grid(images: Tensor, angle: Tensor, scale: Tensor, shear: Tensor, shift: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from stages import params
 from stages.encoders import Declaration, Encoder, build
-from stages.params import Views
 from stages.prepare import sources
 from stages.prepare.sources import Source
 from stages.randomness import Stream
 from stages.runtime import Machine
+from stages.sections import Views
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
@@ -39,6 +39,14 @@ def tiny_encoder(name: str = "residual", seed: int = 0, **changes: Any) -> Encod
     channels = encoder.declaration.channels
     encoder.set_statistics(torch.full((channels,), 0.13), torch.full((channels,), 0.31))
     return encoder
+
+
+def assert_gradients_reach_every_parameter(learner: torch.nn.Module, images: Tensor, stream: Stream) -> None:
+    """One batch through a pretraining method: no part of it is left out of the loss."""
+    learner(images, torch.arange(len(images)), stream).backward()
+    for name, parameter in learner.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
 
 
 def put(raw: dict[str, Any], dotted: str, value: Any) -> None:

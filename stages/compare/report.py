@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.artifacts import METRICS, read_table, whole_file
 from stages.compare.statistics import Estimate, estimate, paired_gain
-from stages.params import CONTROL
+from stages.sections import CONTROL
 
 Evaluations = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]  # method → budget → protocol → draws
 

@@ -21,8 +21,8 @@ from stages.draws import budget_name, draw_labelled
 from stages.encoders import Classifier
 from stages.errors import InputError, reported
 from stages.evaluate.metrics import confusion, measure
-from stages.params import Params
 from stages.runtime import Machine, machine, progress
+from stages.sections import Params
 
 
 def main(method: str) -> None:

@@ -9,10 +9,9 @@ from torch import Tensor
 from stages import optimisation, probe, views
 from stages.artifacts import pixels
 from stages.encoders import Classifier, Encoder
-from stages.errors import InputError
-from stages.params import Recipe, Schedule, Views
 from stages.randomness import Stream
 from stages.runtime import Bar, Machine
+from stages.sections import Recipe, Schedule, Views
 
 
 def steps_for(labelled: int, schedule: Schedule) -> int:
@@ -84,7 +83,8 @@ def finetune(
     )
     steps = steps_for(len(images), schedule)
     positions = torch.arange(schedule.batch_size, device=machine.device)
-    last = math.nan
+    losses: list[Tensor] = []
+    last = "none"
     classifier.train()
     for step in range(steps):
         rows = optimisation.batch_indices(step, schedule.batch_size, len(images), stream.at("order"))
@@ -97,14 +97,11 @@ def finetune(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        losses.append(loss.detach())
         # The device is asked only now and then: each question waits for all that is under way.
         if step % 20 == 19 or step + 1 == steps:
-            value = loss.item()
-            if not math.isfinite(value):
-                raise InputError(
-                    f"finetune {title}: the loss is {value} by step {step + 1} of {steps}; "
-                    f"last good loss: {last:.4f}; try a lower learning rate; nothing was written"
-                )
-            last = value
+            mean = optimisation.finite_mean(f"finetune {title}", losses, step + 1, last)
+            losses.clear()
+            last = f"loss {mean:.4f} by step {step + 1}"
         bar.advance(schedule.batch_size, title)
     optimisation.require_finite(f"finetune {title}", classifier)

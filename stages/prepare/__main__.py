@@ -33,20 +33,22 @@ def main() -> None:
     pool, validation = split.held_out(used, data.validation, stream.at("validation"))
     tested = split.limited(len(test.images), data.test_limit, stream.at("test limit"))
 
-    with artifacts.whole_folder(artifacts.IMAGES) as folder:
-        artifacts.write_array(folder / "pool.npy", train.images[pool])
-        artifacts.write_array(folder / "validation.npy", train.images[validation])
-        artifacts.write_table(folder / "pool.csv", index(train, pool, "pool"))
+    with (  # all three take their places together, after the last byte is written
+        artifacts.whole_folder(artifacts.IMAGES) as images_folder,
+        artifacts.whole_folder(artifacts.LABELS) as labels_folder,
+        artifacts.whole_folder(artifacts.TEST) as test_folder,
+    ):
+        artifacts.write_array(images_folder / "pool.npy", train.images[pool])
+        artifacts.write_array(images_folder / "validation.npy", train.images[validation])
+        artifacts.write_table(images_folder / "pool.csv", index(train, pool, "pool"))
         with_labels = index(train, validation, "validation").assign(label=train.labels[validation])
-        artifacts.write_table(folder / "validation.csv", with_labels)
-    with artifacts.whole_folder(artifacts.LABELS) as folder:
+        artifacts.write_table(images_folder / "validation.csv", with_labels)
         pool_labels = index(train, pool, "pool")[["id"]].assign(label=train.labels[pool])
-        artifacts.write_table(folder / "pool.csv", pool_labels)
-        artifacts.write_json(folder / "classes.json", train.classes)
-    with artifacts.whole_folder(artifacts.TEST) as folder:
-        artifacts.write_array(folder / "images.npy", test.images[tested])
+        artifacts.write_table(labels_folder / "pool.csv", pool_labels)
+        artifacts.write_json(labels_folder / "classes.json", train.classes)
+        artifacts.write_array(test_folder / "images.npy", test.images[tested])
         with_labels = index(test, tested, "test").assign(label=test.labels[tested])
-        artifacts.write_table(folder / "index.csv", with_labels)
+        artifacts.write_table(test_folder / "index.csv", with_labels)
     print(f"prepared: {len(pool):,} images in the pool, {len(validation):,} validation, {len(tested):,} test")
 
 

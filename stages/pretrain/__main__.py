@@ -14,10 +14,10 @@ import torch
 from stages import artifacts, encoders, params, probe
 from stages.encoders import Encoder
 from stages.errors import reported
-from stages.params import Params, Training
 from stages.pretrain.train import train
 from stages.randomness import Stream
 from stages.runtime import machine
+from stages.sections import Params, Training
 
 
 def main(method: str) -> None:

@@ -12,9 +12,9 @@ from torch import nn
 from stages import optimisation
 from stages.artifacts import as_tensor, pixels
 from stages.errors import InputError
-from stages.params import Training
 from stages.randomness import Stream
 from stages.runtime import Machine, progress
+from stages.sections import Training
 
 CURVE_POINTS = 100  # rows of the training curve, so that it stays small in git
 
@@ -80,7 +80,8 @@ def train(
 
             done, at_epoch = step + 1, (step + 1) % per_epoch == 0
             if done % every == 0 or at_epoch or done == steps:
-                mean = _finite_mean(title, losses, done, curve[-1])
+                last = ", ".join(f"{key} {value}" for key, value in curve[-1].items() if value is not None)
+                mean = optimisation.finite_mean(f"pretrain {title}", losses, done, last)
                 losses.clear()
                 seconds += time.perf_counter() - started
                 knn = measure() if at_epoch else knn
@@ -97,17 +98,3 @@ def train(
                 )
     optimisation.require_finite(f"pretrain {title}", method)
     return curve, seconds
-
-
-def _finite_mean(title: str, losses: list[torch.Tensor], done: int, last: dict[str, Any]) -> float:
-    """The mean of the last losses; stops with the step and the last good row where one is not finite."""
-    values = torch.stack(losses).float()
-    bad = (~values.isfinite()).nonzero()
-    if len(bad):
-        step = done - len(losses) + int(bad[0]) + 1
-        good = ", ".join(f"{key} {value}" for key, value in last.items() if value is not None)
-        raise InputError(
-            f"{title}: the loss is {values[bad[0]].item()} at step {step}; last good figures: {good}; "
-            f"try a lower learning_rate; nothing was written"
-        )
-    return values.mean().item()

@@ -1,9 +1,13 @@
 """Bad input: one clear message, non-zero exit, nothing lost."""
 
+import errno
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from stages import artifacts
+from stages.prepare import __main__ as prepare
 from tests.pipeline.conftest import Project
 from tests.pipeline.test_honesty import files
 
@@ -33,6 +37,41 @@ def test_bad_parameters_are_refused_by_name_before_any_work(
         assert len(lines) == 1
         assert all(word in lines[0] for word in ["params.yaml", *words]), lines[0]
     assert files(project, "models") | files(project, "metrics") | files(project, "data") == before
+
+
+def test_dvc_repro_stops_at_a_bad_parameter_and_comes_back_without_running(project: Project) -> None:
+    before = files(project, "models") | files(project, "metrics") | files(project, "data")
+    project.set(pretrain__simclr__temperature=-1)
+    result = project.run("dvc", "repro", check=False)
+    assert result.returncode != 0
+    assert "error: params.yaml: pretrain.simclr.temperature is -1; allowed: " in result.stderr
+    assert "Traceback" not in result.stderr
+    # NOTE: DVC removes a stage's outputs before it starts it; they come back from the cache.
+    project.run("git", "checkout", "--quiet", "params.yaml")
+    assert project.repro() == []
+    assert files(project, "models") | files(project, "metrics") | files(project, "data") == before
+
+
+def test_failing_disk_in_prepare_leaves_all_three_outputs(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(project, "data")
+    project.set(data__train_limit=700)
+    monkeypatch.chdir(project.path)
+    write = artifacts.write_array
+
+    def failing(path: Path, array: np.ndarray) -> None:
+        if path.name == "images.npy":  # of the test split: the last of the three
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, array)
+
+    monkeypatch.setattr(artifacts, "write_array", failing)
+    with pytest.raises(OSError, match="No space left"):
+        prepare.main()
+    assert files(project, "data") == before
+    monkeypatch.undo()
+    project.stage("stages.prepare")
+    assert files(project, "data") != before
 
 
 def test_every_error_is_listed_at_once(project: Project) -> None:

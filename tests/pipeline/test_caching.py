@@ -18,9 +18,8 @@ def test_finetune_parameter_reruns_finetune_to_compare_only(project: Project) ->
 
 
 def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project) -> None:
-    on_main = {
-        path: project.read(path) for path in ("metrics/summary.json", "models/encoders/simclr.safetensors")
-    }
+    results = ("metrics/summary.json", "models/encoders/simclr.safetensors")
+    on_main = {path: project.read(path) for path in ("params.yaml", *results)}
     project.run("git", "checkout", "--quiet", "-b", "cooler")
     project.set(pretrain__simclr__temperature=0.1)
     assert set(project.repro()) == {"pretrain@simclr", "finetune@simclr", "evaluate@simclr", "compare"}
@@ -40,7 +39,7 @@ def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project)
         assert values["old"] == old[method][budget][metric]
         assert values["new"] == new[method][budget][metric]
 
-    project.set(pretrain__simclr__temperature=0.5)
+    (project.path / "params.yaml").write_bytes(on_main["params.yaml"])
     assert project.repro() == [], "reverting should restore from the run cache"
     for path, content in on_main.items():
         assert project.read(path) == content

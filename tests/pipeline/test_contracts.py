@@ -8,11 +8,11 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from stages import params
+from stages import params, sections
 from tests.pipeline.conftest import ROOT, Project
 
 PIPELINE = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
-METHODS = params.available_methods()
+METHODS = sections.available_methods()
 COLUMNS = {
     "prepare": [None],
     "pretrain": METHODS,
@@ -76,7 +76,7 @@ class Recorder:
     def _wrapped(self, name: str, value: Any) -> Any:
         key = f"{self._prefix}{name}"
         self._seen.add(key)
-        nested = isinstance(value, params.Finetune | dict)  # other sections are handed on as a whole
+        nested = isinstance(value, sections.Finetune | dict)  # other sections are handed on as a whole
         return Recorder(value, self._seen, f"{key}.") if nested else value
 
     def __getattr__(self, name: str) -> Any:  # noqa: D105

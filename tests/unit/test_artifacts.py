@@ -277,6 +277,10 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
         "header is empty": (pack(encoder, {}), "encoder"),
         "unknown encoder": (pack(encoder, {"encoder": declared | {"name": "vit"}}), "name"),
         "unknown key": (pack(encoder, {"encoder": declared | {"depth": 3}}), "depth"),
+        "larger than any memory": (
+            pack(encoder, {"encoder": declared | {"name": "cnn", "width": 1024, "image_size": 1024}}),
+            "does not fit",
+        ),
         "another width": (pack(encoder, {"encoder": declared | {"width": 8}}), "does not fit"),
         "missing tensor": (pack(encoder, header, norm__bias=None), "norm.bias"),
         "extra tensor": (pack(encoder, header, extra=torch.ones(1)), "extra"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.draws import budget_name, draw_labelled
+from stages.draws import budget_name, draw_labelled, shares
 from stages.errors import InputError
 
 LABELS = torch.randint(10, (2000,), generator=torch.Generator().manual_seed(0))
@@ -72,19 +72,26 @@ def test_budget_outside_classes_and_pool_is_refused(budget: int) -> None:
         drawn(budget)
 
 
-def test_rare_class_is_named_with_what_it_needs_and_has() -> None:
+def test_the_others_make_up_for_a_rare_class() -> None:
     labels = torch.cat([torch.arange(10).repeat(50), torch.tensor([3] * 100)])
     labels = labels[(labels != 7) | (torch.arange(600) < 30)]  # class 7: the first three
-    assert int((labels == 7).sum()) == 3
-    assert len(drawn(30, labels=labels)) == 30
-    with pytest.raises(InputError, match=r"finetune\.budgets has 40: 4 images of class 7.*has 3.*at most 30"):
-        drawn(40, labels=labels)
+    counts = torch.bincount(labels[drawn(75, labels=labels)], minlength=10)
+    assert counts.tolist() == [8] * 7 + [3] + [8] * 2
+    nested = [set(drawn(n, labels=labels)) for n in (30, 31, 40, 77, 200, len(labels))]
+    assert all(small < large for small, large in pairwise(nested))
 
 
-def test_the_allowed_budget_is_that_of_the_rarest_class() -> None:
-    labels = torch.tensor([0] * 5 + [1] * 2 + [2] * 50)
-    with pytest.raises(InputError, match="at most 6"):
-        draw_labelled(labels, 3, 21, 0, 1)
+@pytest.mark.parametrize("available", [[5, 2, 50], [0, 7, 7], [1, 10, 10], [4, 4, 4]])
+def test_shares_are_as_even_as_the_classes_allow(available: list[int]) -> None:
+    order = [2, 0, 1]
+    for n in range(sum(available) + 1):
+        given = shares(available, n, order)
+        assert sum(given) == n
+        free = [given[label] for label in order if given[label] < available[label]]
+        assert all(given[label] <= available[label] for label in order)
+        # Who could give more gives as much as the others, but for the remainder, in order.
+        assert not free or max(given) - min(free) <= 1
+        assert free == sorted(free, reverse=True)
 
 
 def test_budgets_have_names_without_dots() -> None:

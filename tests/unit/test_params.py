@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
-from stages import params
+from stages import params, sections
 from stages.errors import InputError
-from stages.params import Params, Schedule, Views
+from stages.sections import Params, Schedule, Views
 from tests.conftest import ROOT, drop, put
 
 
@@ -54,7 +54,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
     [
         ("finetune.schedule.stepz", "steps", Schedule),
         ("pretrain.simclr.views.rotat", "rotate", Views),
-        ("finetune.recipe.simclr.haed", "head", params.Recipe),
+        ("finetune.recipe.simclr.haed", "head", sections.Recipe),
         ("sead", "seed", Params),
     ],
 )
@@ -163,12 +163,12 @@ def test_unknown_method_is_named_with_the_files_that_exist(raw: dict[str, Any]) 
     line = finding(raw)
     assert line.startswith("methods")
     assert "unknown name 'simcrl' (did you mean simclr?)" in line
-    assert line.endswith(f"allowed: {', '.join(params.available_methods())}")
+    assert line.endswith(f"allowed: {', '.join(sections.available_methods())}")
 
 
 def test_available_methods_are_the_files() -> None:
-    assert {"scratch", "autoencoder", "simclr"} <= set(params.available_methods())
-    assert all((params.METHODS / f"{name}.py").is_file() for name in params.available_methods())
+    assert {"scratch", "autoencoder", "simclr"} <= set(sections.available_methods())
+    assert all((sections.METHODS / f"{name}.py").is_file() for name in sections.available_methods())
 
 
 def test_section_of_an_unknown_method_is_refused(raw: dict[str, Any]) -> None:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from stages import optimisation
 from stages.errors import InputError
-from stages.params import EncoderParams, Training
 from stages.pretrain.__main__ import fresh_encoder
 from stages.pretrain.train import CURVE_POINTS, train
 from stages.randomness import Stream
 from stages.runtime import Machine
+from stages.sections import EncoderParams, Training
 from tests.conftest import MOVING, strengths, tiny_encoder
 
 Labelled = tuple[Tensor, Tensor]
@@ -121,7 +121,9 @@ def test_pretraining_moves_every_weight(name: str, digits: Labelled) -> None:
 
 def test_a_huge_learning_rate_is_stopped_and_named(digits: Labelled) -> None:
     # The temperature makes the gradients large; a rate of 10 does the rest.
-    with pytest.raises(InputError, match=r"^simclr: the loss is (nan|-?inf) at step \d+; last good figures"):
+    with pytest.raises(
+        InputError, match=r"^pretrain simclr: the loss is (nan|-?inf) at step \d+; last good figures"
+    ):
         learn("simclr", digits[0][:128].numpy(), epochs=8, learning_rate=10.0, temperature=1e-38)
 
 

@@ -7,8 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from stages import probe
-from stages.params import Neighbours
 from stages.runtime import Machine
+from stages.sections import Neighbours
 from tests.conftest import tiny_encoder
 
 Labelled = tuple[Tensor, Tensor]

@@ -7,8 +7,8 @@ import torch
 
 from stages import runtime
 from stages.errors import InputError
-from stages.params import Runtime
 from stages.runtime import Bar, Machine, machine, progress
+from stages.sections import Runtime
 
 CPU = torch.device("cpu")
 

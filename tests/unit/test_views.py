@@ -10,8 +10,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
 from stages import views
-from stages.params import Views
 from stages.randomness import Stream
+from stages.sections import Views
 from tests.conftest import MOVING, strengths
 
 STEP = Stream.of(1, "test").at("step", 3)

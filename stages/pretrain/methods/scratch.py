@@ -4,7 +4,7 @@ It goes through the same finetuning and evaluation as every other method, so a g
 what pretraining bought.
 """
 
-from stages.params import Section
+from stages.sections import Section
 
 
 class Params(Section):

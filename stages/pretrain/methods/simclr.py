@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from stages import views
 from stages.encoders import Encoder, initialise
-from stages.params import Training, Views
 from stages.randomness import Stream
+from stages.sections import Training, Views
 
 
 class Params(Training):
