@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.requirements.lock
 
-.PHONY: help setup repro show test check fresh lock
+.PHONY: help setup repro show test check fresh readme lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,8 +34,11 @@ setup: $(READY) ## make .venv with exactly the packages of requirements.lock
 $(READY): requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --no-deps --require-hashes -r requirements.lock
 	@cp requirements.lock $@
+
+readme: setup ## write the README's table from metrics/summary.json
+	@python -m benchmarks.readme
 
 lock: ## compile requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev \

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,16 +52,30 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill, which takes the place of `path` only if all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}.tmp") for end in ("new", "old"))
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
+        shutil.rmtree(leftover)
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():  # a folder cannot be renamed over one that is not empty
             path.replace(old)
         temporary.replace(path)
+    except BaseException:
+        if old.exists():
+            old.replace(path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def require_writable(*paths: Path) -> None:
+    """Find out before the work, not after it, that an output cannot be written (OSError)."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -139,10 +154,27 @@ def read_labels(path: Path) -> Tensor:
     return torch.from_numpy(labels.to_numpy(dtype=np.int64, copy=True))
 
 
-def read_classes() -> list[str]:
-    """The names of the classes, in the order of their labels."""
-    names: list[str] = read_json(LABELS / "classes.json")
-    return names
+def read_pool_labels() -> tuple[Tensor, list[str]]:
+    """The label of each image of the pool, int64 (N,), and the names of the classes.
+
+    Raises:
+        InputError: the labels are not those of the pool's images, row by row, or are no classes.
+    """
+    path, classes = LABELS / "pool.csv", read_json(LABELS / "classes.json")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"{LABELS / 'classes.json'}: is no list of names")
+    ids, expected = read_table(path, "id")["id"], read_table(IMAGES / "pool.csv", "id")["id"]
+    if not ids.equals(expected):
+        raise InputError(f"{path}: its ids are not those of {IMAGES / 'pool.csv'}, row by row")
+    labels = read_labels(path)
+    bad = ((labels < 0) | (labels >= len(classes))).nonzero()
+    if len(bad):
+        row = int(bad[0])
+        raise InputError(
+            f"{path}: column label, row {row + 1}, is {int(labels[row])}; "
+            f"allowed: 0 to {len(classes) - 1}, the number of a class"
+        )
+    return labels, classes
 
 
 def write_weights(path: Path, module: Encoder | Classifier, header: dict[str, Any]) -> None:

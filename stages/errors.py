@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MADE = ("data/prepared", "models", "metrics")  # what the stages write
+
 
 class InputError(Exception):
     """Bad input or an unusable place to write: what is wrong, where, and what is allowed.
@@ -24,5 +26,7 @@ def reported() -> Iterator[None]:
     except OSError as error:
         # NOTE: a full disk, a read-only folder and a vanished file all arrive here, with their path.
         where = error.filename if error.filename is not None else "input or output"
-        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
+        made = isinstance(error, FileNotFoundError) and str(where).startswith(MADE)
+        hint = "; `dvc repro` makes it" if made else ""
+        print(f"error: {where}: {error.strerror or error}{hint}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -18,7 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.errors import InputError, reported
 from stages.findings import dotted, findings
-from stages.sections import Budgets, Data, Params, Section, available_methods
+from stages.sections import METHODS, Budgets, Data, Params, Section, available_methods
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 
@@ -81,7 +81,12 @@ def _method_sections(raw: Any) -> tuple[dict[str, Section], list[str]]:
 
 def method_params(name: str) -> type[Section]:
     """The parameter model that stands in the method's own file."""
-    model: type[Section] = importlib.import_module(f"stages.pretrain.methods.{name}").Params
+    module = f"stages.pretrain.methods.{name}"
+    try:
+        model: type[Section] = importlib.import_module(module).Params
+    except (ImportError, SyntaxError, AttributeError) as error:
+        file = METHODS / f"{name}.py"
+        raise InputError(f"{file}: cannot be used as a method ({type(error).__name__}: {error})") from None
     return model
 
 
@@ -115,7 +120,12 @@ def _misfits(raw: dict[str, Any]) -> list[str]:
             f"of the {images} training images remain in the pool"
         ]
     sections = raw["pretrain"].items() if isinstance(raw.get("pretrain"), dict) else ()
-    sizes = {name: section.get("batch_size") for name, section in sections if isinstance(section, dict)}
+    named = raw["methods"] if isinstance(raw.get("methods"), list) else ()
+    sizes = {
+        name: section.get("batch_size")
+        for name, section in sections
+        if name in named and isinstance(section, dict)
+    }
     return [
         f"pretrain.{name}.batch_size is {size}; allowed: 2 to {pool} (the pool)"
         for name, size in sizes.items()

@@ -68,7 +68,7 @@ def knn_probabilities(
     Each of the k nearest votes for its class with weight exp(similarity / temperature).
 
     Args:
-        queries: (n, D); bank: (m, D); labels: (m,) of the bank. k is at most m.
+        queries: (n, D); bank: (m, D); labels: (m,) of the bank. Where m < k, all of them vote.
 
     Returns:
         (n, classes) votes that sum to 1 in each row.

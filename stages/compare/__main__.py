@@ -50,8 +50,8 @@ def show() -> None:
     summary = artifacts.read_json(SUMMARY)
     budgets = next(iter(summary.values()))
     for budget in sorted(budgets, key=lambda name: (name == "nall", len(name), name)):
-        for method, figures in summary.items():
-            row = figures[budget]
+        for method in report.control_first(summary):
+            row = summary[method][budget]
             gain = f"{100 * row['gain']:+.2f} ± {100 * row['gain_ci95']:.2f}" if "gain" in row else ""
             table.add_row(
                 budget.removeprefix("n"),

@@ -1,6 +1,6 @@
 """What people read: the summary, the finer figures, the label-efficiency table and its picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def draw_curve(table: pd.DataFrame, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     colours = ["#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe-Ito
-    methods = sorted(table["method"].unique(), key=lambda m: (m != CONTROL, m))
+    methods = control_first(table["method"].unique())
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
     panels = (("finetuned", "finetuned"), ("linear", "linear probe on the frozen encoder"))
     for axis, (protocol, title) in zip(axes, panels, strict=True):
@@ -129,6 +129,11 @@ def draw_curve(table: pd.DataFrame, path: Path) -> None:
         # NOTE: without the version in the metadata, equal figures give equal bytes.
         figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
     plt.close(figure)
+
+
+def control_first(methods: Iterable[str]) -> list[str]:
+    """The methods in the order in which people compare them."""
+    return sorted(methods, key=lambda method: (method != CONTROL, method))
 
 
 def of_draws(draws: list[dict[str, Any]], metric: str) -> list[float]:

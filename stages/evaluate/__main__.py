@@ -33,12 +33,17 @@ def main(method: str) -> None:
     actual = artifacts.read_labels(artifacts.TEST / "index.csv").numpy()
     if len(test) != len(actual):
         raise InputError(f"{artifacts.TEST}: {len(test)} images, but {len(actual)} labels")
-    classes = artifacts.read_classes()
+    labels, classes = artifacts.read_pool_labels()
+    metrics = artifacts.METRICS
+    figures_file = metrics / "evaluate" / f"{method}.json"
+    confusion_file = metrics / "evaluate" / f"{method}_confusion.csv"
+    timings_file = metrics / "timings" / "evaluate" / f"{method}.json"
+    artifacts.require_writable(artifacts.PREDICTIONS / method, figures_file, confusion_file, timings_file)
 
     figures: dict[str, dict[str, list[Any]]] = {}
     tables: list[pd.DataFrame] = []
     finetune = settings.finetune
-    frozen = FrozenFeatures(method, test, len(classes), settings, here)
+    frozen = FrozenFeatures(method, test, labels, len(classes), settings, here)
     with (
         artifacts.whole_folder(artifacts.PREDICTIONS / method) as folder,
         progress(f"evaluate {method}", len(finetune.budgets) * finetune.draws, "models") as bar,
@@ -62,23 +67,20 @@ def main(method: str) -> None:
             figures[budget_name(budget)] = dict(of_budget)
             tables.append(confusion_table(counts, classes, finetune.draws, budget_name(budget)))
 
-    metrics, seconds = artifacts.METRICS, time.perf_counter() - started
     predictions = 3 * len(finetune.budgets) * finetune.draws * len(test)
-    artifacts.write_json(metrics / "evaluate" / f"{method}.json", figures)
-    artifacts.write_table(metrics / "evaluate" / f"{method}_confusion.csv", pd.concat(tables))
-    timings = here.timings(seconds, predictions)
-    artifacts.write_json(metrics / "timings" / "evaluate" / f"{method}.json", timings)
+    artifacts.write_json(figures_file, figures)
+    artifacts.write_table(confusion_file, pd.concat(tables))
+    artifacts.write_json(timings_file, here.timings(time.perf_counter() - started, predictions))
 
 
 class FrozenFeatures:
     """The pretrained encoder as it is: test features once, a probe for every draw."""
 
-    def __init__(self, method: str, test: Tensor, classes: int, settings: Params, here: Machine) -> None:
-        self.settings, self.here, self.classes = settings, here, classes
+    def __init__(
+        self, method: str, test: Tensor, labels: Tensor, classes: int, settings: Params, here: Machine
+    ) -> None:
+        self.settings, self.here, self.labels, self.classes = settings, here, labels, classes
         self.images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
-        self.labels = artifacts.read_labels(artifacts.LABELS / "pool.csv")
-        if len(self.images) != len(self.labels):
-            raise InputError(f"{artifacts.LABELS}: {len(self.labels)} labels for {len(self.images)} images")
         path = artifacts.ENCODERS / f"{method}.safetensors"
         self.encoder = artifacts.read_encoder(path).to(here.device)
         self.test = probe.encode(self.encoder, test, here)

@@ -10,7 +10,7 @@ import time
 
 from stages import artifacts, params
 from stages.draws import budget_name, draw_labelled
-from stages.errors import InputError, reported
+from stages.errors import reported
 from stages.finetune import train
 from stages.randomness import Stream
 from stages.runtime import machine, progress
@@ -21,10 +21,10 @@ def main(method: str) -> None:
     settings = params.load("finetune", method)
     here, started = machine(settings.runtime), time.perf_counter()
     finetune = settings.finetune
+    timings_file = artifacts.METRICS / "timings" / "finetune" / f"{method}.json"
+    artifacts.require_writable(artifacts.CLASSIFIERS / method, timings_file)
     images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
-    labels, classes = artifacts.read_labels(artifacts.LABELS / "pool.csv"), artifacts.read_classes()
-    if len(images) != len(labels):
-        raise InputError(f"{artifacts.LABELS / 'pool.csv'}: has {len(labels)} rows for {len(images)} images")
+    labels, classes = artifacts.read_pool_labels()
     drawn = {  # all draws are made before the first is trained on, so that a bad budget costs nothing
         (budget, draw): draw_labelled(labels, len(classes), budget, draw, settings.seed)
         for budget in finetune.budgets
@@ -50,7 +50,7 @@ def main(method: str) -> None:
             )  # fmt: skip
             artifacts.write_classifier(folder / f"{name}.safetensors", classifier, classes)
     timings = here.timings(time.perf_counter() - started, total)
-    artifacts.write_json(artifacts.METRICS / "timings" / "finetune" / f"{method}.json", timings)
+    artifacts.write_json(timings_file, timings)
 
 
 if __name__ == "__main__":

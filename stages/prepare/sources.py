@@ -65,12 +65,12 @@ def mnist(path: Path) -> tuple[Source, Source]:
         if None in found:
             print(f"MNIST is not on this machine; downloading it to {path}", flush=True)
             _download(path)
-        for name in MNIST_FILES:
-            file = _find(name, path)
+            found = [_find(name, path) for name in MNIST_FILES]
+        for name, file in zip(MNIST_FILES, found, strict=True):
             if file is None:
                 raise InputError(f"{path}: {name}.gz is missing, and could not be downloaded")
             (raw / name).write_bytes(_verified(file, *MNIST_FILES[name]))
-        print(f"MNIST read from {', '.join(sorted({str(f.parent) for f in found if f} or {str(path)}))}")
+        print(f"MNIST read from {', '.join(sorted({str(file.parent) for file in found if file}))}")
         train, test = MNIST(folder, train=True), MNIST(folder, train=False)
     return _pack("train", train), _pack("test", test)
 

@@ -13,7 +13,7 @@ import torch
 
 from stages import artifacts, encoders, params, probe
 from stages.encoders import Encoder
-from stages.errors import reported
+from stages.errors import InputError, reported
 from stages.pretrain.train import train
 from stages.randomness import Stream
 from stages.runtime import machine
@@ -25,9 +25,16 @@ def main(method: str) -> None:
     settings = params.load("pretrain", method)
     here = machine(settings.runtime)
     stream = Stream.of(settings.seed, "pretrain")
+    encoder_file = artifacts.ENCODERS / f"{method}.safetensors"
+    curve_file = artifacts.METRICS / "pretrain" / f"{method}.csv"
+    figures_file = artifacts.METRICS / "pretrain" / f"{method}.json"
+    timings_file = artifacts.METRICS / "timings" / "pretrain" / f"{method}.json"
+    artifacts.require_writable(encoder_file, curve_file, figures_file, timings_file)
     pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     validation = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
     labels = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
+    if len(labels) != len(validation):
+        raise InputError(f"{artifacts.IMAGES}: {len(validation)} validation images, {len(labels)} labels")
     encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)
 
     def knn() -> float:
@@ -56,11 +63,10 @@ def main(method: str) -> None:
         "parameters": count(encoder),
         **here.describe(),
     }
-    folder = artifacts.METRICS
-    artifacts.write_encoder(artifacts.ENCODERS / f"{method}.safetensors", encoder)
-    artifacts.write_table(folder / "pretrain" / f"{method}.csv", pd.DataFrame(curve))
-    artifacts.write_json(folder / "pretrain" / f"{method}.json", figures)
-    artifacts.write_json(folder / "timings" / "pretrain" / f"{method}.json", here.timings(seconds, seen))
+    artifacts.write_encoder(encoder_file, encoder)
+    artifacts.write_table(curve_file, pd.DataFrame(curve))
+    artifacts.write_json(figures_file, figures)
+    artifacts.write_json(timings_file, here.timings(seconds, seen))
     print(f"pretrain {method}: kNN {first['knn']:.1%} untrained, {last['knn']:.1%} now")
 
 

@@ -77,7 +77,7 @@ def test_failing_disk_in_prepare_leaves_all_three_outputs(
 def test_every_error_is_listed_at_once(project: Project) -> None:
     project.set(seed=-1, encoder__width="wide", finetune__budgets=[3])
     lines = project.stage("stages.params", check=False).stderr.splitlines()
-    assert len(lines) >= 2
+    assert len(lines) == 2
     assert "seed" in lines[0]
     assert "encoder.width" in lines[1]
 
@@ -104,6 +104,28 @@ def test_unwritable_output_is_said(project: Project) -> None:
     result = project.stage("stages.pretrain", "scratch", check=False)
     assert result.returncode == 2
     assert "models/encoders" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_unwritable_figures_are_found_before_the_training(project: Project) -> None:
+    before = files(project, "models")
+    folder = project.path / "metrics" / "pretrain"
+    folder.rename(project.path / "aside")
+    folder.write_text("a file where a folder should be")
+    project.set(pretrain__simclr__temperature=0.3)
+    result = project.stage("stages.pretrain", "simclr", check=False)
+    assert result.returncode == 2
+    assert result.stdout == ""  # no line of progress
+    assert "metrics/pretrain" in result.stderr
+    assert files(project, "models") == before
+
+
+def test_half_written_method_is_named(project: Project) -> None:
+    (project.path / "stages" / "pretrain" / "methods" / "mine.py").write_text("def half(:\n")
+    project.set(pretrain__mine={}, methods=["scratch", "mine"])
+    result = project.stage("stages.params", check=False)
+    assert result.returncode == 2
+    assert "methods/mine.py: cannot be used as a method (SyntaxError" in result.stderr
     assert "Traceback" not in result.stderr
 
 

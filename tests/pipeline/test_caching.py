@@ -2,6 +2,8 @@
 
 import json
 
+import pandas as pd
+
 from tests.pipeline.conftest import Project
 
 
@@ -15,6 +17,18 @@ def test_finetune_parameter_reruns_finetune_to_compare_only(project: Project) ->
     assert set(ran) == {
         "finetune@scratch", "finetune@simclr", "evaluate@scratch", "evaluate@simclr", "compare",
     }  # fmt: skip
+
+
+def test_changed_label_reruns_no_pretraining(project: Project) -> None:
+    labels = project.path / "data" / "prepared" / "labels" / "pool.csv"
+    table = pd.read_csv(labels)
+    table.loc[0, "label"] = (table.loc[0, "label"] + 1) % 10
+    project.run("dvc", "unprotect", "data/prepared/labels")
+    table.to_csv(labels, index=False)
+    project.run("dvc", "commit", "--force", "prepare")
+    ran = project.repro()
+    assert "finetune@simclr" in ran
+    assert not [name for name in ran if name.startswith(("prepare", "pretrain"))]
 
 
 def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project) -> None:
@@ -53,7 +67,8 @@ def test_added_method_runs_its_column_only_and_leaves_no_row_when_removed(projec
     assert set(json.loads(project.read("metrics/summary.json"))) == {"scratch", "simclr", "autoencoder"}
 
     project.set(methods=["scratch", "simclr"])
-    project.repro()
+    # The removed column's figures still lie in the folder that compare depends on.
+    assert project.repro() == ["compare"]
     assert project.read("metrics/summary.json") == before
     for table in ("label_efficiency.csv", "training_curves.csv", "confusion.csv"):
         assert b"autoencoder" not in project.read(f"metrics/{table}")
@@ -85,6 +100,15 @@ def test_all_labels_are_a_budget(project: Project) -> None:
     assert b",500," in project.read("metrics/label_efficiency.csv")
 
 
+def test_the_classic_network_goes_all_the_way(project: Project) -> None:
+    before = project.read("metrics/summary.json")
+    project.set(encoder__name="cnn")
+    ran = project.repro()
+    assert {"pretrain@simclr", "finetune@scratch", "evaluate@simclr", "compare"} <= set(ran)
+    assert "prepare" not in ran
+    assert project.read("metrics/summary.json") != before
+
+
 def test_lock_freshness_check_notices_changed_code(project: Project) -> None:
     assert project.run("sh", ".ci/fresh").returncode == 0
     source = project.path / "stages" / "evaluate" / "metrics.py"
@@ -108,6 +132,13 @@ def test_freshness_check_notices_edited_metrics(project: Project) -> None:
     path = project.path / "metrics" / "summary.json"
     path.write_text(path.read_text().replace("0.", "0.9", 1))
     assert project.run("sh", ".ci/fresh", check=False).returncode == 1
+
+
+def test_freshness_check_notices_metrics_that_nobody_committed(project: Project) -> None:
+    (project.path / "metrics" / "details.json").unlink()
+    result = project.run("sh", ".ci/fresh", check=False)
+    assert result.returncode == 1
+    assert "metrics/details.json" in result.stdout
 
 
 def test_plots_can_be_drawn(project: Project) -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,34 @@ def test_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
     assert (path / "kept").read_text() == "old"
 
 
+def test_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "column"
+    path.mkdir()
+    (path / "kept").write_text("old")
+    with pytest.raises(FileNotFoundError), artifacts.whole_folder(path) as temporary:
+        temporary.rmdir()  # so the last rename fails, after the old folder was set aside
+    assert list(tmp_path.iterdir()) == [path]
+    assert (path / "kept").read_text() == "old"
+
+
+def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
+    for stale in (f".column.{os.getpid()}.new.tmp", ".column.1.old.tmp"):
+        (tmp_path / stale).mkdir()
+        (tmp_path / stale / "half").write_text("half")
+    with artifacts.whole_folder(tmp_path / "column") as temporary:
+        (temporary / "fresh").write_text("new")
+    assert [file.name for file in tmp_path.iterdir()] == ["column"]
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    artifacts.require_writable(tmp_path / "new" / "a.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("a file where a folder should be")
+    with pytest.raises(OSError, match="file") as caught:
+        artifacts.require_writable(tmp_path / "new" / "a.json", tmp_path / "file" / "a.json")
+    assert str(tmp_path / "file") in str(caught.value.filename)
+
+
 # --- JSON and tables
 
 
@@ -128,6 +157,31 @@ def test_label_that_is_no_class_is_refused(tmp_path: Path, label: str) -> None:
     path.write_text(f"id,label\na,1\nb,{label}\n")
     with pytest.raises(InputError, match=str(path)):
         artifacts.read_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "word"),
+    [
+        ("id,label\na,0\nb,2\n", "row 2, is 2; allowed: 0 to 1"),
+        ("id,label\na,-1\nb,1\n", "row 1, is -1; allowed: 0 to 1"),
+        ("id,label\nb,1\na,0\n", "ids"),
+        ("id,label\na,0\n", "ids"),
+    ],
+)
+def test_labels_that_do_not_fit_the_pool_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: str, word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    artifacts.write_table(artifacts.IMAGES / "pool.csv", pd.DataFrame({"id": ["a", "b"]}))
+    artifacts.write_json(artifacts.LABELS / "classes.json", ["zero", "one"])
+    table = artifacts.LABELS / "pool.csv"
+    table.write_text("id,label\na,0\nb,1\n")
+    found, classes = artifacts.read_pool_labels()
+    assert found.tolist() == [0, 1]
+    assert classes == ["zero", "one"]
+    table.write_text(labels)
+    with pytest.raises(InputError, match=f"{table}: .*{word}"):
+        artifacts.read_pool_labels()
 
 
 # --- images

@@ -31,6 +31,16 @@ def test_a_real_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == f"error: {tmp_path / 'a.csv'}: No such file or directory\n"
 
 
+def test_a_missing_output_of_a_stage_is_said_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit), reported():
+        Path("models/encoders/a").read_bytes()
+    expected = "error: models/encoders/a: No such file or directory; `dvc repro` makes it\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_a_mistake_in_the_code_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), reported():
         _ = 1 / 0

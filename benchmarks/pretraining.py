@@ -1,0 +1,85 @@
+"""What a pretraining setting is worth on validation, never on test: kNN, and linear probes over 20 draws.
+
+    python -m benchmarks.pretraining METHOD [KEY=VALUE …]
+
+such as `python -m benchmarks.pretraining simclr pretrain.simclr.temperature=0.5`. Needs the stage
+`prepare`. It pretrains with params.yaml and the changes named, on draws that no evaluation uses,
+and adds a row to `benchmarks/results/pretraining.csv`. The settings of `pretrain:` were chosen by
+it; the encoder itself is thrown away.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+from ruamel.yaml import YAML
+
+from stages import artifacts, params, probe
+from stages.compare.statistics import estimate
+from stages.draws import draw_labelled
+from stages.encoders import Encoder
+from stages.errors import InputError, reported
+from stages.pretrain.__main__ import fresh_encoder
+from stages.pretrain.train import train
+from stages.randomness import Stream
+from stages.runtime import Machine, machine
+from stages.sections import Params
+
+RESULT = Path("benchmarks/results/pretraining.csv")
+BUDGETS = (10, 100, 1000)
+DRAWS = range(200, 220)  # far from the numbers that `finetune.draws` and the tuning count
+
+
+def main(method: str, changes: list[str]) -> None:
+    """Pretrain once with the changes and add its row to the table."""
+    raw = params.read(params.PARAMS)
+    for change in changes:
+        key, _, value = change.partition("=")
+        *parents, last = key.split(".")
+        section = raw
+        for parent in parents:
+            section = section[parent]
+        section[last] = YAML(typ="safe", pure=True).load(value)
+    settings = params.validated(raw)
+    here, stream = machine(settings.runtime), Stream.of(settings.seed, "pretrain")
+    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
+    encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)
+    section = settings.pretrain[method]
+    module = importlib.import_module(f"stages.pretrain.methods.{method}")
+    learner = module.Method(encoder, section, stream.at(method, "init"))
+    learner = learner.to(here.device, memory_format=torch.channels_last)
+    _, seconds = train(method, learner, pool, section, here, stream.at(method), lambda: 0.0)
+    row = {"method": method, "changes": " ".join(changes), "seconds": round(seconds)}
+    row |= measured(encoder, settings, here)
+    print(row)
+    old = [pd.read_csv(RESULT)] if RESULT.exists() else []
+    artifacts.write_table(RESULT, pd.concat([*old, pd.DataFrame([row])]))
+
+
+def measured(encoder: Encoder, settings: Params, here: Machine) -> dict[str, float]:
+    """kNN accuracy, and the linear probe's mean accuracy with its interval at each budget."""
+    images = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
+    expected = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
+    features = probe.encode(encoder, images, here)
+    figures = {"knn": round(probe.knn_accuracy(features, expected, settings.knn), 4)}
+    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
+    labels, classes = artifacts.read_pool_labels()
+    for budget in BUDGETS:
+        accuracies = []
+        for draw in DRAWS:
+            rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
+            bank = probe.encode(encoder, artifacts.as_tensor(pool[rows.numpy()]), here)
+            head = probe.fit_linear(bank, labels[rows].to(here.device), len(classes), settings.probe.l2)
+            accuracies.append(float((head(features).argmax(1) == expected).float().mean()))
+        value = estimate(accuracies)
+        figures |= {f"n{budget}": round(value.mean, 4), f"n{budget}_ci95": round(value.ci95, 4)}
+    return figures
+
+
+if __name__ == "__main__":
+    with reported():
+        if len(sys.argv) < 2:
+            raise InputError("usage: python -m benchmarks.pretraining METHOD [KEY=VALUE …]")
+        main(sys.argv[1], sys.argv[2:])
