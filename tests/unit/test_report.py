@@ -148,12 +148,14 @@ def test_summary_is_shown_in_percent(
     evaluations: report.Evaluations,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     summary = report.summary(evaluations)
     artifacts.write_json(artifacts.METRICS / "summary.json", summary)
     show()
-    lines = [line for line in capsys.readouterr().out.splitlines() if "scratch" in line or "simclr" in line]
-    rows = [line for line in lines if "gain over" not in line]
+    printed = capsys.readouterr().out
+    assert "…" not in printed  # nothing is cut off
+    lines = [line for line in printed.splitlines() if "scratch" in line or "simclr" in line]
+    rows = [line for line in lines if "over scratch" not in line]
     assert len(rows) == 4
     figures = summary["simclr"]["n10"]
     row = next(line for line in rows if "simclr" in line and " 10 " in line)
