@@ -41,5 +41,5 @@ readme: setup ## write the README's table from metrics/summary.json
 	@python -m benchmarks.readme
 
 lock: ## compile requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev \
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev --extra peers \
 		pyproject.toml -o requirements.lock

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from stages import optimisation
 from stages.artifacts import as_tensor, pixels
 from stages.errors import InputError
+from stages.pretrain.learner import Learner
 from stages.randomness import Stream
 from stages.runtime import Machine, progress
 from stages.sections import Training
@@ -21,7 +21,7 @@ CURVE_POINTS = 100  # rows of the training curve, so that it stays small in git
 
 def train(
     title: str,
-    method: nn.Module,
+    method: Learner,
     images: np.ndarray,
     params: Training,
     machine: Machine,
@@ -75,6 +75,7 @@ def train(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            method.after_step((step + 1) / steps)
             losses.append(loss.detach())
             bar.advance(batch_size, f"loss {curve[-1]['loss'] or math.nan:.3f}  kNN {knn:.1%}")
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stages import views
 from stages.encoders import Encoder, initialise
+from stages.pretrain.learner import Learner
 from stages.randomness import Stream
 from stages.sections import Fraction, Training
 
@@ -25,7 +26,7 @@ class Params(Training):
     decoder_width: Annotated[int, Field(ge=1)]
 
 
-class Method(nn.Module):
+class Method(Learner):
     """The encoder with a decoder that is thrown away afterwards."""
 
     def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:

@@ -4,15 +4,17 @@ T. Chen, S. Kornblith, M. Norouzi, G. Hinton, "A Simple Framework for Contrastiv
 Visual Representations", ICML 2020, arXiv:2002.05709.
 """
 
+import math
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages import views
 from stages.encoders import Encoder, initialise
+from stages.pretrain.learner import Learner, perceptron
 from stages.randomness import Stream
 from stages.sections import Training, Views
 
@@ -26,26 +28,18 @@ class Params(Training):
     views: Views
 
 
-class Method(nn.Module):
+class Method(Learner):
     """The encoder with a projector that is thrown away afterwards."""
 
     def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
         super().__init__()
         self.encoder, self.params = encoder, params
         hidden = params.projector_hidden
-        self.projector = nn.Sequential(
-            nn.Linear(encoder.features, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, params.projector_output, bias=False),
-        )
+        self.projector = perceptron(encoder.features, hidden, hidden, params.projector_output)
         initialise(self.projector, init.generator())
+        self.uninformative = math.log(2 * params.batch_size - 1)  # a guess among all other views
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
-        """The loss of a batch: images (N, C, H, W) in [0, 1], their positions (N,)."""
         both = views.two_views(images, positions, self.params.views, stream)  # (2N, C, H, W)
         first, second = self.projector(self.encoder(both)).float().chunk(2)
         return nt_xent(first, second, self.params.temperature)

@@ -1,0 +1,79 @@
+"""What pretraining methods are made of: the learner, the projector, the teacher that follows it."""
+
+import copy
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from stages.encoders import Encoder
+from stages.randomness import Stream
+
+
+class Learner(nn.Module):
+    """A pretraining method: an encoder with what it lacks, and a loss for a batch.
+
+    A method's file holds one subclass called `Method` and its parameters' model `Params`.
+
+    Attributes:
+        uninformative: the loss of an encoder that tells images apart no better than by chance, or
+            None where there is no such value. A loss that stays there has learned nothing.
+    """
+
+    encoder: Encoder
+    uninformative: float | None = None
+
+    def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
+        """The loss of a batch: images (N, C, H, W) in [0, 1], their positions (N,) int64.
+
+        stream: the randomness of this step, addressed by position.
+        """
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        """What follows an optimiser step, such as moving a teacher; progress goes up to 1."""
+
+
+def perceptron(*sizes: int) -> nn.Sequential:
+    """A multilayer perceptron from `sizes[0]` inputs: BatchNorm and ReLU between its linear layers.
+
+    No layer has a bias: before a BatchNorm it would change nothing.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes[:-1]):
+        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], bias=False))
+
+
+class Teacher(nn.Module):
+    """A copy of a network that follows it as an exponential moving average, and is never trained.
+
+    The averaging is that of Mean Teacher (Tarvainen & Valpola 2017, arXiv:1703.01780). The running
+    statistics of its norms are its own.
+    """
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(student).requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """The network's output, without a gradient."""
+        output: Tensor = self.network(images)
+        return output
+
+    @torch.no_grad()
+    def follow(self, student: nn.Module, momentum: float) -> None:
+        """teacher ← momentum · teacher + (1 − momentum) · student."""
+        mine: list[Tensor] = list(self.network.parameters())
+        theirs: list[Tensor] = list(student.parameters())
+        torch._foreach_lerp_(mine, theirs, 1 - momentum)
+
+
+def rising_momentum(start: float, progress: float) -> float:
+    """From `start` to 1 along half a cosine: a teacher slows down as its student gets better.
+
+    J.-B. Grill et al. 2020, arXiv:2006.07733, section 3.3.
+    """
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2

@@ -1,0 +1,64 @@
+"""Barlow Twins: each dimension agrees between two views of an image, and with no other dimension.
+
+J. Zbontar, L. Jing, I. Misra, Y. LeCun, S. Deny, "Barlow Twins: Self-Supervised Learning via
+Redundancy Reduction", ICML 2021, arXiv:2103.03230.
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stages import views
+from stages.encoders import Encoder, initialise
+from stages.pretrain.learner import Learner, perceptron
+from stages.randomness import Stream
+from stages.sections import Training, Views
+
+
+class Params(Training):
+    """The weight of the redundancy term, beside the knobs of every training."""
+
+    redundancy: Annotated[float, Field(ge=0)]
+    projector_hidden: Annotated[int, Field(ge=1)]
+    projector_output: Annotated[int, Field(ge=2)]
+    views: Views
+
+
+class Method(Learner):
+    """The encoder with a projector that is thrown away afterwards."""
+
+    def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
+        super().__init__()
+        self.encoder, self.params = encoder, params
+        hidden = params.projector_hidden
+        self.projector = perceptron(encoder.features, hidden, hidden, params.projector_output)
+        initialise(self.projector, init.generator())
+        self.uninformative = float(params.projector_output)  # no dimension agrees with itself
+
+    def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
+        both = views.two_views(images, positions, self.params.views, stream)  # (2N, C, H, W)
+        first, second = self.projector(self.encoder(both)).float().chunk(2)
+        return barlow_twins(first, second, self.params.redundancy)
+
+
+EPSILON = 1e-5  # of the normalisation, as BatchNorm's
+
+
+def barlow_twins(first: Tensor, second: Tensor, redundancy: float) -> Tensor:
+    """The loss of eq. 1 by the conventions of the authors' code: biased variances, sums.
+
+    Args:
+        first, second: (N, D) projections of the two views.
+        redundancy: λ, the weight of the off-diagonal, 0.005 in the paper.
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        correlation = _standardised(first).T @ _standardised(second) / len(first)  # (D, D)
+        diagonal = correlation.diagonal()
+        off_diagonal = correlation.square().sum() - diagonal.square().sum()
+        return (1 - diagonal).square().sum() + redundancy * off_diagonal
+
+
+def _standardised(z: Tensor) -> Tensor:
+    return (z - z.mean(0)) / torch.sqrt(z.var(0, correction=0) + EPSILON)

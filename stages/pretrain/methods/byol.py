@@ -1,0 +1,62 @@
+"""BYOL: the online network predicts what a slowly moving teacher makes of another view.
+
+J.-B. Grill et al., "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning",
+NeurIPS 2020, arXiv:2006.07733.
+"""
+
+from typing import Annotated
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from stages import views
+from stages.encoders import Encoder, initialise
+from stages.pretrain.learner import Learner, Teacher, perceptron, rising_momentum
+from stages.randomness import Stream
+from stages.sections import Fraction, Training, Views
+
+
+class Params(Training):
+    """The teacher's momentum, beside the knobs of every training."""
+
+    momentum: Fraction
+    projector_hidden: Annotated[int, Field(ge=1)]
+    projector_output: Annotated[int, Field(ge=2)]
+    views: Views
+
+
+class Method(Learner):
+    """Encoder, projector and predictor; and the teacher, which has no predictor."""
+
+    def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
+        super().__init__()
+        self.encoder, self.params = encoder, params
+        hidden, output = params.projector_hidden, params.projector_output
+        self.projector = perceptron(encoder.features, hidden, output)
+        self.predictor = perceptron(output, hidden, output)
+        initialise(self.projector, init.at("projector").generator())
+        initialise(self.predictor, init.at("predictor").generator())
+        self.teacher = Teacher(self.online())
+
+    def online(self) -> nn.Sequential:
+        """The part that the teacher follows."""
+        return nn.Sequential(self.encoder, self.projector)
+
+    def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
+        both = views.two_views(images, positions, self.params.views, stream)  # (2N, C, H, W)
+        predictions = self.predictor(self.projector(self.encoder(both))).float()
+        targets = self.teacher(both).float().roll(len(images), 0)  # each view's target is the other
+        return byol(predictions, targets)
+
+    def after_step(self, progress: float) -> None:
+        self.teacher.follow(self.online(), rising_momentum(self.params.momentum, progress))
+
+
+def byol(predictions: Tensor, targets: Tensor) -> Tensor:
+    """2 − 2 cos (eq. 2), averaged over all views: 0 where they agree, 4 where they are opposed.
+
+    Args:
+        predictions, targets: (2N, D), row by row.
+    """
+    return 2 - 2 * F.cosine_similarity(predictions, targets, dim=1).mean()

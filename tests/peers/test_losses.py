@@ -1,0 +1,51 @@
+"""Every loss and its gradient beside lightly's, on random inputs.
+
+Needs the extra `peers`; `make test-full` installs it.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from stages.pretrain.methods.barlow_twins import barlow_twins
+from stages.pretrain.methods.byol import byol
+from stages.pretrain.methods.simclr import nt_xent
+from stages.pretrain.methods.vicreg import vicreg
+
+loss = pytest.importorskip("lightly.loss", reason="the extra `peers` is not installed")
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def lightly_byol(first: Tensor, second: Tensor) -> Tensor:
+    # Its helper is −cos of one direction.
+    return 2 + 2 * loss.NegativeCosineSimilarity()(first, second)
+
+
+CASES: dict[str, tuple[Loss, Loss]] = {
+    "nt-xent 0.1": (lambda a, b: nt_xent(a, b, 0.1), loss.NTXentLoss(temperature=0.1)),
+    "nt-xent 0.5": (lambda a, b: nt_xent(a, b, 0.5), loss.NTXentLoss(temperature=0.5)),
+    "vicreg": (lambda a, b: vicreg(a, b, 25, 25, 1), loss.VICRegLoss()),
+    "barlow twins": (lambda a, b: barlow_twins(a, b, 0.005), loss.BarlowTwinsLoss(lambda_param=0.005)),
+    "byol": (byol, lightly_byol),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("n", "size", "scale"), [(8, 4, 1.0), (64, 128, 0.3), (256, 32, 5.0)])
+def test_loss_and_gradient_are_lightlys(name: str, n: int, size: int, scale: float) -> None:
+    ours, theirs = (measured(function, n, size, scale) for function in CASES[name])
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-4, atol=1e-5)
+    for mine, other in zip(ours[1], theirs[1], strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5 * float(other.abs().max()) + 1e-9)
+
+
+def measured(function: Loss, n: int, size: int, scale: float) -> tuple[Tensor, tuple[Tensor, ...]]:
+    generator = torch.Generator().manual_seed(n)
+    shared = torch.randn(n, size, generator=generator)
+    pair = [scale * (shared + 0.5 * torch.randn(n, size, generator=generator)) for _ in range(2)]
+    inputs = [z.requires_grad_() for z in pair]
+    value = function(*inputs)
+    return value.detach(), torch.autograd.grad(value, inputs)

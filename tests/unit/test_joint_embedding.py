@@ -1,0 +1,118 @@
+"""The losses of methods that compare views: closed-form values, and the papers' sums term by term."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.pretrain.methods.barlow_twins import barlow_twins
+from stages.pretrain.methods.byol import byol
+from stages.pretrain.methods.lejepa import lejepa, sigreg, slices
+from stages.pretrain.methods.vicreg import vicreg
+from stages.randomness import Stream
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def off_diagonal(matrix: Tensor) -> list[float]:
+    size = len(matrix)
+    return [matrix[i, j].item() for i in range(size) for j in range(size) if i != j]
+
+
+# --- VICReg
+
+
+def test_collapsed_vicreg() -> None:
+    same = torch.full((16, 8), 3.0)
+    assert vicreg(same, same, 25, 25, 1).item() == pytest.approx(24.75, rel=1e-6)
+
+
+def test_vicreg_of_whitened_embeddings_is_their_distance() -> None:
+    z = normals(64, 4)
+    white = torch.linalg.qr(z - z.mean(0))[0] * math.sqrt(63) * 2  # uncorrelated, deviation 2
+    shifted = white + 0.5
+    assert vicreg(white, shifted, 25, 25, 1).item() == pytest.approx(25 * 0.25, rel=1e-6)
+
+
+def test_vicreg_term_by_term() -> None:
+    first, second = normals(12, 5), normals(12, 5, seed=1)
+    expected = 3 * ((first - second) ** 2).mean().item()
+    for z in (first, second):
+        matrix = torch.cov(z.T)
+        hinges = [max(0.0, 1 - math.sqrt(matrix[i, i].item() + 1e-4)) for i in range(5)]
+        expected += 7 * sum(hinges) / 5 / 2
+        expected += 2 * sum(c**2 for c in off_diagonal(matrix)) / 5
+    assert vicreg(first, second, 3, 7, 2).item() == pytest.approx(expected, rel=1e-9)
+
+
+# --- Barlow Twins
+
+
+def test_collapsed_barlow_twins() -> None:
+    same = torch.full((16, 8), 3.0)
+    assert barlow_twins(same, same, 0.005).item() == pytest.approx(8, rel=1e-6)
+
+
+def test_barlow_twins_of_uncorrelated_dimensions_is_zero() -> None:
+    z = normals(64, 4)
+    white = torch.linalg.qr(z - z.mean(0))[0] * 100
+    assert barlow_twins(white, 3 * white + 1, 0.005).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_barlow_twins_term_by_term() -> None:
+    first, second = normals(12, 5), normals(12, 5, seed=1)
+    matrix = torch.corrcoef(torch.cat([first, second], 1).T)[:5, 5:]
+    expected = sum((1 - matrix[i, i].item()) ** 2 for i in range(5))
+    expected += 0.3 * sum(c**2 for c in off_diagonal(matrix))
+    assert barlow_twins(first, second, 0.3).item() == pytest.approx(expected, rel=1e-4)
+
+
+# --- BYOL
+
+
+@pytest.mark.parametrize(("cosine", "loss"), [(1, 0), (0, 2), (-1, 4)])
+def test_byol_at_known_angles(cosine: float, loss: float) -> None:
+    target = torch.tensor([[2.0, 0.0]] * 3)
+    prediction = 5 * torch.tensor([[cosine, math.sqrt(1 - cosine**2)]] * 3)
+    assert byol(prediction, target).item() == pytest.approx(loss, abs=1e-6)
+
+
+# --- LeJEPA
+
+
+def test_slices_are_unit_vectors_of_their_stream() -> None:
+    directions = slices(7, 50, Stream.of(1, "a"))
+    torch.testing.assert_close(directions.norm(dim=0), torch.ones(50))
+    assert torch.equal(directions, slices(7, 50, Stream.of(1, "a")))
+    assert not torch.equal(directions, slices(7, 50, Stream.of(1, "b")))
+
+
+def test_sigreg_prefers_the_gaussian() -> None:
+    gaussian = normals(1, 2000, 4).float()
+    directions = slices(4, 64, Stream.of(1, "a"))
+    least = sigreg(gaussian, directions).item()
+    uniform = (torch.rand(1, 2000, 4, generator=torch.Generator().manual_seed(0)) - 0.5) * math.sqrt(12)
+    collapsed, narrow, shifted = torch.zeros(1, 2000, 4), 0.5 * gaussian, gaussian + 1
+    for other in (uniform, collapsed, narrow, shifted):
+        assert sigreg(other, directions).item() > 3 * least
+
+
+def test_sigreg_of_a_collapsed_batch_is_the_integral() -> None:
+    """All at the origin: the characteristic function is 1 everywhere."""
+    t = torch.linspace(-3, 3, 20001, dtype=torch.float64)
+    phi = torch.exp(-(t**2) / 2)
+    expected = 50 * torch.trapezoid((1 - phi) ** 2 * phi, t).item()
+    got = sigreg(torch.zeros(2, 50, 4), slices(4, 8, Stream.of(1, "a"))).item()
+    assert got == pytest.approx(expected, rel=0.01)  # 17 knots against 20,001
+
+
+def test_lejepa_adds_the_distance_to_the_mean_of_the_views() -> None:
+    embeddings = normals(2, 16, 4).float()
+    directions = slices(4, 8, Stream.of(1, "a"))
+    distance = F.mse_loss(embeddings[0], embeddings[1]) / 4  # each view is half of it from the mean
+    expected = 0.9 * distance + 0.1 * sigreg(embeddings, directions)
+    torch.testing.assert_close(lejepa(embeddings, directions, 0.1), expected)
