@@ -4,8 +4,8 @@
 
 such as `python -m benchmarks.pretraining simclr pretrain.simclr.temperature=0.5`. Needs the stage
 `prepare`. It pretrains with params.yaml and the changes named, on draws that no evaluation uses,
-and adds a row to `benchmarks/results/pretraining.csv`. The settings of `pretrain:` were chosen by
-it; the encoder itself is thrown away.
+and adds a row to `benchmarks/results/pretraining.csv`. SimCLR's temperature, rate and decay were
+chosen from it; the encoder itself is thrown away.
 """
 
 import importlib

@@ -3,26 +3,25 @@
 import copy
 import math
 from itertools import pairwise
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from stages.encoders import Encoder
+from stages.encoders import Encoder, initialise
 from stages.randomness import Stream
+from stages.sections import Training, Views
+from stages.views import two_views
 
 
 class Learner(nn.Module):
     """A pretraining method: an encoder with what it lacks, and a loss for a batch.
 
     A method's file holds one subclass called `Method` and its parameters' model `Params`.
-
-    Attributes:
-        uninformative: the loss of an encoder that tells images apart no better than by chance, or
-            None where there is no such value. A loss that stays there has learned nothing.
     """
 
     encoder: Encoder
-    uninformative: float | None = None
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         """The loss of a batch: images (N, C, H, W) in [0, 1], their positions (N,) int64.
@@ -44,6 +43,31 @@ def perceptron(*sizes: int) -> nn.Sequential:
     for before, after in pairwise(sizes[:-1]):
         layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], bias=False))
+
+
+class TwoViewParams(Training):
+    """What the methods that compare two views of an image have in common."""
+
+    projector_hidden: Annotated[int, Field(ge=1)]
+    projector_output: Annotated[int, Field(ge=2)]
+    views: Views
+
+
+class TwoViewLearner(Learner):
+    """The encoder with a projector of three layers, which is thrown away afterwards."""
+
+    def __init__(self, encoder: Encoder, params: TwoViewParams, init: Stream) -> None:
+        super().__init__()
+        self.encoder, self.views = encoder, params.views
+        hidden = params.projector_hidden
+        self.projector = perceptron(encoder.features, hidden, hidden, params.projector_output)
+        initialise(self.projector, init.generator())
+
+    def projections(self, images: Tensor, positions: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
+        """Two views of each image through encoder and projector, (N, D) float32 each."""
+        both = two_views(images, positions, self.views, stream)  # (2N, C, H, W)
+        first, second = self.projector(self.encoder(both)).float().chunk(2)
+        return first, second
 
 
 class Teacher(nn.Module):

@@ -1,20 +1,16 @@
-"""Every loss and its gradient beside lightly's, on random inputs.
-
-Needs the extra `peers`; `make test-full` installs it.
-"""
+"""Every loss that lightly has too, with its gradient, beside lightly's on random inputs."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
+from lightly import loss
 from torch import Tensor
 
 from stages.pretrain.methods.barlow_twins import barlow_twins
 from stages.pretrain.methods.byol import byol
 from stages.pretrain.methods.simclr import nt_xent
 from stages.pretrain.methods.vicreg import vicreg
-
-loss = pytest.importorskip("lightly.loss", reason="the extra `peers` is not installed")
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

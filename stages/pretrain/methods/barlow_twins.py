@@ -10,36 +10,26 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages import views
-from stages.encoders import Encoder, initialise
-from stages.pretrain.learner import Learner, perceptron
+from stages.encoders import Encoder
+from stages.pretrain.learner import TwoViewLearner, TwoViewParams
 from stages.randomness import Stream
-from stages.sections import Training, Views
 
 
-class Params(Training):
+class Params(TwoViewParams):
     """The weight of the redundancy term, beside the knobs of every training."""
 
     redundancy: Annotated[float, Field(ge=0)]
-    projector_hidden: Annotated[int, Field(ge=1)]
-    projector_output: Annotated[int, Field(ge=2)]
-    views: Views
 
 
-class Method(Learner):
+class Method(TwoViewLearner):
     """The encoder with a projector that is thrown away afterwards."""
 
     def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
-        super().__init__()
-        self.encoder, self.params = encoder, params
-        hidden = params.projector_hidden
-        self.projector = perceptron(encoder.features, hidden, hidden, params.projector_output)
-        initialise(self.projector, init.generator())
-        self.uninformative = float(params.projector_output)  # no dimension agrees with itself
+        super().__init__(encoder, params, init)
+        self.params = params
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
-        both = views.two_views(images, positions, self.params.views, stream)  # (2N, C, H, W)
-        first, second = self.projector(self.encoder(both)).float().chunk(2)
+        first, second = self.projections(images, positions, stream)
         return barlow_twins(first, second, self.params.redundancy)
 
 

@@ -4,26 +4,20 @@ J.-B. Grill et al., "Bootstrap Your Own Latent: A New Approach to Self-Supervise
 NeurIPS 2020, arXiv:2006.07733.
 """
 
-from typing import Annotated
-
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from stages import views
 from stages.encoders import Encoder, initialise
-from stages.pretrain.learner import Learner, Teacher, perceptron, rising_momentum
+from stages.pretrain.learner import Learner, Teacher, TwoViewParams, perceptron, rising_momentum
 from stages.randomness import Stream
-from stages.sections import Fraction, Training, Views
+from stages.sections import Fraction
 
 
-class Params(Training):
+class Params(TwoViewParams):
     """The teacher's momentum, beside the knobs of every training."""
 
     momentum: Fraction
-    projector_hidden: Annotated[int, Field(ge=1)]
-    projector_output: Annotated[int, Field(ge=2)]
-    views: Views
 
 
 class Method(Learner):

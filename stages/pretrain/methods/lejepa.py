@@ -10,38 +10,30 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages import views
-from stages.encoders import Encoder, initialise
-from stages.pretrain.learner import Learner, perceptron
+from stages.encoders import Encoder
+from stages.pretrain.learner import TwoViewLearner, TwoViewParams
 from stages.randomness import Stream
-from stages.sections import Fraction, Training, Views
+from stages.sections import Fraction
 
 KNOTS, LAST_KNOT = 17, 3.0  # of the integral over the characteristic function, on [0, 3]
 
 
-class Params(Training):
+class Params(TwoViewParams):
     """λ and the number of slices, beside the knobs of every training."""
 
     gaussian: Fraction
     slices: Annotated[int, Field(ge=1)]
-    projector_hidden: Annotated[int, Field(ge=1)]
-    projector_output: Annotated[int, Field(ge=2)]
-    views: Views
 
 
-class Method(Learner):
+class Method(TwoViewLearner):
     """The encoder with a projector that is thrown away afterwards."""
 
     def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
-        super().__init__()
-        self.encoder, self.params = encoder, params
-        hidden = params.projector_hidden
-        self.projector = perceptron(encoder.features, hidden, hidden, params.projector_output)
-        initialise(self.projector, init.generator())
+        super().__init__(encoder, params, init)
+        self.params = params
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
-        both = views.two_views(images, positions, self.params.views, stream)  # (2N, C, H, W)
-        embeddings = self.projector(self.encoder(both)).float().unflatten(0, (2, -1))  # (2, N, D)
+        embeddings = torch.stack(self.projections(images, positions, stream))  # (2, N, D)
         directions = slices(embeddings.shape[2], self.params.slices, stream.at("slices"))
         return lejepa(embeddings, directions.to(embeddings.device), self.params.gaussian)
 
