@@ -3,7 +3,6 @@
 python -m stages.pretrain METHOD
 """
 
-import importlib
 import sys
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from stages import artifacts, encoders, params, probe
 from stages.encoders import Encoder
 from stages.errors import InputError, reported
+from stages.pretrain.learner import build
 from stages.pretrain.train import train
 from stages.randomness import Stream
 from stages.runtime import machine
@@ -45,10 +45,8 @@ def main(method: str) -> None:
     curve: list[dict[str, Any]] = []
     seconds, seen = 0.0, 0
     if isinstance(section, Training):
-        # NOTE: imported by its name: a method is a file, and adding one touches no other file.
-        module = importlib.import_module(f"stages.pretrain.methods.{method}")
-        learner = module.Method(encoder, section, stream.at(method, "init"))
-        learner = learner.to(here.device, memory_format=torch.channels_last)
+        strengths = settings.views.presets[settings.views.pretrain]
+        learner = build(method, encoder, section, strengths, stream)
         curve, seconds = train(method, learner, pool, section, here, stream.at(method), knn)
         seen = curve[-1]["step"] * section.batch_size
     else:

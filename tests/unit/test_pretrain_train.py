@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from stages import optimisation
 from stages.errors import InputError
 from stages.pretrain.__main__ import fresh_encoder
-from stages.pretrain.learner import Learner
+from stages.pretrain.learner import Learner, build
 from stages.pretrain.train import CURVE_POINTS, train
 from stages.randomness import Stream
 from stages.runtime import Machine
-from stages.sections import EncoderParams, Training
+from stages.sections import EncoderParams, Training, Views
 from tests.conftest import MOVING, strengths, tiny_encoder
 
 Labelled = tuple[Tensor, Tensor]
@@ -62,7 +62,7 @@ def run(method: Learner, images: np.ndarray, params: Training, measure: Callable
 
 # --- the real methods on real digits
 
-JOINT = {"projector_hidden": 16, "projector_output": 8, "views": strengths(**MOVING)}
+JOINT = {"projector_hidden": 16, "projector_output": 8}
 OWN: dict[str, dict[str, Any]] = {
     "autoencoder": {"noise": 0.2, "erase": 0.3, "decoder_width": 4},
     "simclr": {"temperature": 0.5, **JOINT},
@@ -73,14 +73,16 @@ OWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def learn(name: str, images: np.ndarray, seed: int = 1, **changes: Any) -> tuple[Curve, dict[str, Tensor]]:
+def learn(
+    name: str, images: np.ndarray, seed: int = 1, views: Views | None = None, **changes: Any
+) -> tuple[Curve, dict[str, Tensor]]:
     """A few epochs of a method on a tiny encoder: the curve and all weights."""
     module = importlib.import_module(f"stages.pretrain.methods.{name}")
     own = OWN[name]
     knobs = {"epochs": 4, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 1e-4, "warmup": 0.1}
     params = module.Params(**{**knobs, **own, **changes})
     stream = Stream.of(seed, "pretrain")
-    method = module.Method(tiny_encoder(seed=seed), params, stream.at("init"))
+    method = build(name, tiny_encoder(seed=seed), params, views or strengths(**MOVING), stream)
     here = Machine(torch.device("cpu"), "fp32")
     curve, seconds = train(name, method, images, params, here, stream, lambda: 0.5)
     assert seconds > 0
