@@ -48,7 +48,7 @@ def main(method: str, changes: list[str]) -> None:
     section = settings.pretrain[method]
     strengths = settings.views.presets[settings.views.pretrain]
     learner = build(method, encoder, section, strengths, stream)
-    _, seconds = train(method, learner, pool, section, here, stream.at(method), lambda: 0.0)
+    _, seconds = train(method, learner, pool, section, here, stream.at(method), lambda *_look: {})
     row = {"method": method, "changes": " ".join(changes), "seconds": round(seconds)}
     row |= measured(encoder, settings, here)
     print(row)

@@ -150,6 +150,12 @@ class Finetune(Section):
     recipe: dict[Method, Recipe]
 
 
+class Health(Section):
+    """What happens when the features collapse during pretraining."""
+
+    on_collapse: Literal["warn", "stop"]
+
+
 class LinearProbe(Section):
     """The linear classifier on frozen features."""
 
@@ -176,3 +182,4 @@ class Params(Section):
     finetune: Finetune
     probe: LinearProbe
     knn: Neighbours
+    health: Health

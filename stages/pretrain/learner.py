@@ -25,6 +25,7 @@ class Learner(nn.Module):
     """
 
     encoder: Encoder
+    uninformative: float | None = None  # the loss of a collapsed encoder, where that is one number
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         """The loss of a batch: images (N, C, H, W) in [0, 1], their positions (N,) int64.

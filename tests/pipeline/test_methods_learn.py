@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from stages import encoders, params, probe, sections
+from stages import encoders, params, sections
 from stages.artifacts import as_tensor
 from stages.prepare.sources import Source
+from stages.pretrain.health import Monitor
 from stages.pretrain.learner import build
 from stages.pretrain.train import train
 from stages.randomness import Stream
@@ -29,9 +29,8 @@ def test_knn_is_well_above_the_untrained_encoder(name: str, mnist: tuple[Source,
     section = SETTINGS.pretrain[name].model_copy(update={"epochs": 5, "batch_size": 64})
     method = build(name, encoder, section, SETTINGS.views.presets["digits"], stream)
 
-    def knn() -> float:
-        features: Tensor = probe.encode(encoder, held_out, HERE)
-        return probe.knn_accuracy(features, labels, SETTINGS.knn)
-
-    curve, _ = train(name, method, images, section, HERE, stream, knn)
+    monitor = Monitor(name, encoder, held_out, labels, SETTINGS.knn, SETTINGS.health, HERE)
+    monitor.uninformative = method.uninformative
+    curve, _ = train(name, method, images, section, HERE, stream, monitor)
+    assert monitor.collapse is None
     assert curve[-1]["knn"] > curve[0]["knn"] + 0.05
