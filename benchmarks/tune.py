@@ -21,7 +21,7 @@ import pandas as pd
 from stages import artifacts, params, probe
 from stages.draws import budget_name, draw_labelled
 from stages.errors import reported
-from stages.finetune.train import finetune, start, steps_for
+from stages.finetune.train import Labelled, finetune, start, steps_for
 from stages.params import PARAMS
 from stages.randomness import Stream
 from stages.runtime import Bar, Machine, machine, progress
@@ -31,11 +31,11 @@ RESULT = Path("benchmarks/results/tuning.csv")
 GRID: dict[str, list[Any]] = {
     "encoder_learning_rate": [0.00001, 0.0001, 0.001, 0.01, 0.03],
     "weight_decay": [0.5, 2.0, 5.0],
+    "head_learning_rate": [0.01],
     "head": ["zero", "probe"],
 }
-HEAD_LEARNING_RATE = 0.01
 BUDGETS = (10, 100, 1000)
-KNOBS = list(Recipe.model_fields)
+KNOBS = list(GRID)
 DRAWS = (100, 101)  # far from the numbers that `finetune.draws` counts
 
 
@@ -43,13 +43,11 @@ def main(methods: list[str]) -> None:
     """Measure the grid for each method and replace its rows in the table."""
     settings = params.validated(params.read(PARAMS))
     here = machine(settings.runtime)
-    recipes = [
-        Recipe(head_learning_rate=HEAD_LEARNING_RATE, **dict(zip(GRID, point, strict=True)))
-        for point in itertools.product(*GRID.values())
-    ]
+    points = [dict(zip(GRID, point, strict=True)) for point in itertools.product(*GRID.values())]
     schedule = settings.finetune.schedule
-    steps = sum(steps_for(budget, schedule) for budget in BUDGETS) * len(recipes) * len(DRAWS)
+    steps = sum(steps_for(budget, schedule) for budget in BUDGETS) * len(points) * len(DRAWS)
     for method in methods or settings.methods:
+        recipes = [settings.finetune.recipe[method].model_copy(update=point) for point in points]
         with progress(f"tune {method}", steps * schedule.batch_size) as bar:
             rows = []
             for recipe, budget in itertools.product(recipes, BUDGETS):
@@ -57,7 +55,11 @@ def main(methods: list[str]) -> None:
                     validation_accuracy(method, recipe, budget, d, settings, here, bar) for d in DRAWS
                 ]
                 mean = sum(accuracies) / len(accuracies)
-                row = {"method": method, "budget": budget_name(budget), **recipe.model_dump()}
+                row = {
+                    "method": method,
+                    "budget": budget_name(budget),
+                    **recipe.model_dump(include=set(GRID)),
+                }
                 rows.append({**row, "draws": len(DRAWS), "validation_accuracy": round(mean, 4)})
         save(method, pd.DataFrame(rows))
 
@@ -69,12 +71,12 @@ def validation_accuracy(
     images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     labels, classes = artifacts.read_pool_labels()
     rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
-    labelled = artifacts.as_tensor(images[rows.numpy()])
+    labelled = Labelled(images, rows, labels[rows])
     encoder = artifacts.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
-    classifier = start(encoder, labelled, labels[rows], len(classes), recipe, settings.probe.l2, here)
+    classifier = start(encoder, labelled, len(classes), recipe, settings.probe.l2, here)
     stream = Stream.of(settings.seed, "tune", budget_name(budget), draw)
     schedule, strengths = settings.finetune.schedule, settings.views.presets[settings.views.finetune]
-    finetune(method, classifier, labelled, labels[rows], schedule, recipe, strengths, here, stream, bar)
+    finetune(method, classifier, labelled, schedule, recipe, strengths, here, stream, bar)
     held_out = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
     expected = artifacts.read_labels(artifacts.IMAGES / "validation.csv")
     logits = classifier.head(probe.encode(classifier.encoder, held_out, here))

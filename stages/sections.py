@@ -127,6 +127,7 @@ class Recipe(Section):
     """How one method's encoder is finetuned: chosen on validation, from one grid for all."""
 
     encoder_learning_rate: Rate
+    encoder_learning_rate_many: Rate
     head_learning_rate: Rate
     weight_decay: Rate
     head: Literal["zero", "probe"]
@@ -139,6 +140,14 @@ class Schedule(Section):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     warmup: Fraction
+    many: Count
+
+
+class SelfTraining(Section):
+    """How often the classifier labels the pool for itself, and how much of it: the same for all."""
+
+    rounds: Annotated[int, Field(ge=0, le=10)]
+    confident: Annotated[float, Field(gt=0, le=1)]
 
 
 class Finetune(Section):
@@ -147,6 +156,7 @@ class Finetune(Section):
     budgets: Budgets
     draws: Annotated[int, Field(ge=2, le=100)]
     schedule: Schedule
+    self_training: SelfTraining
     recipe: dict[Method, Recipe]
 
 

@@ -10,8 +10,11 @@ import time
 
 from stages import artifacts, params
 from stages.draws import budget_name, draw_labelled
+from stages.encoders import Classifier
 from stages.errors import reported
 from stages.finetune import train
+from stages.finetune.self_training import pseudo_labelled
+from stages.finetune.train import Labelled
 from stages.randomness import Stream
 from stages.runtime import machine, progress
 
@@ -32,23 +35,36 @@ def main(method: str) -> None:
     }
     schedule, recipe = finetune.schedule, finetune.recipe[method]
     strengths = settings.views.presets[settings.views.finetune]
-    total = sum(train.steps_for(len(rows), schedule) for rows in drawn.values()) * schedule.batch_size
+    rounds = finetune.self_training.rounds
+    pseudo = round(finetune.self_training.confident * len(images))
+    total = schedule.batch_size * sum(
+        train.steps_for(len(rows), schedule)
+        + (rounds if len(rows) < pseudo else 0) * train.steps_for(pseudo, schedule)
+        for rows in drawn.values()
+    )
+    encoder_file = artifacts.ENCODERS / f"{method}.safetensors"
+
+    def fitted(title: str, labelled: Labelled, stream: Stream) -> Classifier:
+        """A classifier that starts from the method's encoder and learns what is labelled."""
+        encoder = artifacts.read_encoder(encoder_file).to(here.device)
+        classifier = train.start(encoder, labelled, len(classes), recipe, settings.probe.l2, here)
+        train.finetune(title, classifier, labelled, schedule, recipe, strengths, here, stream, bar)
+        return classifier
+
     with (
         artifacts.whole_folder(artifacts.CLASSIFIERS / method) as folder,
         progress(f"finetune {method}", total) as bar,
     ):
         for (budget, draw), rows in drawn.items():
             name = f"{budget_name(budget)}-draw{draw}"
-            labelled, their_labels = artifacts.as_tensor(images[rows.numpy()]), labels[rows]
             stream = Stream.of(settings.seed, "finetune", budget_name(budget), draw)
-            encoder = artifacts.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
-            classifier = train.start(
-                encoder, labelled, their_labels, len(classes), recipe, settings.probe.l2, here
-            )
-            train.finetune(
-                f"{method} {name}", classifier, labelled, their_labels,
-                schedule, recipe, strengths, here, stream, bar,
-            )  # fmt: skip
+            known = Labelled(images, rows, labels[rows])
+            classifier = fitted(f"{method} {name}", known, stream)
+            for turn in range(rounds if len(known) < pseudo else 0):
+                labelled = pseudo_labelled(classifier, images, known, finetune.self_training.confident, here)
+                classifier = fitted(
+                    f"{method} {name}, self-training {turn + 1}", labelled, stream.at("self-training", turn)
+                )
             artifacts.write_classifier(folder / f"{name}.safetensors", classifier, classes)
     timings = here.timings(time.perf_counter() - started, total)
     artifacts.write_json(timings_file, timings)

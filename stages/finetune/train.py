@@ -1,17 +1,40 @@
 """Finetuning one classifier on the labels of one draw."""
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from stages import optimisation, probe, views
-from stages.artifacts import pixels
+from stages.artifacts import as_tensor, pixels
 from stages.encoders import Classifier, Encoder
 from stages.randomness import Stream
 from stages.runtime import Bar, Machine
 from stages.sections import Recipe, Schedule, Views
+
+START_IMAGES = 8192  # more would not place the head better before the first step
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Some images of a pack with a label each; only what a batch needs is read.
+
+    pack: uint8 (N, C, H, W), memory-mapped; rows: (n,) int64 of the pack; labels: (n,) int64.
+    """
+
+    pack: np.ndarray
+    rows: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:  # noqa: D105
+        return len(self.rows)
+
+    def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The images, uint8 (k, C, H, W), and the labels of some of them, by their numbers (k,)."""
+        return as_tensor(self.pack[self.rows[chosen].numpy()]), self.labels[chosen]
 
 
 def steps_for(labelled: int, schedule: Schedule) -> int:
@@ -19,14 +42,14 @@ def steps_for(labelled: int, schedule: Schedule) -> int:
     return max(schedule.steps, math.ceil(schedule.epochs * labelled / schedule.batch_size))
 
 
+def encoder_rate(labelled: int, schedule: Schedule, recipe: Recipe) -> float:
+    """The encoder's peak rate: few labels are easily learnt by heart, many have more to teach it."""
+    many = labelled >= schedule.many
+    return recipe.encoder_learning_rate_many if many else recipe.encoder_learning_rate
+
+
 def start(
-    encoder: Encoder,
-    images: Tensor,
-    labels: Tensor,
-    classes: int,
-    recipe: Recipe,
-    l2: float,
-    machine: Machine,
+    encoder: Encoder, labelled: Labelled, classes: int, recipe: Recipe, l2: float, machine: Machine
 ) -> Classifier:
     """The classifier that finetuning starts from: its head at zero, or at the linear probe.
 
@@ -35,11 +58,12 @@ def start(
 
     Args:
         encoder: on the machine's device.
-        images: (n, C, H, W) uint8; labels: (n,) int64.
         l2: the linear probe's prior.
     """
     classifier = Classifier(encoder, classes).to(machine.device)
     if recipe.head == "probe":
+        every = -(-len(labelled) // START_IMAGES)
+        images, labels = labelled.take(torch.arange(0, len(labelled), every))
         features = probe.encode(encoder, images, machine)
         classifier.head = probe.fit_linear(features, labels.to(machine.device), classes, l2)
     return classifier
@@ -48,8 +72,7 @@ def start(
 def finetune(
     title: str,
     classifier: Classifier,
-    images: Tensor,
-    labels: Tensor,
+    labelled: Labelled,
     schedule: Schedule,
     recipe: Recipe,
     strengths: Views,
@@ -66,34 +89,34 @@ def finetune(
     Args:
         title: names the model in the progress bar and in errors.
         classifier: an encoder with its head, on the machine's device.
-        images: (n, C, H, W) uint8; labels: (n,) int64.
+        labelled: what is learnt.
         stream: the same for every method, so that all see the same views in the same order.
         bar: advanced by the images of each step.
 
     Raises:
         InputError: the loss is no longer finite; names the step.
     """
+    rate = encoder_rate(len(labelled), schedule, recipe)
     optimiser = optimisation.adamw(
         [
-            *optimisation.decayed_groups(
-                classifier.encoder, recipe.encoder_learning_rate, recipe.weight_decay
-            ),
+            *optimisation.decayed_groups(classifier.encoder, rate, recipe.weight_decay),
             *optimisation.decayed_groups(classifier.head, recipe.head_learning_rate, recipe.weight_decay),
         ]
     )
-    steps = steps_for(len(images), schedule)
+    steps = steps_for(len(labelled), schedule)
     positions = torch.arange(schedule.batch_size, device=machine.device)
     losses: list[Tensor] = []
     last = "none"
     classifier.train()
     for step in range(steps):
-        rows = optimisation.batch_indices(step, schedule.batch_size, len(images), stream.at("order"))
-        batch = pixels(images[rows], machine.device)
+        rows = optimisation.batch_indices(step, schedule.batch_size, len(labelled), stream.at("order"))
+        images, labels = labelled.take(rows)
+        batch = pixels(images, machine.device)
         batch = views.augment(batch, positions, strengths, stream.at("step", step))
         optimisation.set_rates(optimiser, optimisation.warmup_cosine(step, steps, schedule.warmup))
         with machine.autocast():
             logits = classifier(batch)
-        loss = F.cross_entropy(logits.float(), labels[rows].to(machine.device))
+        loss = F.cross_entropy(logits.float(), labels.to(machine.device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

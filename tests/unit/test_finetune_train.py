@@ -21,14 +21,22 @@ CPU = Machine(torch.device("cpu"), "fp32")
 
 
 def schedule(**changes: Any) -> Schedule:
-    return Schedule(**({"steps": 30, "epochs": 1, "batch_size": 32, "warmup": 0.1} | changes))
+    return Schedule(**({"steps": 30, "epochs": 1, "batch_size": 32, "warmup": 0.1, "many": 1000} | changes))
 
 
 def recipe(**changes: Any) -> Recipe:
     plain = {
-        "encoder_learning_rate": 0.01, "head_learning_rate": 0.01, "weight_decay": 0.0, "head": "zero",
+        "encoder_learning_rate": 0.01, "encoder_learning_rate_many": 0.02,
+        "head_learning_rate": 0.01, "weight_decay": 0.0, "head": "zero",
     }  # fmt: skip
     return Recipe(**(plain | changes))
+
+
+def known(labelled: Labelled) -> train.Labelled:
+    """The images and labels as a part of a pack, which begins with other images."""
+    images, labels = labelled
+    pack = torch.cat([torch.zeros_like(images), images]).numpy()
+    return train.Labelled(pack, torch.arange(len(images), 2 * len(images)), labels)
 
 
 def fit(
@@ -39,7 +47,7 @@ def fit(
     train.finetune(
         "simclr n100-draw0",
         classifier,
-        *labelled,
+        known(labelled),
         schedule(**{k: v for k, v in changes.items() if k in fields}),
         recipe(**{k: v for k, v in changes.items() if k not in fields}),
         strengths(shift=0.05, rotate=5),
@@ -80,11 +88,16 @@ def test_the_loop_takes_these_steps(labelled: Labelled, steps: int, expected: in
     assert classifier.encoder.norm.num_batches_tracked == expected
 
 
+@pytest.mark.parametrize(("labels", "expected"), [(10, 0.01), (999, 0.01), (1000, 0.02), (50_000, 0.02)])
+def test_many_labels_have_a_learning_rate_of_their_own(labels: int, expected: float) -> None:
+    assert train.encoder_rate(labels, schedule(), recipe()) == expected
+
+
 # --- where it starts
 
 
 def test_head_starts_at_zero(labelled: Labelled) -> None:
-    classifier = train.start(tiny_encoder(), *labelled, 10, recipe(head="zero"), 0.1, CPU)
+    classifier = train.start(tiny_encoder(), known(labelled), 10, recipe(head="zero"), 0.1, CPU)
     assert classifier.head.out_features == 10
     assert classifier.head.weight.abs().sum() == 0
     assert classifier.head.bias.abs().sum() == 0
@@ -93,13 +106,13 @@ def test_head_starts_at_zero(labelled: Labelled) -> None:
 def test_head_starts_at_the_linear_probe(labelled: Labelled) -> None:
     encoder = tiny_encoder()
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    classifier = train.start(encoder, *labelled, 10, recipe(head="probe"), 0.3, CPU)
+    classifier = train.start(encoder, known(labelled), 10, recipe(head="probe"), 0.3, CPU)
     expected = probe.fit_linear(probe.encode(encoder, labelled[0], CPU), labelled[1], 10, 0.3)
     assert torch.equal(classifier.head.weight, expected.weight)
     assert torch.equal(classifier.head.bias, expected.bias)
     assert all(p.requires_grad for p in classifier.parameters())
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
-    other = train.start(encoder, *labelled, 10, recipe(head="probe"), 3.0, CPU)
+    other = train.start(encoder, known(labelled), 10, recipe(head="probe"), 3.0, CPU)
     assert other.head.weight.norm() < classifier.head.weight.norm()
 
 
@@ -108,7 +121,7 @@ def test_head_starts_at_the_linear_probe(labelled: Labelled) -> None:
 
 @pytest.mark.parametrize("head", ["zero", "probe"])
 def test_the_loss_falls(labelled: Labelled, head: str) -> None:
-    classifier = train.start(tiny_encoder(), *labelled, 10, recipe(head=head), 0.1, CPU)
+    classifier = train.start(tiny_encoder(), known(labelled), 10, recipe(head=head), 0.1, CPU)
     before = loss_of(classifier, labelled)
     after = loss_of(fit(classifier, labelled, steps=60), labelled)
     assert after < 0.8 * before
