@@ -8,12 +8,10 @@ and adds a row to `benchmarks/results/pretraining.csv`. SimCLR's temperature, ra
 chosen from it; the encoder itself is thrown away.
 """
 
-import importlib
 import sys
 from pathlib import Path
 
 import pandas as pd
-import torch
 from ruamel.yaml import YAML
 
 from stages import artifacts, params, probe
@@ -22,6 +20,7 @@ from stages.draws import draw_labelled
 from stages.encoders import Encoder
 from stages.errors import InputError, reported
 from stages.pretrain.__main__ import fresh_encoder
+from stages.pretrain.learner import build
 from stages.pretrain.train import train
 from stages.randomness import Stream
 from stages.runtime import Machine, machine
@@ -47,10 +46,9 @@ def main(method: str, changes: list[str]) -> None:
     pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)
     section = settings.pretrain[method]
-    module = importlib.import_module(f"stages.pretrain.methods.{method}")
-    learner = module.Method(encoder, section, stream.at(method, "init"))
-    learner = learner.to(here.device, memory_format=torch.channels_last)
-    _, seconds = train(method, learner, pool, section, here, stream.at(method), lambda: 0.0)
+    strengths = settings.views.presets[settings.views.pretrain]
+    learner = build(method, encoder, section, strengths, stream)
+    _, seconds = train(method, learner, pool, section, here, stream.at(method), lambda *_look: {})
     row = {"method": method, "changes": " ".join(changes), "seconds": round(seconds)}
     row |= measured(encoder, settings, here)
     print(row)

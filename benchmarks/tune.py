@@ -73,7 +73,7 @@ def validation_accuracy(
     encoder = artifacts.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
     classifier = start(encoder, labelled, labels[rows], len(classes), recipe, settings.probe.l2, here)
     stream = Stream.of(settings.seed, "tune", budget_name(budget), draw)
-    schedule, strengths = settings.finetune.schedule, settings.finetune.views
+    schedule, strengths = settings.finetune.schedule, settings.views.presets[settings.views.finetune]
     finetune(method, classifier, labelled, labels[rows], schedule, recipe, strengths, here, stream, bar)
     held_out = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
     expected = artifacts.read_labels(artifacts.IMAGES / "validation.csv")

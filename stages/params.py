@@ -9,6 +9,7 @@ depend on a knob that DVC does not track.
 """
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.errors import InputError, reported
-from stages.findings import dotted, findings
+from stages.findings import dotted, findings, unknown
 from stages.sections import METHODS, SOURCES, Budgets, Data, Params, Section, available_methods
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
@@ -30,10 +31,11 @@ def load(stage: str, method: str | None = None) -> Params:
         InputError: one finding for each thing that is wrong in the file.
         AttributeError: later, when the stage reads a key that it does not declare.
     """
-    params = validated(read(PARAMS))
+    raw = read(PARAMS)
+    params = validated(raw)
     if method is not None and method not in params.methods:
         raise InputError(f"{PARAMS}: methods: {method} is not among {', '.join(params.methods)}")
-    cut: Params = _only(params, declared_keys(stage, method))
+    cut: Params = _only(params, declared_keys(stage, method, raw))
     return cut
 
 
@@ -44,10 +46,18 @@ def named_method(stage: str, arguments: list[str]) -> str:
     return arguments[0]
 
 
-def declared_keys(stage: str, method: str | None = None) -> list[str]:
-    """The keys under `params:` of a stage in dvc.yaml, with the matrix item filled in."""
+def declared_keys(stage: str, method: str | None, raw: Any) -> list[str]:
+    """The keys under `params:` of a stage in dvc.yaml, with each `${…}` filled in."""
     keys = read(PIPELINE)["stages"][stage].get("params", [])
-    return [key.replace("${item.method}", method or "") for key in keys]
+    filled = (key.replace("${item.method}", method or "") for key in keys)
+    return [re.sub(r"\$\{(.+?)\}", lambda name: str(_value(raw, name[1])), key) for key in filled]
+
+
+def _value(raw: Any, key: str) -> Any:
+    """What stands at a dotted key of the file; None where nothing does."""
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return raw
 
 
 def validated(raw: Any) -> Params:
@@ -61,7 +71,7 @@ def validated(raw: Any) -> Params:
     except ValidationError as error:
         found += findings(error, Params)
     sections, of_methods = _method_sections(raw.get("pretrain"))
-    found += of_methods + _missing_sections(raw) + _misfits(raw)
+    found += of_methods + _missing_sections(raw) + _unknown_presets(raw) + _misfits(raw)
     if found or params is None:
         raise InputError(*(f"{PARAMS}: {line}" for line in found))
     return params.model_copy(update={"pretrain": sections})
@@ -96,12 +106,21 @@ def _missing_sections(raw: dict[str, Any]) -> list[str]:
     named = raw.get("methods")
     for name in named if isinstance(named, list) else ():
         for path in (("pretrain",), ("finetune", "recipe")):
-            section: Any = raw
-            for part in path:
-                section = section.get(part) if isinstance(section, dict) else None
+            section = _value(raw, ".".join(path))
             if name in available_methods() and isinstance(section, dict) and name not in section:
                 found.append(f"{dotted('', *path, name)} is missing; methods names {name}")
     return found
+
+
+def _unknown_presets(raw: dict[str, Any]) -> list[str]:
+    """Presets of views that are chosen, but stand nowhere."""
+    presets = _value(raw, "views.presets")
+    chosen = {key: _value(raw, key) for key in ("views.pretrain", "views.finetune")}
+    return [
+        f"{key}: {unknown(name, list(presets))}"
+        for key, name in chosen.items()
+        if isinstance(presets, dict) and isinstance(name, str) and name not in presets
+    ]
 
 
 def _misfits(raw: dict[str, Any]) -> list[str]:

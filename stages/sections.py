@@ -113,6 +113,14 @@ class Views(Section):
     erase: Fraction
 
 
+class ViewPresets(Section):
+    """Named strengths, and which of them pretraining and finetuning draw their views with."""
+
+    pretrain: str
+    finetune: str
+    presets: dict[str, Views]
+
+
 class Training(Section):
     """What every pretraining method that trains has in common; a method adds its own knobs."""
 
@@ -147,8 +155,13 @@ class Finetune(Section):
     budgets: Budgets
     draws: Annotated[int, Field(ge=2, le=100)]
     schedule: Schedule
-    views: Views
     recipe: dict[Method, Recipe]
+
+
+class Health(Section):
+    """What happens when the features collapse during pretraining."""
+
+    on_collapse: Literal["warn", "stop"]
 
 
 class LinearProbe(Section):
@@ -172,7 +185,9 @@ class Params(Section):
     runtime: Runtime
     data: Data
     encoder: EncoderParams
+    views: ViewPresets
     pretrain: dict[Method, Any]  # each method's section, validated by that method's own model
     finetune: Finetune
     probe: LinearProbe
     knn: Neighbours
+    health: Health

@@ -31,6 +31,7 @@ def main(method: str) -> None:
         for draw in range(finetune.draws)
     }
     schedule, recipe = finetune.schedule, finetune.recipe[method]
+    strengths = settings.views.presets[settings.views.finetune]
     total = sum(train.steps_for(len(rows), schedule) for rows in drawn.values()) * schedule.batch_size
     with (
         artifacts.whole_folder(artifacts.CLASSIFIERS / method) as folder,
@@ -46,7 +47,7 @@ def main(method: str) -> None:
             )
             train.finetune(
                 f"{method} {name}", classifier, labelled, their_labels,
-                schedule, recipe, finetune.views, here, stream, bar,
+                schedule, recipe, strengths, here, stream, bar,
             )  # fmt: skip
             artifacts.write_classifier(folder / f"{name}.safetensors", classifier, classes)
     timings = here.timings(time.perf_counter() - started, total)

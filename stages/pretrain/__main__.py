@@ -3,20 +3,21 @@
 python -m stages.pretrain METHOD
 """
 
-import importlib
 import sys
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from stages import artifacts, encoders, params, probe
+from stages import artifacts, encoders, params
 from stages.encoders import Encoder
 from stages.errors import InputError, reported
+from stages.pretrain.health import Monitor
+from stages.pretrain.learner import build
 from stages.pretrain.train import train
 from stages.randomness import Stream
-from stages.runtime import machine
+from stages.runtime import Machine, machine
 from stages.sections import Params, Training
 
 
@@ -31,43 +32,48 @@ def main(method: str) -> None:
     timings_file = artifacts.METRICS / "timings" / "pretrain" / f"{method}.json"
     artifacts.require_writable(encoder_file, curve_file, figures_file, timings_file)
     pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
-    validation = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
-    labels = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
-    if len(labels) != len(validation):
-        raise InputError(f"{artifacts.IMAGES}: {len(validation)} validation images, {len(labels)} labels")
     encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)
 
-    def knn() -> float:
-        features = probe.encode(encoder, validation, here)
-        return round(probe.knn_accuracy(features, labels, settings.knn), 4)
-
+    monitor = Monitor(method, encoder, *validation(here), settings.knn, settings.health, here)
     section = settings.pretrain[method]
-    curve: list[dict[str, Any]] = []
     seconds, seen = 0.0, 0
     if isinstance(section, Training):
-        # NOTE: imported by its name: a method is a file, and adding one touches no other file.
-        module = importlib.import_module(f"stages.pretrain.methods.{method}")
-        learner = module.Method(encoder, section, stream.at(method, "init"))
-        learner = learner.to(here.device, memory_format=torch.channels_last)
-        curve, seconds = train(method, learner, pool, section, here, stream.at(method), knn)
+        strengths = settings.views.presets[settings.views.pretrain]
+        learner = build(method, encoder, section, strengths, stream)
+        monitor.uninformative = learner.uninformative
+        curve, seconds = train(method, learner, pool, section, here, stream.at(method), monitor)
         seen = curve[-1]["step"] * section.batch_size
     else:
-        curve = [{"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None, "knn": knn()}]
+        untrained = {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None}
+        curve = [untrained | monitor(0, None, True)]
 
     first, last = curve[0], curve[-1]
     figures = {
         "knn": last["knn"],
         "knn_untrained": first["knn"],
+        "feature_std": last["feature_std"],
+        "rankme": last["rankme"],
+        "collapse": monitor.collapse,
         "loss": last["loss"],
         "steps": last["step"],
         "parameters": count(encoder),
         **here.describe(),
     }
+    timings = here.timings(seconds, seen) | {"monitoring_seconds": round(monitor.seconds, 1)}
     artifacts.write_encoder(encoder_file, encoder)
     artifacts.write_table(curve_file, pd.DataFrame(curve))
     artifacts.write_json(figures_file, figures)
-    artifacts.write_json(timings_file, here.timings(seconds, seen))
+    artifacts.write_json(timings_file, timings)
     print(f"pretrain {method}: kNN {first['knn']:.1%} untrained, {last['knn']:.1%} now")
+
+
+def validation(here: Machine) -> tuple[Tensor, Tensor]:
+    """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device."""
+    images = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
+    labels = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
+    if len(labels) != len(images):
+        raise InputError(f"{artifacts.IMAGES}: {len(images)} validation images, {len(labels)} labels")
+    return images, labels
 
 
 def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder:

@@ -1,6 +1,7 @@
 """What pretraining methods are made of: the learner, the projector, the teacher that follows it."""
 
 import copy
+import importlib
 import math
 from itertools import pairwise
 from typing import Annotated
@@ -18,10 +19,13 @@ from stages.views import two_views
 class Learner(nn.Module):
     """A pretraining method: an encoder with what it lacks, and a loss for a batch.
 
-    A method's file holds one subclass called `Method` and its parameters' model `Params`.
+    A method's file holds one subclass called `Method` and its parameters' model `Params`. It is made
+    from the encoder, its parameters, the strengths of the views (unused where it takes the images as
+    they are) and a stream for its initial weights.
     """
 
     encoder: Encoder
+    uninformative: float | None = None  # the loss of a collapsed encoder, where that is one number
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         """The loss of a batch: images (N, C, H, W) in [0, 1], their positions (N,) int64.
@@ -32,6 +36,16 @@ class Learner(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """What follows an optimiser step, such as moving a teacher; progress goes up to 1."""
+
+
+def build(name: str, encoder: Encoder, params: Training, views: Views, stream: Stream) -> Learner:
+    """The learner of the method called `name`, on the encoder's device.
+
+    It is imported by its name: a method is a file, and adding one touches no other file.
+    """
+    module = importlib.import_module(f"stages.pretrain.methods.{name}")
+    learner: Learner = module.Method(encoder, params, views, stream.at(name, "init"))
+    return learner.to(encoder.mean.device).to(memory_format=torch.channels_last)
 
 
 def perceptron(*sizes: int) -> nn.Sequential:
@@ -50,15 +64,14 @@ class TwoViewParams(Training):
 
     projector_hidden: Annotated[int, Field(ge=1)]
     projector_output: Annotated[int, Field(ge=2)]
-    views: Views
 
 
 class TwoViewLearner(Learner):
     """The encoder with a projector of three layers, which is thrown away afterwards."""
 
-    def __init__(self, encoder: Encoder, params: TwoViewParams, init: Stream) -> None:
+    def __init__(self, encoder: Encoder, params: TwoViewParams, views: Views, init: Stream) -> None:
         super().__init__()
-        self.encoder, self.views = encoder, params.views
+        self.encoder, self.views = encoder, views
         hidden = params.projector_hidden
         self.projector = perceptron(encoder.features, hidden, hidden, params.projector_output)
         initialise(self.projector, init.generator())

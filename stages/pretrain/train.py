@@ -17,6 +17,9 @@ from stages.runtime import Machine, progress
 from stages.sections import Training
 
 CURVE_POINTS = 100  # rows of the training curve, so that it stays small in git
+LOOKS = 20  # at the encoder's health in the whole run, beside those at the epochs' ends
+
+Watch = Callable[[int, float | None, bool], dict[str, Any]]  # step, loss, at an epoch's end
 
 
 def train(
@@ -26,7 +29,7 @@ def train(
     params: Training,
     machine: Machine,
     stream: Stream,
-    measure: Callable[[], float],
+    watch: Watch,
 ) -> tuple[list[dict[str, Any]], float]:
     """Minimise the method's loss over `params.epochs` passes through the images.
 
@@ -36,11 +39,12 @@ def train(
         images: the pool, uint8 (N, C, H, W); only the rows of a batch are read at a time.
         params: length, batch size, rate, decay, warm-up (a fraction of all steps).
         stream: the randomness of this run; step k draws the same, whatever ran before it.
-        measure: called at the start and at the end of each epoch; the online kNN accuracy.
+        watch: called at the start, at the end of each epoch and LOOKS times in all between; what it
+            returns becomes columns of the curve.
 
     Returns:
-        The curve, one row per point: step, epoch, loss (mean since the last row), learning_rate,
-        knn (None between measurements); and the seconds spent in training steps.
+        The curve, one row per point: step, epoch, loss (mean since the last row), learning_rate and
+        what `watch` saw, where it looked; and the seconds spent in training steps.
 
     Raises:
         InputError: the batch is larger than the pool, or the loss is no longer finite.
@@ -58,10 +62,10 @@ def train(
     optimiser = optimisation.adamw(groups)
     positions = torch.arange(batch_size, device=machine.device)
     curve: list[dict[str, Any]] = [
-        {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": 0.0, "knn": measure()}
+        {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": 0.0, **watch(0, None, True)}
     ]
     losses: list[torch.Tensor] = []
-    seconds, knn = 0.0, curve[0]["knn"]
+    seconds, note = 0.0, _note(curve)
     with progress(f"pretrain {title}", steps * batch_size) as bar:
         started = time.perf_counter()
         method.train()
@@ -77,7 +81,7 @@ def train(
             optimiser.step()
             method.after_step((step + 1) / steps)
             losses.append(loss.detach())
-            bar.advance(batch_size, f"loss {curve[-1]['loss'] or math.nan:.3f}  kNN {knn:.1%}")
+            bar.advance(batch_size, note)
 
             done, at_epoch = step + 1, (step + 1) % per_epoch == 0
             if done % every == 0 or at_epoch or done == steps:
@@ -85,17 +89,25 @@ def train(
                 mean = optimisation.finite_mean(f"pretrain {title}", losses, done, last)
                 losses.clear()
                 seconds += time.perf_counter() - started
-                knn = measure() if at_epoch else knn
-                started = time.perf_counter()
-                method.train()
                 curve.append(
                     {
                         "step": done,
                         "epoch": round(done / per_epoch, 3),
                         "loss": round(mean, 5),
                         "learning_rate": float(f"{factor * params.learning_rate:.4g}"),
-                        "knn": knn if at_epoch else None,
                     }
                 )
+                if at_epoch or len(curve) % (CURVE_POINTS // LOOKS) == 0:
+                    curve[-1] |= watch(done, mean, at_epoch)
+                note = _note(curve)
+                started = time.perf_counter()
+                method.train()
     optimisation.require_finite(f"pretrain {title}", method)
     return curve, seconds
+
+
+def _note(curve: list[dict[str, Any]]) -> str:
+    """What stands beside the progress bar: the last loss and the last kNN accuracy."""
+    loss = math.nan if curve[-1]["loss"] is None else curve[-1]["loss"]
+    knn = [row["knn"] for row in curve if row.get("knn") is not None]
+    return f"loss {loss:.3f}" + (f"  kNN {knn[-1]:.1%}" if knn else "")

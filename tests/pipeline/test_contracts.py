@@ -76,7 +76,9 @@ class Recorder:
     def _wrapped(self, name: str, value: Any) -> Any:
         key = f"{self._prefix}{name}"
         self._seen.add(key)
-        nested = isinstance(value, sections.Finetune | dict)  # other sections are handed on as a whole
+        nested = isinstance(
+            value, sections.Finetune | sections.ViewPresets | dict
+        )  # other sections are handed on as a whole
         return Recorder(value, self._seen, f"{key}.") if nested else value
 
     def __getattr__(self, name: str) -> Any:  # noqa: D105
@@ -105,4 +107,4 @@ def test_declared_parameters_are_the_parameters_read(
     monkeypatch.setattr(params, "load", lambda *names: Recorder(load(*names), seen))
     importlib.import_module(f"stages.{stage}.__main__").main(*([method] if method else []))
     read = {key for key in seen if not any(other.startswith(f"{key}.") for other in seen)}
-    assert read == set(params.declared_keys(stage, method))
+    assert read == set(params.declared_keys(stage, method, params.read(params.PARAMS)))

@@ -1,16 +1,14 @@
 """Every method learns: on a few thousand real digits its encoder is well above an untrained one."""
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from stages import params, probe, sections
+from stages import encoders, params, sections
 from stages.artifacts import as_tensor
-from stages.encoders import Declaration, build
 from stages.prepare.sources import Source
+from stages.pretrain.health import Monitor
+from stages.pretrain.learner import build
 from stages.pretrain.train import train
 from stages.randomness import Stream
 from stages.runtime import Machine
@@ -24,16 +22,15 @@ HERE = Machine(torch.device("cpu"), "fp32")
 def test_knn_is_well_above_the_untrained_encoder(name: str, mnist: tuple[Source, Source]) -> None:
     images, held_out = mnist[0].images[:4096], as_tensor(mnist[0].images[5000:7000])
     labels = torch.from_numpy(np.array(mnist[0].labels[5000:7000]))
-    declaration = Declaration(name="residual", width=16, channels=1, image_size=28)
+    declaration = encoders.Declaration(name="residual", width=16, channels=1, image_size=28)
     stream = Stream.of(1, "learn")
-    encoder = build(declaration, stream.at("encoder").generator())
+    encoder = encoders.build(declaration, stream.at("encoder").generator())
     encoder.set_statistics(torch.tensor([0.13]), torch.tensor([0.31]))
     section = SETTINGS.pretrain[name].model_copy(update={"epochs": 5, "batch_size": 64})
-    method = importlib.import_module(f"stages.pretrain.methods.{name}").Method(encoder, section, stream)
+    method = build(name, encoder, section, SETTINGS.views.presets["digits"], stream)
 
-    def knn() -> float:
-        features: Tensor = probe.encode(encoder, held_out, HERE)
-        return probe.knn_accuracy(features, labels, SETTINGS.knn)
-
-    curve, _ = train(name, method, images, section, HERE, stream, knn)
+    monitor = Monitor(name, encoder, held_out, labels, SETTINGS.knn, SETTINGS.health, HERE)
+    monitor.uninformative = method.uninformative
+    curve, _ = train(name, method, images, section, HERE, stream, monitor)
+    assert monitor.collapse is None
     assert curve[-1]["knn"] > curve[0]["knn"] + 0.05

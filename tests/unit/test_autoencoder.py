@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from stages.pretrain.methods.autoencoder import Method, Params
 from stages.randomness import Stream
-from tests.conftest import assert_gradients_reach_every_parameter, tiny_encoder
+from tests.conftest import assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
 KNOBS = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
 STEP = Stream.of(1, "test").at("step", 0)
@@ -13,7 +13,7 @@ STEP = Stream.of(1, "test").at("step", 0)
 
 def method(encoder: dict[str, object] | None = None, seed: int = 0, **changes: object) -> Method:
     knobs = Params(**{**KNOBS, "noise": 0.3, "erase": 0.5, "decoder_width": 4, **changes})
-    return Method(tiny_encoder(**(encoder or {})), knobs, Stream.of(seed, "init"))
+    return Method(tiny_encoder(**(encoder or {})), knobs, strengths(), Stream.of(seed, "init"))
 
 
 @pytest.mark.parametrize("name", ["cnn", "residual"])

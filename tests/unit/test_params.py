@@ -44,7 +44,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
     checked = params.validated(raw)
     assert checked.finetune.budgets == (10, 900, "all")
     assert checked.pretrain["simclr"].temperature == raw["pretrain"]["simclr"]["temperature"]
-    assert checked.pretrain["simclr"].views.scale == tuple(raw["pretrain"]["simclr"]["views"]["scale"])
+    assert checked.views.presets["digits"].scale == tuple(raw["views"]["presets"]["digits"]["scale"])
     with pytest.raises(ValidationError, match="frozen"):
         checked.seed = 2
 
@@ -53,7 +53,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
     ("key", "meant", "model"),
     [
         ("finetune.schedule.stepz", "steps", Schedule),
-        ("pretrain.simclr.views.rotat", "rotate", Views),
+        ("views.presets.digits.rotat", "rotate", Views),
         ("finetune.recipe.simclr.haed", "head", sections.Recipe),
         ("sead", "seed", Params),
     ],
@@ -112,7 +112,7 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
         ("finetune.schedule.warmup", 1.5, "1"),
         ("pretrain.simclr.temperature", -0.5, "greater than 0"),
         ("pretrain.autoencoder.batch_size", 1, "2"),
-        ("pretrain.simclr.views.shift", -0.1, "0"),
+        ("views.presets.digits.shift", -0.1, "0"),
         # not among the names
         ("encoder.name", "resnet", "'cnn' or 'residual'"),
         ("runtime.device", "gpu", "'auto', 'cpu' or 'cuda'"),
@@ -130,8 +130,8 @@ def test_bad_value_is_one_line_with_key_value_and_what_is_allowed(
 
 
 def test_bad_element_of_a_list_is_named_by_its_place(raw: dict[str, Any]) -> None:
-    put(raw, "finetune.views.scale", [-1.0, 1.2])
-    assert finding(raw).startswith("finetune.views.scale[0] is -1.0; allowed: greater than 0")
+    put(raw, "views.presets.digits.scale", [-1.0, 1.2])
+    assert finding(raw).startswith("views.presets.digits.scale[0] is -1.0; allowed: greater than 0")
 
 
 def test_a_bad_budget_is_one_finding_that_allows_numbers_and_all(raw: dict[str, Any]) -> None:
@@ -259,7 +259,7 @@ def test_named_method_needs_its_section(raw: dict[str, Any], where: str) -> None
 
 
 @pytest.mark.parametrize(
-    "key", ["seed", "knn", "knn.k", "finetune.schedule.steps", "pretrain.simclr.views.rotate", "pretrain"]
+    "key", ["seed", "knn", "knn.k", "finetune.schedule.steps", "views.presets.digits.rotate", "pretrain"]
 )
 def test_missing_key_is_named(raw: dict[str, Any], key: str) -> None:
     drop(raw, key)
@@ -275,6 +275,13 @@ def test_empty_section_is_named(raw: dict[str, Any], key: str) -> None:
 def test_empty_section_of_a_method_is_named(raw: dict[str, Any]) -> None:
     raw["pretrain"]["simclr"] = None
     assert finding(raw).startswith("pretrain.simclr is None; allowed: ")
+
+
+def test_unknown_preset_of_views_is_named_with_the_known_ones(raw: dict[str, Any]) -> None:
+    put(raw, "views.finetune", "digit_mild")
+    assert finding(raw) == (
+        "views.finetune: unknown name 'digit_mild' (did you mean digits_mild?); allowed: digits, digits_mild"
+    )
 
 
 @pytest.mark.parametrize("content", [None, [], "text"])
@@ -372,6 +379,8 @@ def test_a_stage_is_handed_exactly_what_dvc_yaml_declares(
     write(raw)
     declared = [
         key.replace("${item.method}", method or "")
+        .replace("${views.pretrain}", raw["views"]["pretrain"])
+        .replace("${views.finetune}", raw["views"]["finetune"])
         for key in params.read(Path("dvc.yaml"))["stages"][stage]["params"]
     ]
     expected = {

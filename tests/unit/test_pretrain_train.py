@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from stages import optimisation
 from stages.errors import InputError
 from stages.pretrain.__main__ import fresh_encoder
-from stages.pretrain.learner import Learner
-from stages.pretrain.train import CURVE_POINTS, train
+from stages.pretrain.learner import Learner, build
+from stages.pretrain.train import CURVE_POINTS, LOOKS, Watch, train
 from stages.randomness import Stream
 from stages.runtime import Machine
-from stages.sections import EncoderParams, Training
+from stages.sections import EncoderParams, Training, Views
 from tests.conftest import MOVING, strengths, tiny_encoder
 
 Labelled = tuple[Tensor, Tensor]
@@ -55,14 +55,19 @@ LONG = numbered(182), training(epochs=3, batch_size=2)
 POINTS = sorted({*range(0, 274, 3), 91, 182, 273})
 
 
-def run(method: Learner, images: np.ndarray, params: Training, measure: Callable[[], float]) -> Curve:
+def run(method: Learner, images: np.ndarray, params: Training, watch: Watch) -> Curve:
     here = Machine(torch.device("cpu"), "fp32")
-    return train("title", method, images, params, here, RUN, measure)[0]
+    return train("title", method, images, params, here, RUN, watch)[0]
+
+
+def seeing(knn: float) -> Watch:
+    """A look that finds `knn` at each epoch's end."""
+    return lambda _step, _loss, at_epoch: {"knn": knn} if at_epoch else {}
 
 
 # --- the real methods on real digits
 
-JOINT = {"projector_hidden": 16, "projector_output": 8, "views": strengths(**MOVING)}
+JOINT = {"projector_hidden": 16, "projector_output": 8}
 OWN: dict[str, dict[str, Any]] = {
     "autoencoder": {"noise": 0.2, "erase": 0.3, "decoder_width": 4},
     "simclr": {"temperature": 0.5, **JOINT},
@@ -73,16 +78,18 @@ OWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def learn(name: str, images: np.ndarray, seed: int = 1, **changes: Any) -> tuple[Curve, dict[str, Tensor]]:
+def learn(
+    name: str, images: np.ndarray, seed: int = 1, views: Views | None = None, **changes: Any
+) -> tuple[Curve, dict[str, Tensor]]:
     """A few epochs of a method on a tiny encoder: the curve and all weights."""
     module = importlib.import_module(f"stages.pretrain.methods.{name}")
     own = OWN[name]
     knobs = {"epochs": 4, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 1e-4, "warmup": 0.1}
     params = module.Params(**{**knobs, **own, **changes})
     stream = Stream.of(seed, "pretrain")
-    method = module.Method(tiny_encoder(seed=seed), params, stream.at("init"))
+    method = build(name, tiny_encoder(seed=seed), params, views or strengths(**MOVING), stream)
     here = Machine(torch.device("cpu"), "fp32")
-    curve, seconds = train(name, method, images, params, here, stream, lambda: 0.5)
+    curve, seconds = train(name, method, images, params, here, stream, seeing(0.5))
     assert seconds > 0
     return curve, method.state_dict()
 
@@ -138,7 +145,7 @@ def test_a_huge_learning_rate_is_stopped_and_named(digits: Labelled) -> None:
 
 def test_every_image_once_an_epoch_with_its_position_and_its_steps_stream() -> None:
     method = Scripted()
-    run(method, numbered(20), training(epochs=3), lambda: 0.0)
+    run(method, numbered(20), training(epochs=3), seeing(0.0))
     assert len(method.calls) == 3 * 5
     for epoch in range(3):
         seen = [n for numbers, *_ in method.calls[5 * epoch :][:5] for n in numbers]
@@ -152,20 +159,33 @@ def test_every_image_once_an_epoch_with_its_position_and_its_steps_stream() -> N
 def test_measuring_in_evaluation_mode_does_not_outlast_it() -> None:
     method, measured = Scripted(), []
 
-    def measure() -> float:
+    def watch(step: int, _loss: float | None, at_epoch: bool) -> dict[str, Any]:
         method.eval()
-        measured.append(len(method.calls))
-        return 0.25
+        assert step == len(method.calls)
+        measured.append((step, at_epoch))
+        return {"knn": 0.25} if at_epoch else {}
 
-    curve = run(method, numbered(20), training(epochs=3), measure)
-    assert measured == [0, 5, 10, 15]
+    curve = run(method, numbered(20), training(epochs=3), watch)
+    assert [step for step, at_epoch in measured if at_epoch] == [0, 5, 10, 15]
     assert all(in_training for *_, in_training in method.calls)
-    assert [row["step"] for row in curve if row["knn"] == 0.25] == [0, 5, 10, 15]
-    assert {row["knn"] for row in curve} == {0.25, None}
+    assert [row["step"] for row in curve if "knn" in row] == [0, 5, 10, 15]
+
+
+def test_a_long_run_is_looked_at_between_its_epochs_too() -> None:
+    seen: list[tuple[int, float | None]] = []
+
+    def watch(step: int, loss: float | None, _at_epoch: bool) -> dict[str, Any]:
+        seen.append((step, loss))
+        return {"feature_std": step}
+
+    curve = run(Scripted(float), numbered(2000), training(epochs=1, batch_size=2), watch)
+    assert LOOKS <= len(seen) <= LOOKS + 2
+    assert max(later - step for (step, _), (later, _) in pairwise(seen)) <= 1000 / LOOKS
+    assert dict(seen) == {row["step"]: row["loss"] for row in curve if "feature_std" in row}
 
 
 def test_curve_is_short_and_its_losses_are_means_since_the_last_row() -> None:
-    curve = run(Scripted(float), *LONG, lambda: 0.0)
+    curve = run(Scripted(float), *LONG, seeing(0.0))
     assert curve[0] == {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": 0.0, "knn": 0.0}
     assert [row["step"] for row in curve] == POINTS
     assert 50 < len(curve) <= CURVE_POINTS + 1 + 3
@@ -180,7 +200,7 @@ def test_curve_is_short_and_its_losses_are_means_since_the_last_row() -> None:
 def test_rates_follow_the_schedule_and_decay_spares_biases() -> None:
     method = Scripted()  # its gradients are zero, so all that moves is decay
     weight, bias = method.layer.weight.detach().clone(), method.layer.bias.detach().clone()
-    run(method, numbered(20), training(epochs=2, weight_decay=0.5, warmup=0.3), lambda: 0.0)
+    run(method, numbered(20), training(epochs=2, weight_decay=0.5, warmup=0.3), seeing(0.0))
     rates = [0.1 * optimisation.warmup_cosine(step, 10, 0.3) for step in range(10)]
     torch.testing.assert_close(method.layer.weight, weight * math.prod(1 - 0.5 * rate for rate in rates))
     assert torch.equal(method.layer.bias, bias)
@@ -192,7 +212,7 @@ def test_the_first_bad_step_is_named_with_the_last_good_figures(step: int, bad: 
     # The step is found exactly, also where it lies between two points of the curve.
     method = Scripted(lambda k: bad if k >= step else 0.125)
     with pytest.raises(InputError) as caught:
-        run(method, *LONG, lambda: 0.75)
+        run(method, *LONG, seeing(0.75))
     (message,) = caught.value.args
     assert f"title: the loss is {bad} at step {step};" in message
     assert len(method.calls) == min(point for point in POINTS if point >= step)
@@ -207,7 +227,7 @@ def test_the_first_bad_step_is_named_with_the_last_good_figures(step: int, bad: 
 def test_one_bad_step_among_good_ones_is_found() -> None:
     method = Scripted(lambda k: math.nan if k == 5 else 1.0)
     with pytest.raises(InputError, match="at step 5;"):
-        run(method, *LONG, lambda: 0.0)
+        run(method, *LONG, seeing(0.0))
 
 
 def test_batch_larger_than_the_pool_is_refused_before_any_work() -> None:
@@ -215,10 +235,10 @@ def test_batch_larger_than_the_pool_is_refused_before_any_work() -> None:
     with pytest.raises(
         InputError, match=r"pretrain\.title\.batch_size is 21; allowed: at most the pool's 20 images"
     ):
-        run(method, numbered(20), training(batch_size=21), lambda: measured.append(1) or 0.0)
+        run(method, numbered(20), training(batch_size=21), lambda *_look: measured.append(1) or {})
     assert not method.calls
     assert not measured
-    run(method, numbered(20), training(batch_size=20), lambda: 0.0)
+    run(method, numbered(20), training(batch_size=20), seeing(0.0))
     assert len(method.calls) == 2
 
 
@@ -234,7 +254,7 @@ def test_autocast_is_the_machines(digits: Labelled) -> None:
 
     for precision in ("fp32", "bf16"):
         here = Machine(torch.device("cpu"), precision)
-        train("title", Product(), numbered(4), training(epochs=1), here, RUN, lambda: 0.0)
+        train("title", Product(), numbered(4), training(epochs=1), here, RUN, seeing(0.0))
     assert seen == [(torch.float32, torch.float32), (torch.float32, torch.bfloat16)]
 
 

@@ -7,15 +7,17 @@ from torch import Tensor
 from stages import views
 from stages.pretrain.methods.simclr import Method, Params, nt_xent
 from stages.randomness import Stream
+from stages.sections import Views
 from tests.conftest import MOVING, assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
+FAR = Views(**MOVING)
 KNOBS = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
 STEP = Stream.of(1, "test").at("step", 0)
 
 
-def method(seed: int = 0, **changes: object) -> Method:
-    own = {"temperature": 0.5, "projector_hidden": 16, "projector_output": 8, "views": strengths(**MOVING)}
-    return Method(tiny_encoder(), Params(**{**KNOBS, **own, **changes}), Stream.of(seed, "init"))
+def method(seed: int = 0, moving: Views = FAR, **changes: object) -> Method:
+    own = {"temperature": 0.5, "projector_hidden": 16, "projector_output": 8}
+    return Method(tiny_encoder(), Params(**{**KNOBS, **own, **changes}), moving, Stream.of(seed, "init"))
 
 
 def random_pairs(n: int = 6, size: int = 4) -> tuple[Tensor, Tensor]:
@@ -83,7 +85,7 @@ def test_wrong_partners_cost_more() -> None:
 def test_a_batch_is_two_views_through_encoder_and_projector(floats: Tensor) -> None:
     learner, positions = method(), torch.arange(16)
     loss = learner(floats[:16], positions, STEP)
-    both = views.two_views(floats[:16], positions, learner.params.views, STEP)
+    both = views.two_views(floats[:16], positions, learner.views, STEP)
     first, second = learner.projector(learner.encoder(both)).chunk(2)
     torch.testing.assert_close(loss, nt_xent(first, second, 0.5))
     assert first.shape == (16, 8)
@@ -93,7 +95,7 @@ def test_a_batch_is_two_views_through_encoder_and_projector(floats: Tensor) -> N
 def test_temperature_and_views_come_from_the_parameters(floats: Tensor) -> None:
     batch, positions = floats[:16], torch.arange(16)
     assert method(temperature=0.1)(batch, positions, STEP) != method()(batch, positions, STEP)
-    still = method(views=strengths())  # without views both are the image itself: perfect positives
+    still = method(moving=strengths())  # without views both are the image itself: perfect positives
     assert still(batch, positions, STEP) < method()(batch, positions, STEP)
 
 

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages import views
 from stages.encoders import Encoder, initialise
 from stages.pretrain.learner import Learner
 from stages.randomness import Stream
-from stages.sections import Fraction, Training
+from stages.sections import Fraction, Training, Views
+from stages.views import erase, noise, squares
 
 
 class Params(Training):
@@ -29,7 +29,7 @@ class Params(Training):
 class Method(Learner):
     """The encoder with a decoder that is thrown away afterwards."""
 
-    def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
+    def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__()
         self.encoder, self.params = encoder, params
         declaration, width = encoder.declaration, params.decoder_width
@@ -53,8 +53,8 @@ class Method(Learner):
     def corrupt(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         """The images with noise and one black square each."""
         normals = stream.at("noise").normal(positions, images[0].numel())
-        squares = views.squares(stream.at("erase").uniform(positions, 3), self.params.erase)
-        return views.erase(views.noise(images, self.params.noise, normals), *squares)
+        holes = squares(stream.at("erase").uniform(positions, 3), self.params.erase)
+        return erase(noise(images, self.params.noise, normals), *holes)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images through encoder and decoder, (N, C, H, W), in [0, 1]."""

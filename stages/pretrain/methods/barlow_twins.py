@@ -13,6 +13,7 @@ from torch import Tensor
 from stages.encoders import Encoder
 from stages.pretrain.learner import TwoViewLearner, TwoViewParams
 from stages.randomness import Stream
+from stages.sections import Views
 
 
 class Params(TwoViewParams):
@@ -24,8 +25,8 @@ class Params(TwoViewParams):
 class Method(TwoViewLearner):
     """The encoder with a projector that is thrown away afterwards."""
 
-    def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
-        super().__init__(encoder, params, init)
+    def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
+        super().__init__(encoder, params, views, init)
         self.params = params
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:

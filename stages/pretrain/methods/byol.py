@@ -7,11 +7,11 @@ NeurIPS 2020, arXiv:2006.07733.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages import views
 from stages.encoders import Encoder, initialise
 from stages.pretrain.learner import Learner, Teacher, TwoViewParams, perceptron, rising_momentum
 from stages.randomness import Stream
-from stages.sections import Fraction
+from stages.sections import Fraction, Views
+from stages.views import two_views
 
 
 class Params(TwoViewParams):
@@ -23,9 +23,9 @@ class Params(TwoViewParams):
 class Method(Learner):
     """Encoder, projector and predictor; and the teacher, which has no predictor."""
 
-    def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
+    def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__()
-        self.encoder, self.params = encoder, params
+        self.encoder, self.params, self.views = encoder, params, views
         hidden, output = params.projector_hidden, params.projector_output
         self.projector = perceptron(encoder.features, hidden, output)
         self.predictor = perceptron(output, hidden, output)
@@ -38,7 +38,7 @@ class Method(Learner):
         return nn.Sequential(self.encoder, self.projector)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
-        both = views.two_views(images, positions, self.params.views, stream)  # (2N, C, H, W)
+        both = two_views(images, positions, self.views, stream)  # (2N, C, H, W)
         predictions = self.predictor(self.projector(self.encoder(both))).float()
         targets = self.teacher(both).float().roll(len(images), 0)  # each view's target is the other
         return byol(predictions, targets)

@@ -14,6 +14,7 @@ from torch import Tensor
 from stages.encoders import Encoder
 from stages.pretrain.learner import TwoViewLearner, TwoViewParams
 from stages.randomness import Stream
+from stages.sections import Views
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -29,8 +30,8 @@ class Params(TwoViewParams):
 class Method(TwoViewLearner):
     """The encoder with an expander that is thrown away afterwards."""
 
-    def __init__(self, encoder: Encoder, params: Params, init: Stream) -> None:
-        super().__init__(encoder, params, init)
+    def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
+        super().__init__(encoder, params, views, init)
         self.params = params
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:

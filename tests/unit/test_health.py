@@ -1,0 +1,120 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stages.errors import InputError
+from stages.pretrain.health import PATIENCE, Monitor, feature_std, rankme
+from stages.runtime import Machine
+from stages.sections import Health, Neighbours
+from tests.conftest import tiny_encoder
+
+Labelled = tuple[Tensor, Tensor]
+HERE = Machine(torch.device("cpu"), "fp32")
+
+
+def monitor(digits: Labelled, on_collapse: str = "warn") -> Monitor:
+    neighbours = Neighbours(k=5, temperature=0.07)
+    return Monitor("byol", tiny_encoder(), *digits, neighbours, Health(on_collapse=on_collapse), HERE)
+
+
+def collapse(encoder: nn.Module) -> None:
+    """Make all images look alike."""
+    for parameter in encoder.parameters():
+        nn.init.zeros_(parameter)
+    nn.init.ones_(encoder.blocks[-1].norm2.bias)
+
+
+def normals(n: int, size: int) -> Tensor:
+    return torch.randn(n, size, generator=torch.Generator().manual_seed(0))
+
+
+# --- the two figures
+
+
+def test_spread_of_features_in_all_directions_is_one() -> None:
+    assert feature_std(normals(4000, 32)) == pytest.approx(1, abs=0.02)
+    assert feature_std(5 * normals(4000, 32)) == pytest.approx(1, abs=0.02)  # the length does not count
+
+
+def test_spread_of_equal_features_is_zero() -> None:
+    assert feature_std(torch.ones(50, 8)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 16])
+def test_rankme_of_equal_singular_values_is_their_number(rank: int) -> None:
+    left, right = (torch.linalg.qr(normals(64, size))[0] for size in (32, 32))
+    assert rankme(left[:, :rank] @ right[:, :rank].T) == pytest.approx(rank, rel=1e-3)
+
+
+def test_rankme_is_the_exponential_of_the_entropy() -> None:
+    share = np.array([0.5, 0.3, 0.2])
+    expected = math.exp(-(share * np.log(share)).sum())
+    assert rankme(7 * torch.diag(torch.tensor(share)).float()) == pytest.approx(expected, rel=1e-4)
+
+
+# --- the alarm
+
+
+def test_a_healthy_encoder_raises_no_alarm(digits: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
+    watch = monitor(digits)
+    first = watch(0, None, True)
+    again = watch(10, 3.0, False)
+    assert watch.collapse is None
+    assert capsys.readouterr().err == ""
+    assert set(first) == {"feature_std", "rankme", "knn"}
+    assert 0.2 < first["knn"] <= 1
+    assert again == {name: first[name] for name in ("feature_std", "rankme")}  # the same encoder
+    assert watch.seconds > 0
+
+
+def test_collapse_is_said_once_and_kept(digits: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
+    watch = monitor(digits)
+    watch(0, None, True)
+    collapse(watch.encoder)
+    columns = watch(30, 3.0, False)
+    watch(40, 3.0, False)
+    assert columns["feature_std"] == pytest.approx(0, abs=1e-3)
+    assert columns["rankme"] == pytest.approx(1, abs=0.01)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(
+        "warning: pretrain byol: collapse at step 30: the features' standard deviation is"
+    )
+    assert watch.collapse is not None
+    assert watch.collapse.startswith("step 30: ")
+
+
+def test_collapse_stops_the_run_where_that_is_asked_for(digits: Labelled) -> None:
+    watch = monitor(digits, on_collapse="stop")
+    watch(0, None, True)
+    collapse(watch.encoder)
+    with pytest.raises(InputError, match=r"^pretrain byol: collapse at step 30: .*; nothing was written$"):
+        watch(30, 3.0, False)
+
+
+def test_a_loss_that_stands_still_is_said_a_loss_that_passes_is_not(digits: Labelled) -> None:
+    watch = monitor(digits)
+    watch.uninformative = math.log(127)
+    near = 0.995 * math.log(127)
+    watch(0, None, True)
+    for step, loss in enumerate([near] * (PATIENCE - 1) + [4.0] + [near] * (PATIENCE - 1)):
+        watch(step, loss, False)
+    assert watch.collapse is None
+    watch(99, near, False)
+    assert watch.collapse is not None
+    assert watch.collapse.startswith("step 99: the loss stays at 4.82")
+
+
+def test_features_in_few_directions_are_an_alarm(digits: Labelled) -> None:
+    watch = monitor(digits)
+    watch(0, None, True)
+    assert watch.untrained is not None
+    spread, rank = watch.untrained
+    watch._judge(5, spread, 0.5 * rank, None)
+    assert watch.collapse is None
+    watch._judge(6, spread, 0.1 * rank, None)
+    assert watch.collapse is not None
+    assert "effective rank" in watch.collapse
