@@ -42,7 +42,10 @@ def main(names: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the clone is removed
     if _said("git", "status", "--porcelain"):
         print("note: it is HEAD that is measured, without the changes that are not committed", flush=True)
-    for name in names or experiment.names():
+    names = names or experiment.names()
+    for name in names:  # a wrong last one is found before the first has run for an hour
+        experiment.checked(name, params.read(params.PARAMS), experiment.read(name))
+    for name in names:
         with clone() as environment:
             tables = measured(name, results.parents[1], environment)
         for file, table in tables.items():
