@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.requirements.lock
 
-.PHONY: help setup repro show test check fresh readme lock
+.PHONY: help setup repro show test check fresh quality readme lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ $(READY): requirements.lock
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --no-deps --require-hashes -r requirements.lock
 	@cp requirements.lock $@
+
+quality: setup ## run all experiments for benchmarks/results/quality*.csv (may take an hour)
+	@python -m benchmarks.quality
 
 readme: setup ## write the README's table from metrics/summary.json
 	@python -m benchmarks.readme

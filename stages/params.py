@@ -19,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.errors import InputError, reported
 from stages.findings import dotted, findings, unknown
-from stages.sections import METHODS, Budgets, Data, Params, Section, available_methods
+from stages.sections import METHODS, SOURCES, Budgets, Data, Params, Section, available_methods
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 
@@ -130,7 +130,7 @@ def _misfits(raw: dict[str, Any]) -> list[str]:
         budgets = TypeAdapter(Budgets).validate_python(raw["finetune"]["budgets"])
     except (ValidationError, KeyError, TypeError):
         return []  # these are findings already
-    available, classes = 60_000, 10  # MNIST, the one source so far
+    available, classes = SOURCES[data.source]
     images = min(data.train_limit or available, available)
     pool = images - data.validation
     if pool < classes:

@@ -14,6 +14,7 @@ from stages.findings import unknown
 
 METHODS = Path(__file__).parent / "pretrain" / "methods"
 CONTROL = "scratch"  # the method that every gain is measured against
+SOURCES = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training images, classes
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -29,6 +30,12 @@ def available_methods() -> list[str]:
 def _method(name: object) -> object:
     if name not in available_methods():
         raise ValueError(f": {unknown(name, available_methods())}")
+    return name
+
+
+def _source(name: object) -> object:
+    if name not in list(SOURCES):
+        raise ValueError(f": {unknown(name, list(SOURCES))}")
     return name
 
 
@@ -51,6 +58,7 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 Method = Annotated[str, BeforeValidator(_method)]
+SourceName = Annotated[str, BeforeValidator(_source)]
 Budgets = Annotated[
     tuple[Annotated[int | str, BeforeValidator(_budget)], ...],
     Field(min_length=1),
@@ -76,7 +84,7 @@ class Runtime(Section):
 class Data(Section):
     """Which images, and how they are split."""
 
-    source: Literal["mnist"]
+    source: SourceName
     path: str
     validation: Annotated[int, Field(ge=20)]
     train_limit: Count | None

@@ -66,7 +66,12 @@ def drop(raw: dict[str, Any], dotted: str) -> None:
 
 @pytest.fixture(scope="session")
 def mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Source]:
-    return sources.mnist(tmp_path_factory.mktemp("mnist") / "nothing here")
+    return sources.read("mnist", tmp_path_factory.mktemp("mnist") / "nothing here")
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Source]:
+    return sources.read("fashion-mnist", tmp_path_factory.mktemp("fashion-mnist") / "nothing here")
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ def main() -> None:
     """Read the source, split it by seed, write the three outputs."""
     settings = params.load("prepare")
     data, stream = settings.data, Stream.of(settings.seed, "prepare")
-    train, test = sources.mnist(Path(data.path))
+    train, test = sources.read(data.source, Path(data.path))
     used = split.limited(len(train.images), data.train_limit, stream.at("train limit"))
     if data.validation >= len(used):
         raise InputError(
@@ -55,7 +55,7 @@ def main() -> None:
 def index(source: Source, rows: np.ndarray, part: str) -> pd.DataFrame:
     """One row per image of a pack, in its order: id, split, and where the image came from."""
     ids = [f"{source.name}-{row:05d}" for row in rows]
-    return pd.DataFrame({"id": ids, "split": part, "source": f"mnist/{source.name}"})
+    return pd.DataFrame({"id": ids, "split": part, "source": f"{source.dataset}/{source.name}"})
 
 
 if __name__ == "__main__":

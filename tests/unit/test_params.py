@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from stages import params, sections
 from stages.errors import InputError
-from stages.sections import Params, Schedule, Views
+from stages.sections import SOURCES, Params, Schedule, Views
 from tests.conftest import ROOT, drop, put
 
 
@@ -218,6 +218,24 @@ def test_pool_is_what_validation_leaves_of_the_whole_data(raw: dict[str, Any]) -
     params.validated(raw)
     raw["finetune"]["budgets"] = [1001]
     assert "to 1000 " in finding(raw)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_is_accepted(raw: dict[str, Any], source: str) -> None:
+    raw["data"] |= {"source": source, "train_limit": None, "validation": 5000}
+    raw["finetune"]["budgets"] = [55_000]
+    assert params.validated(raw).data.source == source
+    raw["finetune"]["budgets"] = [55_001]
+    assert "to 55000 (the pool)" in finding(raw)
+
+
+@pytest.mark.parametrize("source", ["fashion_mnist", 1, None, ["mnist"]])
+def test_unknown_source_is_one_line_with_those_that_exist(raw: dict[str, Any], source: object) -> None:
+    raw["data"]["source"] = source
+    line = finding(raw)
+    assert line.startswith(f"data.source: unknown name {source!r}")
+    assert line.endswith("allowed: mnist, fashion-mnist")
+    assert ("did you mean fashion-mnist?" in line) == (source == "fashion_mnist")
 
 
 def test_validation_must_leave_an_image_per_class(raw: dict[str, Any]) -> None:

@@ -1,0 +1,79 @@
+"""How a dataset that is nowhere on the machine gets there: Debian's package first, then torchvision."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from stages.artifacts import whole_file
+from stages.errors import InputError
+from stages.prepare.datasets import DEBIAN, Dataset
+
+PATIENCE = 600  # seconds for one command
+
+
+def fetch(dataset: Dataset, path: Path) -> None:
+    """Put the dataset's files into `path`, in a folder of their own.
+
+    Raises:
+        InputError: no way led there; one line with the reason of each failure.
+    """
+    failures = []
+    for way in (from_debian, from_torchvision):
+        try:
+            way(dataset, path)
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            failures.append(" ".join(_reason(error).split()))
+        else:
+            return
+    package = dataset.python_package or f"{dataset.debian_package} (Debian)"
+    raise InputError(
+        f"{path}: {dataset.title}'s four .gz files are not here, and downloading them failed "
+        f"({'; '.join(failures)}); install the package {package}, or put the files into this folder"
+    )
+
+
+def from_debian(dataset: Dataset, path: Path) -> None:
+    """Take the files out of Debian's package, without installing it.
+
+    Raises:
+        FileNotFoundError: the dataset has no such package, or this is no Debian.
+        subprocess.SubprocessError: a command failed.
+    """
+    apt_get, dpkg_deb = shutil.which("apt-get"), shutil.which("dpkg-deb")
+    if dataset.debian_package is None or apt_get is None or dpkg_deb is None:
+        raise FileNotFoundError("no Debian package")
+    with tempfile.TemporaryDirectory() as folder:
+        download = [apt_get, "download", dataset.debian_package]
+        try:
+            _run(download, folder)
+        except subprocess.SubprocessError:
+            if os.geteuid() != 0:  # only root can fetch the lists of packages
+                raise
+            _run([apt_get, "update"], folder)
+            _run(download, folder)
+        for package in Path(folder).glob("*.deb"):
+            _run([dpkg_deb, "-x", package.name, "."], folder)
+        shipped = Path(folder) / DEBIAN.relative_to("/") / dataset.title.lower()
+        for file in sorted(shipped.glob("*.gz")):
+            with whole_file(path / shipped.name / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+
+
+def from_torchvision(dataset: Dataset, path: Path) -> None:
+    """Download the files from torchvision's mirrors (RuntimeError, OSError)."""
+    dataset.reader(str(path), download=True)
+
+
+def _run(command: list[str], folder: str) -> None:
+    subprocess.run(  # noqa: S603 (a fixed command, without a shell)
+        command, cwd=folder, check=True, capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        words = error.stderr.strip() or f"exit status {error.returncode}"
+        return f"{Path(error.cmd[0]).name} {error.cmd[1]}: {words}"
+    return str(error)

@@ -1,0 +1,101 @@
+"""Named experiments: what they may hold, and how DVC is told. tests/pipeline runs one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
+
+from benchmarks import experiment
+from stages import params
+from stages.errors import InputError
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def experiments(in_copy: Path) -> Path:
+    (in_copy / "experiments").mkdir()
+    return in_copy / "experiments"
+
+
+def refusal(name: str) -> str:
+    with pytest.raises(InputError) as caught:
+        experiment.checked(name, params.read(params.PARAMS), experiment.read(name))
+    (line,) = caught.value.args
+    assert "\n" not in line
+    return str(line)
+
+
+def test_the_projects_own_experiments_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert {"mnist", "fashion-mnist"} <= set(experiment.names())
+    raw = params.read(params.PARAMS)
+    for name in experiment.names():
+        changed = params.validated(experiment.checked(name, raw, experiment.read(name)))
+        assert changed.data.source == name, "a table's rows are replaced by dataset"
+
+
+def test_unknown_experiment_is_named_with_those_that_exist(experiments: Path) -> None:
+    (experiments / "fashion.yaml").write_text("seed: 2\n")
+    assert refusal("fashoin") == (
+        "experiments: unknown name 'fashoin' (did you mean fashion?); allowed: fashion"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("finetune.drawz: 5", ["finetune.drawz: unknown name 'drawz' (did you mean draws?)"]),
+        ("finetuen.draws: 5", ["finetuen: unknown name 'finetuen' (did you mean finetune?)"]),
+        ("seed.draws: 5", ["seed is {'draws': 5}; allowed: "]),
+        ("finetune.draws: one", ["finetune.draws is 'one'; allowed: ", "integer"]),
+        ("finetune.budgets: [5]", ["finetune.budgets[0] is 5; allowed: "]),
+        ("data: {source: mnist}", ["data is {'source': 'mnist'}; allowed: one value for a dotted key"]),
+        ("7: 1", ["7 is 1; allowed: one value for a dotted key"]),
+        ("just words", ["should hold dotted keys and values"]),
+        ("", ["should hold dotted keys and values"]),
+        ("[", ["is no valid YAML"]),
+    ],
+)
+def test_bad_experiment_is_one_line_that_names_its_file(
+    experiments: Path, content: str, words: list[str]
+) -> None:
+    (experiments / "tiny.yaml").write_text(content)
+    line = refusal("tiny")
+    assert line.startswith("experiments/tiny.yaml: ")
+    assert all(word in line for word in words), line
+
+
+def test_values_are_set_in_a_copy(raw: dict[str, Any]) -> None:
+    before = raw["finetune"]["draws"], raw["data"]["source"]
+    changed = experiment.applied(raw, {"finetune.draws": 7, "data.source": "fashion-mnist", "new.part": [1]})
+    assert (changed["finetune"]["draws"], changed["data"]["source"]) == (7, "fashion-mnist")
+    assert changed["new"] == {"part": [1]}
+    assert (raw["finetune"]["draws"], raw["data"]["source"]) == before
+    assert changed["knn"] == raw["knn"]
+
+
+def test_dvc_reads_every_value_as_the_file_has_it(tmp_path: Path) -> None:
+    old = {"a": {"b": 1, "list": [1], "text": "x"}, "flag": False, "none": 3}
+    changes: dict[str, Any] = {
+        "a.b": 1e-05,
+        "a.list": [10, 1000, "all", 0.5],
+        "a.text": "fashion-mnist",
+        "flag": True,
+        "none": None,
+        "new.path": "../some where/{x}, [y]: 'z'=\"w\"",
+        "a.word": "null",
+        "a.digits": "10",
+        "a.empty": "",
+        "a.pair": ["true", "a b"],
+    }
+    file = tmp_path / "params.yaml"
+    yaml = YAML(typ="safe", pure=True)
+    yaml.dump(old, file)
+    arguments = experiment.arguments(old, changes)
+    assert arguments[:2] == ["-S", "a.b=1e-05"]
+    assert "a.list=[10,1000,all,0.5]" in arguments
+    assert set(arguments[::2]) == {"-S"}
+    apply_overrides(file, arguments[1::2])
+    assert yaml.load(file) == experiment.applied(old, changes)
