@@ -84,8 +84,10 @@ def _gaussians(sigma: Tensor, radius: int, side: int) -> Tensor:
 
 
 def gamma(images: Tensor, exponent: Tensor) -> Tensor:
-    """image ** exponent."""
-    return images.clamp(0, 1).pow_(_each(exponent))
+    """image ** exponent; black becomes 1e-9 at most where exponent ≥ 1/4, a grey level at 1/16."""
+    # NOTE: three times faster on a CPU than pow, as long as nothing is 0, infinite or subnormal.
+    logarithm = images.clamp(torch.finfo(images.dtype).tiny, 1).log_().mul_(_each(exponent))
+    return logarithm.clamp_(min=-87).exp_()
 
 
 def _each(parameter: Tensor) -> Tensor:

@@ -146,7 +146,8 @@ def erase(images: Tensor, centre: Tensor, half: Tensor) -> Tensor:
     inside_x = ((x - centre[:, :1]).abs() < half[:, None]).float()  # (N, W)
     inside_y = ((y - centre[:, 1:]).abs() < half[:, None]).float()  # (N, H)
     # NOTE: in floats, which a CPU multiplies several times faster than it fills masked pixels.
-    return images * (1 - inside_y[:, :, None] * inside_x[:, None, :])[:, None]
+    hole = inside_y[:, :, None] * inside_x[:, None, :]
+    return images * hole.neg_().add_(1)[:, None]
 
 
 def squares(u: Tensor, largest: float) -> tuple[Tensor, Tensor]:
