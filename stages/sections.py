@@ -19,6 +19,7 @@ SOURCES = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training ima
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=10)]
+Area = Annotated[float, Field(gt=0, le=1)]
 Magnification = Annotated[float, Field(gt=0, le=10)]
 
 
@@ -99,16 +100,24 @@ class EncoderParams(Section):
 
 
 class Views(Section):
-    """How far each random transform of a view may go; 0 switches one off (scale: [1, 1])."""
+    """How far each random transform of a view may go; 0 switches one off (crop and scale: [1, 1])."""
 
+    crop: Annotated[tuple[Area, Area], Strict(False), AfterValidator(_ascending)]
+    flip: Fraction
     rotate: Annotated[float, Field(ge=0, le=180)]
     scale: Annotated[tuple[Magnification, Magnification], Strict(False), AfterValidator(_ascending)]
     shear: Annotated[float, Field(ge=0, le=60)]
     shift: Fraction
     elastic: Annotated[float, Field(ge=0, le=64)]
     thickness: Fraction
-    gamma: Annotated[float, Field(ge=0, le=4)]
+    brightness: Fraction
     contrast: Fraction
+    saturation: Fraction
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    grayscale: Fraction
+    blur: Annotated[float, Field(ge=0, le=64)]
+    gamma: Annotated[float, Field(ge=0, le=4)]
+    dim: Fraction
     noise: Fraction
     erase: Fraction
 

@@ -2,8 +2,8 @@
 
 Images are float, (N, C, H, W), in [0, 1]. Each transform is a plain function of the images and
 of one parameter per image, so it can be compared with a single-image reference; `augment` draws
-the parameters and chains the transforms. Geometry is sampled once: affine and elastic share one
-bilinear look-up.
+the parameters and chains the transforms. What moves pixels stands in `geometry`, what changes
+their colours in `colour`, what is left here.
 """
 
 import math
@@ -12,68 +12,117 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages import colour, geometry
 from stages.randomness import Stream
 from stages.sections import Views
 
 THINNING = 0.6  # strokes are thinned less than thickened: a thin stroke would vanish
-ELASTIC_KNOTS = 6  # control points a side: few, so that strokes bend and do not tear
+ASPECT = 4 / 3  # largest ratio of a crop's sides, beside the image's own
+BLURRED = 0.5  # fraction of the images that are blurred at all
+# One column of uniform numbers each. NOTE: what is off has its column too, so that switching one
+# transform on or off leaves the others as they were.
+DRAWN = (
+    "thickness", "angle", "scale", "shear", "right", "down", "flip", "area", "ratio", "left", "top",
+    "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "gamma", "dim",
+    "hole x", "hole y", "hole side",
+)  # fmt: skip
 
 
 def augment(images: Tensor, positions: Tensor, strengths: Views, stream: Stream) -> Tensor:
-    """One random view of each image.
+    """One random view of each image, or several.
+
+    Colour transforms come in the order brightness, contrast, saturation, hue (torchvision's
+    ColorJitter shuffles it). Grey images have no saturation and hue to change.
 
     Args:
         images: (N, C, H, W) float in [0, 1].
-        positions: (N,) int64, the address of each view in the global batch; equal addresses
-            under an equal stream give equal transforms.
+        positions: (V · N,) int64, the address of each view in the global batch, first all first
+            views; equal addresses under an equal stream give equal transforms.
         strengths: how far each transform may go.
         stream: the randomness of this step.
 
     Returns:
-        (N, C, H, W) float in [0, 1].
+        (V · N, C, H, W) float in [0, 1].
     """
+    numbers = stream.at("transforms").uniform(positions, len(DRAWN))
+    u = dict(zip(DRAWN, numbers.unbind(1), strict=True))
     if strengths.thickness > 0:
-        amount = stream.at("thickness").uniform(positions, 1)[:, 0]
-        images = thickness(images, _between(amount, -THINNING * strengths.thickness, strengths.thickness))
-    u = stream.at("affine").uniform(positions, 5)
-    grid = affine_grid(
-        images,
-        angle=_between(u[:, 0], -strengths.rotate, strengths.rotate),
-        scale=torch.exp(_between(u[:, 1], *(math.log(s) for s in strengths.scale))),
-        shear=_between(u[:, 2], -strengths.shear, strengths.shear),
-        shift=_between(u[:, 3:5], -strengths.shift, strengths.shift),
-    )
-    if strengths.elastic > 0:
-        knots = stream.at("elastic").uniform(positions, 2 * ELASTIC_KNOTS**2)
-        grid = grid + elastic_offsets(images, _between(knots, -strengths.elastic, strengths.elastic))
-    views = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    tone = stream.at("tone").uniform(positions, 2)
-    if strengths.gamma > 0:
-        views = gamma(views, torch.exp2(_between(tone[:, 0], -strengths.gamma, strengths.gamma)))
-    if strengths.contrast > 0:
-        views = contrast(views, 1 - strengths.contrast * tone[:, 1])
+        low, high = -THINNING * strengths.thickness, strengths.thickness
+        views = thickness(images, _between(u["thickness"], low, high))
+    else:
+        views = images.repeat(len(positions) // len(images), 1, 1, 1)
+    views = _moved(views, positions, u, strengths, stream)
+    views = _coloured(views, u, strengths)
     if strengths.noise > 0:
         views = noise(views, strengths.noise, stream.at("noise").normal(positions, views[0].numel()))
     if strengths.erase > 0:
-        views = erase(views, *squares(stream.at("erase").uniform(positions, 3), strengths.erase))
+        hole = torch.stack([u["hole x"], u["hole y"], u["hole side"]], -1)
+        views = erase(views, *squares(hole, strengths.erase))
     return views
 
 
 def two_views(images: Tensor, positions: Tensor, strengths: Views, stream: Stream) -> Tensor:
     """Two views of each image in one pass, (2N, C, H, W): first all first views, then all second."""
-    addresses = torch.cat([2 * positions, 2 * positions + 1])
-    return augment(images.repeat(2, 1, 1, 1), addresses, strengths, stream)
+    return augment(images, torch.cat([2 * positions, 2 * positions + 1]), strengths, stream)
+
+
+def _moved(
+    images: Tensor, positions: Tensor, u: dict[str, Tensor], strengths: Views, stream: Stream
+) -> Tensor:
+    """Cropped, then flipped, then under affine and elastic, as one look-up."""
+    points = geometry.affine(
+        geometry.lattice(images),
+        images,
+        angle=_between(u["angle"], -strengths.rotate, strengths.rotate),
+        scale=torch.exp(_between(u["scale"], *(math.log(s) for s in strengths.scale))),
+        shear=_between(u["shear"], -strengths.shear, strengths.shear),
+        shift=_between(torch.stack([u["right"], u["down"]], -1), -strengths.shift, strengths.shift),
+    )
+    if strengths.elastic > 0:
+        knots = stream.at("elastic").uniform(positions, 2 * geometry.KNOTS**2)
+        points = geometry.elastic(points, _between(knots, -strengths.elastic, strengths.elastic))
+    if strengths.flip > 0:
+        points = geometry.flip(points, u["flip"] < strengths.flip)
+    if strengths.crop == (1, 1):
+        return geometry.sample(images, points)
+    drawn = torch.stack([u["area"], u["ratio"], u["left"], u["top"]], -1)
+    box = geometry.boxes(drawn, *strengths.crop, ASPECT)
+    return geometry.sample(images, geometry.crop(points, images, *box), box)
+
+
+def _coloured(images: Tensor, u: dict[str, Tensor], strengths: Views) -> Tensor:
+    """Colour jitter, grayscale, blur, gamma and dimming."""
+    in_colour = images.shape[1] == 3
+    if strengths.brightness > 0:
+        images = colour.brightness(images, _about_one(u["brightness"], strengths.brightness))
+    if strengths.contrast > 0:
+        images = colour.contrast(images, _about_one(u["contrast"], strengths.contrast))
+    if strengths.saturation > 0 and in_colour:
+        images = colour.saturation(images, _about_one(u["saturation"], strengths.saturation))
+    if strengths.hue > 0 and in_colour:
+        images = colour.hue(images, _between(u["hue"], -strengths.hue, strengths.hue))
+    if strengths.grayscale > 0 and in_colour:
+        images = colour.grayscale(images, u["grayscale"] < strengths.grayscale)
+    if strengths.blur > 0:
+        sigma = strengths.blur * (1 - u["blur"] / BLURRED).clamp(min=0)
+        images = colour.blur(images, sigma, radius=math.ceil(3 * strengths.blur))
+    if strengths.gamma > 0:
+        images = colour.gamma(images, torch.exp2(_between(u["gamma"], -strengths.gamma, strengths.gamma)))
+    if strengths.dim > 0:
+        images = colour.brightness(images, 1 - strengths.dim * u["dim"])
+    return images
 
 
 def thickness(images: Tensor, amount: Tensor) -> Tensor:
-    """Make bright strokes thicker (amount > 0) or thinner (< 0); amount: (N,) in [-1, 1].
+    """Make bright strokes thicker (amount > 0) or thinner (< 0), (V · N, C, H, W).
 
-    A blend of the image with its dilation or erosion over 3 × 3 pixels.
+    A blend of the image with its dilation or erosion over 3 × 3 pixels. amount: (V · N,) in [-1, 1],
+    for V views of N images.
     """
-    # An erosion is the dilation of the negative, so each image needs only one of the two.
-    sign = torch.where(amount < 0, -1.0, 1.0)[:, None, None, None]
-    extreme = sign * _dilated(sign * images)
-    return images + amount.abs()[:, None, None, None] * (extreme - images)
+    each = amount.view(-1, len(images), 1, 1, 1)
+    gain, loss = _dilated(images) - images, _dilated(-images) + images
+    thicker = torch.addcmul(images, gain, each.clamp(min=0))
+    return torch.addcmul(thicker, loss, each.clamp(max=0)).flatten(0, 1)
 
 
 def _dilated(images: Tensor) -> Tensor:
@@ -82,47 +131,6 @@ def _dilated(images: Tensor) -> Tensor:
     x = F.pad(images, (1, 1, 1, 1), value=-torch.inf)
     x = torch.maximum(torch.maximum(x[:, :, :-2], x[:, :, 1:-1]), x[:, :, 2:])
     return torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])
-
-
-def affine_grid(images: Tensor, angle: Tensor, scale: Tensor, shear: Tensor, shift: Tensor) -> Tensor:
-    """Where each output pixel looks in its input, (N, H, W, 2), in [-1, 1] coordinates.
-
-    The output is the input rotated by `angle` degrees counter-clockwise, sheared along x by
-    `shear` degrees, magnified by `scale` and moved by `shift` (fractions of the image's side,
-    x then y), all about the centre. angle, scale, shear: (N,); shift: (N, 2).
-    """
-    radians, slant = torch.deg2rad(angle), torch.tan(torch.deg2rad(shear))
-    cos, sin = torch.cos(radians) / scale, torch.sin(radians) / scale
-    # NOTE: this is the inverse map: undo the shift, then rotation, shear and scale.
-    linear = torch.stack(
-        [torch.stack([cos - slant * sin, -sin - slant * cos], -1), torch.stack([sin, cos], -1)], 1
-    )  # (N, 2, 2)
-    # NOTE: never under autocast: bf16 coordinates would be off by a twentieth of a pixel.
-    with torch.autocast(images.device.type, enabled=False):
-        offset = -(linear @ (2 * shift)[:, :, None])
-        return F.affine_grid(torch.cat([linear, offset], 2), list(images.shape), align_corners=False)
-
-
-def elastic_offsets(images: Tensor, knots: Tensor) -> Tensor:
-    """Smooth displacements to add to a sampling grid, (N, H, W, 2), in [-1, 1] coordinates.
-
-    knots: (N, 2 · ELASTIC_KNOTS²) displacements in pixels at a coarse grid of control points.
-    """
-    height, width = images.shape[2:]
-    coarse = knots.view(-1, 2, ELASTIC_KNOTS, ELASTIC_KNOTS)
-    fine = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
-    pixels = fine.new_tensor([2 / width, 2 / height])
-    return fine.permute(0, 2, 3, 1) * pixels
-
-
-def gamma(images: Tensor, exponent: Tensor) -> Tensor:
-    """image ** exponent, exponent: (N,)."""
-    return images.clamp(0, 1) ** exponent[:, None, None, None]
-
-
-def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Scale the brightness about black by `factor`, (N,) in [0, 1]."""
-    return images * factor[:, None, None, None]
 
 
 def noise(images: Tensor, std: float, normals: Tensor) -> Tensor:
@@ -135,15 +143,20 @@ def erase(images: Tensor, centre: Tensor, half: Tensor) -> Tensor:
     height, width = images.shape[2:]
     x = (torch.arange(width, device=images.device) + 0.5) / width
     y = (torch.arange(height, device=images.device) + 0.5) / height
-    inside_x = (x - centre[:, :1]).abs() < half[:, None]  # (N, W)
-    inside_y = (y - centre[:, 1:]).abs() < half[:, None]  # (N, H)
-    hole = inside_y[:, :, None] & inside_x[:, None, :]
-    return images.masked_fill(hole[:, None], 0.0)
+    inside_x = ((x - centre[:, :1]).abs() < half[:, None]).float()  # (N, W)
+    inside_y = ((y - centre[:, 1:]).abs() < half[:, None]).float()  # (N, H)
+    # NOTE: in floats, which a CPU multiplies several times faster than it fills masked pixels.
+    hole = inside_y[:, :, None] * inside_x[:, None, :]
+    return images * hole.neg_().add_(1)[:, None]
 
 
 def squares(u: Tensor, largest: float) -> tuple[Tensor, Tensor]:
     """Centres anywhere and sides up to `largest` of the image, from (N, 3) uniform numbers."""
     return u[:, :2], u[:, 2] * largest / 2
+
+
+def _about_one(u: Tensor, strength: float) -> Tensor:
+    return _between(u, 1 - strength, 1 + strength)
 
 
 def _between(u: Tensor, low: float, high: float) -> Tensor:

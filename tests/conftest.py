@@ -19,10 +19,12 @@ from stages.sections import Views
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
 
-STILL: dict[str, Any] = dict.fromkeys(Views.model_fields, 0) | {"scale": (1.0, 1.0)}
+STILL: dict[str, Any] = dict.fromkeys(Views.model_fields, 0) | {"crop": (1, 1), "scale": (1, 1)}
 MOVING: dict[str, Any] = {
+    "crop": (0.4, 1.0), "flip": 0.5,
     "rotate": 25, "scale": (0.7, 1.4), "shear": 15, "shift": 0.15, "elastic": 2.0, "thickness": 0.5,
-    "gamma": 1.0, "contrast": 0.4, "noise": 0.1, "erase": 0.4,
+    "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grayscale": 0.2, "blur": 1.0,
+    "gamma": 1.0, "dim": 0.4, "noise": 0.1, "erase": 0.4,
 }  # fmt: skip
 
 

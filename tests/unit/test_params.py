@@ -280,7 +280,8 @@ def test_empty_section_of_a_method_is_named(raw: dict[str, Any]) -> None:
 def test_unknown_preset_of_views_is_named_with_the_known_ones(raw: dict[str, Any]) -> None:
     put(raw, "views.finetune", "digit_mild")
     assert finding(raw) == (
-        "views.finetune: unknown name 'digit_mild' (did you mean digits_mild?); allowed: digits, digits_mild"
+        "views.finetune: unknown name 'digit_mild' (did you mean digits_mild?); allowed: digits, "
+        "digits_mild, clothes, clothes_mild, photos, photos_mild"
     )
 
 
