@@ -94,7 +94,7 @@ def searched(contender: Contender, steps: int) -> dict[str, Any]:
         for index, setting in enumerate(contender.settings):
             if {**setting, "workers": None} == alike:
                 rate(index)
-    best = max(range(len(contender.settings)), key=rate)
+    best = max(tried, key=tried.__getitem__, default=0)
     trial = [contender.settings[i] | {"images_per_second": round(tried[i])} for i in sorted(tried)]
     return {"setting": contender.settings[best], "trial": trial}
 
