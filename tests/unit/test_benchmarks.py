@@ -21,6 +21,7 @@ from benchmarks.drive import PeakMemory, memory
 from stages import artifacts, params
 from tests.conftest import ROOT, tiny_encoder
 
+PARAMS = (ROOT / params.PARAMS).read_text().replace("threads: 2", "threads: 1")
 SETTINGS = params.validated(params.read(ROOT / params.PARAMS))
 
 
@@ -170,8 +171,9 @@ def test_a_watched_loop_ends_when_the_clock_says_so_and_the_next_is_not_watched(
 
 @pytest.mark.parametrize("contender", [headstart, compute_limit])
 def test_our_contenders_train_the_encoder_for_exactly_the_steps_asked(contender: Any) -> None:
-    changed = {"simclr": SETTINGS.pretrain["simclr"].model_copy(update={"batch_size": 8})}
-    recipe = Recipe.of(SETTINGS.model_copy(update={"pretrain": changed}))
+    section = SETTINGS.pretrain["simclr"].model_copy(update={"batch_size": 8})
+    runtime = SETTINGS.runtime.model_copy(update={"threads": 1})
+    recipe = Recipe.of(SETTINGS.model_copy(update={"pretrain": {"simclr": section}, "runtime": runtime}))
     encoder = tiny_encoder()
     before = [p.detach().clone() for p in encoder.parameters()]
     pool = np.random.default_rng(0).integers(0, 256, (50, 1, 28, 28), dtype=np.uint8)
@@ -182,14 +184,14 @@ def test_our_contenders_train_the_encoder_for_exactly_the_steps_asked(contender:
 
 
 def test_an_answer_has_steps_images_and_seconds(tmp_path: Any, monkeypatch: Any) -> None:
-    pool = np.random.default_rng(0).integers(0, 256, (600, 1, 28, 28), dtype=np.uint8)
+    pool = np.random.default_rng(0).integers(0, 256, (60, 1, 28, 28), dtype=np.uint8)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / params.PARAMS).write_bytes((ROOT / params.PARAMS).read_bytes())
+    (tmp_path / params.PARAMS).write_text(PARAMS.replace("batch_size: 128", "batch_size: 16"))
     artifacts.write_array(artifacts.IMAGES / "pool.npy", pool)
     request = Request(setting=asdict(headstart.SETTINGS[0]), steps=2, warmup=1)
     given = answered(headstart, request)
     assert given["steps"] == 2
-    assert given["images"] == 2 * SETTINGS.pretrain["simclr"].batch_size
+    assert given["images"] == 2 * 16
     assert given["seconds"] > 0
 
 
