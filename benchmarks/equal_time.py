@@ -6,7 +6,8 @@ Needs `benchmarks.throughput` before it: every contender runs at the best settin
 measures its own rate first, and its cosine schedule is made for the steps that fit into the time;
 imports and the first step are not counted. Writes `benchmarks/results/equal_time.csv`: accuracy on
 MNIST's test images from 10 and 100 labels over 5 draws, and the paired gain of Headstart. Nothing
-is chosen by it: the peers' views and temperatures were chosen on validation, by
+is chosen by it. The peers' views and temperatures were set beforehand and not tuned, while
+Headstart's were tuned on validation. Whoever wants to tune a peer too measures it there, by
 
     python -m benchmarks.equal_time --validation CONTENDER [SECONDS]
 """

@@ -21,7 +21,7 @@ from stages.encoders import Encoder
 from stages.runtime import machine
 
 SETTINGS = [Setting(workers, precision) for precision in ("fp32", "bf16") for workers in (0, 1, 2)]
-TEMPERATURE = 0.5  # lightly's default; its own, 0.1, is meant for ImageNet
+TEMPERATURE = 0.5  # lightly's default, not tried against its own, 0.1
 ROOM = tempfile.TemporaryDirectory(prefix="lightly-train-")  # removed when the process ends
 
 
