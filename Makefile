@@ -3,8 +3,9 @@ PYTHON ?= python3
 # NOTE: DVC starts the stages' `python` from PATH, so the environment comes first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.requirements.lock
+PEERS := .venv-peers/.requirements-peers.lock
 
-.PHONY: help setup repro show test check fresh quality readme lock
+.PHONY: help setup repro show test check fresh bench setup-bench quality readme lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +30,20 @@ check: setup ## ruff, mypy, import contract
 fresh: setup ## fail if dvc.lock or metrics/ were not made by this code
 	@sh .ci/fresh
 
+bench: export PATH := $(CURDIR)/.venv-peers/bin:$(PATH)
+bench: setup-bench ## speed and quality beside peers, cost as images grow; writes benchmarks/results
+	dvc repro --quiet prepare
+	python -m benchmarks.throughput
+	python -m benchmarks.equal_time
+	python -m benchmarks.scaling
+
+setup-bench: $(PEERS) ## make .venv-peers with exactly the packages of requirements-peers.lock
+
+$(PEERS): requirements-peers.lock
+	$(PYTHON) -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip install --no-deps --require-hashes -r requirements-peers.lock
+	@cp requirements-peers.lock $@
+
 setup: $(READY) ## make .venv with exactly the packages of requirements.lock
 
 $(READY): requirements.lock
@@ -43,6 +58,8 @@ quality: setup ## run all experiments for benchmarks/results/quality*.csv (may t
 readme: setup ## write the README's table from metrics/summary.json
 	@python -m benchmarks.readme
 
-lock: ## compile requirements.lock anew from pyproject.toml (needs uv)
+lock: ## compile both locks anew from pyproject.toml (needs uv); the peers' keeps to our versions
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev --extra peers \
 		pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra bench \
+		--constraint requirements.lock pyproject.toml -o requirements-peers.lock

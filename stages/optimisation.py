@@ -83,11 +83,14 @@ def batch_indices(step: int, batch_size: int, n: int, stream: Stream) -> Tensor:
     seen once before any is seen again, also where a batch holds several epochs of a small budget.
     """
     start = step * batch_size
-    epochs = range(start // n, (start + batch_size - 1) // n + 1)
-    order = torch.cat([_epoch_order(stream, epoch, n) for epoch in epochs])
-    return order[start % n :][:batch_size]
+    parts = []
+    while batch_size > 0:  # the rest of this epoch, and what is left of the batch from the next
+        part = _epoch_order(stream, start // n, n)[start % n :][:batch_size]
+        start, batch_size = start + len(part), batch_size - len(part)
+        parts.append(part)
+    return torch.cat(parts)
 
 
-@lru_cache(maxsize=8)  # an epoch's order serves all its steps
+@lru_cache(maxsize=2)  # an epoch's order serves all its steps; 8 bytes an image
 def _epoch_order(stream: Stream, epoch: int, n: int) -> Tensor:
     return stream.at("epoch", epoch).permutation(n)

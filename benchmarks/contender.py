@@ -1,0 +1,115 @@
+"""One contender in a process of its own: a request a line on stdin, an answer a line on stdout.
+
+    echo '{"setting": {"workers": 0, "precision": "bf16"}, "steps": 20}' |
+        python -m benchmarks.contender lightly
+
+The process stays, so that the contenders can take turns without importing everything again. What
+a library prints goes to stderr.
+"""
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.contenders.common import Clock, Recipe, Setting
+from stages import artifacts, params, probe
+from stages.draws import draw_labelled
+from stages.encoders import Encoder
+from stages.errors import reported
+from stages.pretrain.__main__ import fresh_encoder
+from stages.randomness import Stream
+from stages.runtime import machine
+
+NAMES = ("headstart", "compute_limit", "lightly", "stable_pretraining", "lightly_train")
+TEST_DRAWS = range(5)  # nothing is chosen by these figures
+VALIDATION_DRAWS = range(200, 220)  # for choices: far from all that is reported
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a contender is asked to do.
+
+    Attributes:
+        setting: workers, precision, views, as in `Setting`.
+        steps: timed steps.
+        warmup: steps before the time runs.
+        seconds: stop after so many, if the steps are not done by then.
+        budgets: numbers of labels to fit a linear probe on afterwards.
+        split: what the probe is measured on: test, or validation where something is chosen.
+    """
+
+    setting: dict[str, Any]
+    steps: int
+    warmup: int = 4
+    seconds: float | None = None
+    budgets: Sequence[int] = field(default_factory=tuple)
+    split: str = "test"
+
+
+def main(name: str) -> None:
+    """Answer requests until there are no more."""
+    torch.manual_seed(0)
+    answers = sys.stdout
+    with redirect_stdout(sys.stderr):
+        module = importlib.import_module(f"benchmarks.contenders.{name}")
+        settings = [asdict(setting) for setting in module.SETTINGS]
+        print(json.dumps({"settings": settings}), file=answers, flush=True)
+        for line in sys.stdin:
+            answer = answered(module, Request(**json.loads(line)))
+            print(json.dumps(answer), file=answers, flush=True)
+
+
+def answered(module: ModuleType, request: Request) -> dict[str, Any]:
+    """Pretrain a fresh encoder as the request says: steps, images, seconds, and accuracies by budget."""
+    settings = params.validated(params.read(params.PARAMS))
+    recipe = Recipe.of(settings)
+    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
+    if request.seconds is None:  # one epoch of as many images as it takes, the same for all
+        pool = pool[: (request.warmup + request.steps) * recipe.batch_size]
+    encoder = fresh_encoder(settings, pool, Stream.of(settings.seed, "pretrain").at("encoder"))
+    clock = Clock(request.warmup, request.steps, request.seconds)
+    module.pretrain(encoder, pool, recipe, Setting(**request.setting), clock.total, clock)
+    answer: dict[str, Any] = {
+        "steps": clock.steps,
+        "images": clock.steps * recipe.batch_size,
+        "seconds": clock.seconds,
+    }
+    if request.budgets:
+        answer["accuracies"] = accuracies(encoder, request)
+    return answer
+
+
+def accuracies(encoder: Encoder, request: Request) -> dict[int, list[float]]:
+    """Accuracy of the linear probe on each draw of labels, by budget."""
+    settings = params.validated(params.read(params.PARAMS))
+    here = machine(settings.runtime)
+    tested = request.split == "test"
+    draws = TEST_DRAWS if tested else VALIDATION_DRAWS
+    folder, table = (artifacts.TEST, "index.csv") if tested else (artifacts.IMAGES, "validation.csv")
+    images = artifacts.read_images(folder / ("images.npy" if tested else "validation.npy"))
+    expected = artifacts.read_labels(folder / table).to(here.device)
+    encoder = encoder.to(here.device)
+    features = probe.encode(encoder, artifacts.as_tensor(images), here)
+    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
+    labels, classes = artifacts.read_pool_labels()
+
+    def accuracy(budget: int, draw: int) -> float:
+        rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
+        bank = probe.encode(encoder, artifacts.as_tensor(np.asarray(pool[rows.numpy()])), here)
+        head = probe.fit_linear(bank, labels[rows].to(here.device), len(classes), settings.probe.l2)
+        return float((head(features).argmax(1) == expected).float().mean())
+
+    return {budget: [accuracy(budget, draw) for draw in draws] for budget in request.budgets}
+
+
+if __name__ == "__main__":
+    with reported():
+        main(sys.argv[1])

@@ -1,0 +1,32 @@
+"""The compute limit: Headstart's step on two constant views: no loading, no views, no loop around it."""
+
+import numpy as np
+
+from benchmarks.contenders import headstart
+from benchmarks.contenders.common import Clock, Recipe, Setting
+from stages import optimisation
+from stages.artifacts import as_tensor, pixels
+from stages.encoders import Encoder
+from stages.runtime import machine
+
+SETTINGS = headstart.SETTINGS
+
+
+def pretrain(
+    encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
+) -> None:
+    """Take `steps` optimiser steps on the same batch: forward, backward, update."""
+    here = machine(recipe.runtime(setting.precision))
+    learner = headstart.build(encoder.to(here.device), recipe, here)
+    groups = optimisation.decayed_groups(learner, recipe.learning_rate, recipe.weight_decay)
+    optimiser = optimisation.adamw(groups)
+    both = pixels(as_tensor(pool[: recipe.batch_size]), here.device).repeat(2, 1, 1, 1)
+    learner.train()
+    for _ in range(steps):
+        with here.autocast():
+            loss = headstart.loss_of(learner, both)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if clock.tick():
+            return

@@ -1,0 +1,110 @@
+"""What more images cost: seconds and memory at 10 thousand, 100 thousand and a million.
+
+    python -m benchmarks.scaling [IMAGES …]
+
+The images are synthetic, uint8 28 × 28, in a memory-mapped pack in a temporary folder. For each
+number a process of its own normalises a fresh encoder for the pool (it reads every image once),
+then trains SimCLR for a fixed number of steps. Writes `benchmarks/results/scaling.csv`:
+
+- `start_seconds`: the encoder and its statistics pass over the pool.
+- `order_seconds`, `order_mb`: the permutation of the pool that each epoch begins with.
+- `seconds`, `images_per_second`: the fixed number of steps; `epoch_seconds`: what a whole epoch
+  would take at that rate, its permutation included.
+- `peak_memory_mb`: the largest anonymous and shared memory of the process, looked at every 0.2 s; the
+  page cache, which the kernel takes back when it needs it, is not in it. `page_cache_mb` is the
+  mapped file pages at the end (RssFile): libraries, and what was read of the pool.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.contenders import headstart
+from benchmarks.contenders.common import Clock, Recipe
+from benchmarks.drive import memory_of_command, said
+from stages import artifacts, params
+from stages.errors import reported
+from stages.optimisation import batch_indices
+from stages.pretrain.__main__ import fresh_encoder
+from stages.randomness import Stream
+
+RESULT = Path("benchmarks/results/scaling.csv")
+IMAGES = (10_000, 100_000, 1_000_000)
+STEPS, WARMUP = 60, 4
+
+
+def main(sizes: tuple[int, ...]) -> None:
+    """Measure each number of images in a process of its own, and write the table."""
+    rows = []
+    for images in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            pack = Path(folder) / "pool.npy"
+            write_pack(pack, images)
+            answer, peak = memory_of_command("benchmarks.scaling", "--one", str(pack))
+        rows.append({"images": images, **json.loads(answer), "peak_memory_mb": peak >> 20})
+        said(f"{images:,} images: {rows[-1]}")
+    table = pd.DataFrame(rows)
+    artifacts.write_table(RESULT, table)
+    print(table.to_string(index=False))
+
+
+def write_pack(path: Path, images: int) -> None:
+    """A pack of noise with the shape of digits, written in parts."""
+    pack = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(images, 1, 28, 28))
+    generator = np.random.default_rng(0)
+    for start in range(0, images, 50_000):
+        part = pack[start : start + 50_000]
+        part[:] = generator.integers(0, 256, part.shape, dtype=np.uint8)
+    pack.flush()
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """The costs of one pack: in the process whose memory is watched."""
+    settings = params.validated(params.read(params.PARAMS))
+    recipe = Recipe.of(settings)
+    pool = artifacts.read_images(path)
+    stream = Stream.of(settings.seed, "pretrain")
+    started = time.perf_counter()
+    encoder = fresh_encoder(settings, pool, stream.at("encoder"))
+    start_seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    batch_indices(0, recipe.batch_size, len(pool), stream.at("scaling"))
+    order_seconds = time.perf_counter() - started
+    clock = Clock(WARMUP, STEPS)
+    epochs = -(-clock.total * recipe.batch_size // len(pool))
+    headstart.loop(encoder, pool, recipe, headstart.SETTINGS[0], epochs, clock)
+    rate = clock.steps * recipe.batch_size / clock.seconds
+    return {
+        "steps": clock.steps,
+        "start_seconds": round(start_seconds, 2),
+        "order_seconds": round(order_seconds, 4),
+        "order_mb": round(8 * len(pool) / 2**20, 1),
+        "seconds": round(clock.seconds, 2),
+        "images_per_second": round(rate),
+        "epoch_seconds": round(order_seconds + len(pool) / rate, 1),
+        "page_cache_mb": mapped_files() >> 20,
+    }
+
+
+def mapped_files() -> int:
+    """Bytes of file pages that this process has mapped; 0 where there is no /proc."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    sizes = dict(line.split(":", 1) for line in lines)
+    return int(sizes.get("RssFile", "0 kB").split()[0]) << 10
+
+
+if __name__ == "__main__":
+    with reported():
+        if sys.argv[1:2] == ["--one"]:
+            answer = sys.stdout
+            sys.stdout = sys.stderr  # the training's progress
+            print(json.dumps(measured(Path(sys.argv[2]))), file=answer)
+        else:
+            main(tuple(map(int, sys.argv[1:])) or IMAGES)
