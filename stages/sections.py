@@ -163,8 +163,8 @@ class Schedule(Section):
 class SelfTraining(Section):
     """How often the classifier labels the pool for itself, and how much of it: the same for all."""
 
-    rounds: Annotated[int, Field(ge=0, le=10)]
-    confident: Annotated[float, Field(gt=0, le=1)]
+    confident: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Strict(False)]
+    epochs: Count
 
 
 class Finetune(Section):

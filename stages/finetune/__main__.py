@@ -17,6 +17,7 @@ from stages.finetune.self_training import pseudo_labelled
 from stages.finetune.train import Labelled
 from stages.randomness import Stream
 from stages.runtime import machine, progress
+from stages.sections import Schedule
 
 
 def main(method: str) -> None:
@@ -35,16 +36,17 @@ def main(method: str) -> None:
     }
     schedule, recipe = finetune.schedule, finetune.recipe[method]
     strengths = settings.views.presets[settings.views.finetune]
-    rounds = finetune.self_training.rounds
-    pseudo = round(finetune.self_training.confident * len(images))
-    total = schedule.batch_size * sum(
-        train.steps_for(len(rows), schedule)
-        + (rounds if len(rows) < pseudo else 0) * train.steps_for(pseudo, schedule)
-        for rows in drawn.values()
-    )
+    own = finetune.self_training  # the schedule of its rounds differs in the passes alone
+    own_schedule = schedule.model_copy(update={"epochs": own.epochs})
+    steps = 0
+    for rows in drawn.values():
+        taken = [round(part * len(images)) for part in own.confident]
+        steps += train.steps_for(len(rows), schedule)
+        steps += sum(train.steps_for(count, own_schedule) for count in taken if count > len(rows))
+    total = steps * schedule.batch_size
     encoder_file = artifacts.ENCODERS / f"{method}.safetensors"
 
-    def fitted(title: str, labelled: Labelled, stream: Stream) -> Classifier:
+    def fitted(title: str, labelled: Labelled, schedule: Schedule, stream: Stream) -> Classifier:
         """A classifier that starts from the method's encoder and learns what is labelled."""
         encoder = artifacts.read_encoder(encoder_file).to(here.device)
         classifier = train.start(encoder, labelled, len(classes), recipe, settings.probe.l2, here)
@@ -59,12 +61,12 @@ def main(method: str) -> None:
             name = f"{budget_name(budget)}-draw{draw}"
             stream = Stream.of(settings.seed, "finetune", budget_name(budget), draw)
             known = Labelled(images, rows, labels[rows])
-            classifier = fitted(f"{method} {name}", known, stream)
-            for turn in range(rounds if len(known) < pseudo else 0):
-                labelled = pseudo_labelled(classifier, images, known, finetune.self_training.confident, here)
-                classifier = fitted(
-                    f"{method} {name}, self-training {turn + 1}", labelled, stream.at("self-training", turn)
-                )
+            classifier = fitted(f"{method} {name}", known, schedule, stream)
+            for turn, part in enumerate(own.confident):
+                if round(part * len(images)) > len(known):
+                    guessed = pseudo_labelled(classifier, images, known, part, here)
+                    title = f"{method} {name}, self-training {turn + 1}"
+                    classifier = fitted(title, guessed, own_schedule, stream.at("self-training", turn))
             artifacts.write_classifier(folder / f"{name}.safetensors", classifier, classes)
     timings = here.timings(time.perf_counter() - started, total)
     artifacts.write_json(timings_file, timings)
