@@ -4,6 +4,7 @@ Every encoder takes float images in [0, 1], shape (N, C, H, W), normalises them 
 that travel inside its weights, and returns (N, `features`) float features.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -11,13 +12,15 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from stages.transformer import Block, initialise_transformer, sinusoids
+
 
 class Declaration(BaseModel):
     """All that is needed to build an encoder again: it is stored beside the weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["cnn", "residual"]
+    name: Literal["cnn", "residual", "vit"]
     width: int = Field(ge=1, le=1024)
     channels: int = Field(ge=1, le=4)
     image_size: int = Field(ge=8, le=1024)
@@ -45,6 +48,10 @@ class Encoder(nn.Module):
         """(N, C, H, W) in [0, 1] to zero mean and unit variance, in channels_last layout."""
         normalised = (images - self.mean[:, None, None]) / self.std[:, None, None]
         return normalised.contiguous(memory_format=torch.channels_last)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw new weights from the generator."""
+        initialise(self, generator)
 
 
 class ClassicCNN(Encoder):
@@ -118,6 +125,48 @@ class SmallResidual(Encoder):
         return generalised_mean(self.blocks(x))
 
 
+class VisionTransformer(Encoder):
+    """A small vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), mean-pooled.
+
+    Its patches are a fourteenth of the image's side, as ViT-B/16's at 224, but at least 4 pixels:
+    28 × 28 pixels make 7 × 7 tokens. Where they do not divide the side, the image is padded at the
+    right and the bottom with its mean. Four blocks of four heads, each of `width` dimensions.
+    """
+
+    DEPTH, HEADS = 4, 4
+    positions: Tensor
+
+    def __init__(self, declaration: Declaration) -> None:
+        super().__init__(declaration, features=4 * declaration.width)
+        self.patch = max(4, math.ceil(declaration.image_size / 14))  # pixels
+        self.side = math.ceil(declaration.image_size / self.patch)  # tokens
+        self.embed = nn.Conv2d(declaration.channels, self.features, self.patch, self.patch)
+        self.register_buffer("positions", sinusoids(self.side, self.features))
+        self.blocks = nn.Sequential(*(Block(self.features, self.HEADS) for _ in range(self.DEPTH)))
+        self.norm = nn.LayerNorm(self.features)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        initialise_transformer(self, generator)
+
+    def padded(self, images: Tensor) -> Tensor:
+        """Images normalised and padded to whole patches, (N, C, side · patch, side · patch)."""
+        missing = self.side * self.patch - images.shape[-1]
+        return F.pad(self.normalise(images), (0, missing, 0, missing))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Patches embedded, each with its position, (N, side², features)."""
+        embedded: Tensor = self.embed(self.padded(images)).flatten(2).transpose(1, 2)
+        return embedded + self.positions
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        """Tokens, all or some of them, through the blocks: (N, T, features) to the same."""
+        attended: Tensor = self.norm(self.blocks(tokens))
+        return attended
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.attend(self.tokens(images)).float().mean(1)
+
+
 class Classifier(nn.Module):
     """An encoder with a linear head: images (N, C, H, W) in [0, 1] to logits (N, classes)."""
 
@@ -133,13 +182,13 @@ class Classifier(nn.Module):
         return logits
 
 
-KINDS = {"cnn": ClassicCNN, "residual": SmallResidual}
+KINDS = {"cnn": ClassicCNN, "residual": SmallResidual, "vit": VisionTransformer}
 
 
 def build(declaration: Declaration, generator: torch.Generator) -> Encoder:
     """A freshly initialised encoder; its weights depend on the generator alone."""
     encoder = KINDS[declaration.name](declaration)
-    initialise(encoder, generator)
+    encoder.initialise(generator)
     return encoder.to(memory_format=torch.channels_last)
 
 

@@ -25,9 +25,11 @@ def decayed_groups(module: nn.Module, learning_rate: float, weight_decay: float)
     ]
 
 
-def adamw(groups: Iterable[dict[str, object]]) -> torch.optim.AdamW:
+def adamw(
+    groups: Iterable[dict[str, object]], betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.AdamW:
     """AdamW in its fused form: one pass over the parameters, on CPU and CUDA."""
-    return torch.optim.AdamW(list(groups), fused=True)
+    return torch.optim.AdamW(list(groups), betas=betas, fused=True)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, scale: float) -> None:

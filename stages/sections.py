@@ -95,7 +95,7 @@ class Data(Section):
 class EncoderParams(Section):
     """The network that is pretrained."""
 
-    name: Literal["cnn", "residual"]
+    name: Literal["cnn", "residual", "vit"]
     width: Annotated[int, Field(ge=4, le=1024)]
 
 

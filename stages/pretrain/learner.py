@@ -22,10 +22,16 @@ class Learner(nn.Module):
     A method's file holds one subclass called `Method` and its parameters' model `Params`. It is made
     from the encoder, its parameters, the strengths of the views (unused where it takes the images as
     they are) and a stream for its initial weights.
+
+    Attributes:
+        betas: how long AdamW remembers gradients and their squares.
+        uninformative: the loss of a method that knows nothing or has collapsed, where that is a
+            constant: a loss that stays there says that nothing is learnt. None: there is no such one.
     """
 
     encoder: Encoder
-    uninformative: float | None = None  # the loss of a collapsed encoder, where that is one number
+    betas: tuple[float, float] = (0.9, 0.999)
+    uninformative: float | None = None
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         """The loss of a batch: images (N, C, H, W) in [0, 1], their positions (N,) int64.

@@ -59,7 +59,7 @@ def train(
     steps = params.epochs * per_epoch
     every = max(1, math.ceil(steps / CURVE_POINTS))
     groups = optimisation.decayed_groups(method, params.learning_rate, params.weight_decay)
-    optimiser = optimisation.adamw(groups)
+    optimiser = optimisation.adamw(groups, method.betas)
     positions = torch.arange(batch_size, device=machine.device)
     curve: list[dict[str, Any]] = [
         {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": 0.0, **watch(0, None, True)}

@@ -277,7 +277,7 @@ def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
-@pytest.mark.parametrize("name", ["cnn", "residual"])
+@pytest.mark.parametrize("name", ["cnn", "residual", "vit"])
 def test_encoder_comes_back(tmp_path: Path, name: str, floats: Tensor) -> None:
     encoder = tiny_encoder(name)
     encoder(floats[:64])  # so that the running statistics are not those of a new one
@@ -329,7 +329,7 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
         "of someone else": (pack(encoder, None), "Headstart"),
         "header is no mapping": (pack(encoder, [1]), "Headstart"),
         "header is empty": (pack(encoder, {}), "encoder"),
-        "unknown encoder": (pack(encoder, {"encoder": declared | {"name": "vit"}}), "name"),
+        "unknown encoder": (pack(encoder, {"encoder": declared | {"name": "resnet"}}), "name"),
         "unknown key": (pack(encoder, {"encoder": declared | {"depth": 3}}), "depth"),
         "larger than any memory": (
             pack(encoder, {"encoder": declared | {"name": "cnn", "width": 1024, "image_size": 1024}}),

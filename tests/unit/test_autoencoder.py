@@ -16,7 +16,7 @@ def method(encoder: dict[str, object] | None = None, seed: int = 0, **changes: o
     return Method(tiny_encoder(**(encoder or {})), knobs, strengths(), Stream.of(seed, "init"))
 
 
-@pytest.mark.parametrize("name", ["cnn", "residual"])
+@pytest.mark.parametrize("name", ["cnn", "residual", "vit"])
 @pytest.mark.parametrize("size", [28, 30, 33])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_reconstruction_has_the_images_shape_and_range(name: str, size: int, channels: int) -> None:
@@ -75,5 +75,5 @@ def test_decoder_depends_on_its_stream_alone() -> None:
     torch.manual_seed(2)
     same, other = method(seed=3).state_dict(), method(seed=4).state_dict()
     assert all(torch.equal(first[key], same[key]) for key in first)
-    for key in ("expand.weight", "decoder.2.weight", "decoder.5.weight"):
+    for key in ("decoder.expand.weight", "decoder.layers.2.weight", "decoder.layers.5.weight"):
         assert not torch.equal(first[key], other[key])

@@ -12,7 +12,7 @@ from tests.conftest import tiny_encoder
 ORDER = Stream.of(1, "order")
 
 
-@pytest.mark.parametrize("name", ["cnn", "residual"])
+@pytest.mark.parametrize("name", ["cnn", "residual", "vit"])
 def test_biases_and_norms_do_not_decay(name: str) -> None:
     model = Classifier(tiny_encoder(name), 10)
     decayed, rest = optimisation.decayed_groups(model, 0.01, 0.05)
@@ -21,10 +21,12 @@ def test_biases_and_norms_do_not_decay(name: str) -> None:
     names = {id(p): key for key, p in model.named_parameters()}
     decayed_names = {names[id(p)] for p in decayed["params"]}
     rest_names = {names[id(p)] for p in rest["params"]}
-    norms = {key for key, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    kinds = nn.BatchNorm2d | nn.LayerNorm
+    norms = {key for key, module in model.named_modules() if isinstance(module, kinds)}
     assert rest_names == {n for n in names.values() if n.endswith("bias") or n.rpartition(".")[0] in norms}
     assert decayed_names == set(names.values()) - rest_names
-    assert {"encoder.fc.weight", "encoder.blocks.0.conv1.weight"} & decayed_names
+    known = {"encoder.fc.weight", "encoder.blocks.0.conv1.weight", "encoder.blocks.0.attention.weight"}
+    assert known & decayed_names
 
 
 def test_decay_is_decoupled_and_reaches_weights_only() -> None:

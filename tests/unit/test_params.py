@@ -114,7 +114,7 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
         ("pretrain.autoencoder.batch_size", 1, "2"),
         ("views.presets.digits.shift", -0.1, "0"),
         # not among the names
-        ("encoder.name", "resnet", "'cnn' or 'residual'"),
+        ("encoder.name", "resnet", "'cnn', 'residual' or 'vit'"),
         ("runtime.device", "gpu", "'auto', 'cpu' or 'cuda'"),
         ("finetune.recipe.simclr.head", "prob", "'zero' or 'probe'"),
     ],

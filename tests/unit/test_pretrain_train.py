@@ -70,6 +70,7 @@ def seeing(knn: float) -> Watch:
 JOINT = {"projector_hidden": 16, "projector_output": 8}
 OWN: dict[str, dict[str, Any]] = {
     "autoencoder": {"noise": 0.2, "erase": 0.3, "decoder_width": 4},
+    "gan": {"noise": 0.3, "latent": 4, "information": 1.0, "generator_width": 4},
     "simclr": {"temperature": 0.5, **JOINT},
     "vicreg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, **JOINT},
     "barlow_twins": {"redundancy": 0.005, **JOINT},

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from stages.encoders import Encoder, initialise
+from stages.encoders import Encoder
+from stages.pretrain.decoder import Decoder
 from stages.pretrain.learner import Learner
 from stages.randomness import Stream
 from stages.sections import Fraction, Training, Views
@@ -32,19 +33,7 @@ class Method(Learner):
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__()
         self.encoder, self.params = encoder, params
-        declaration, width = encoder.declaration, params.decoder_width
-        self.side = -(-declaration.image_size // 4)  # a quarter of the image, rounded up
-        self.expand = nn.Linear(encoder.features, 2 * width * self.side**2)
-        self.decoder = nn.Sequential(
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.ConvTranspose2d(width, declaration.channels, 4, stride=2, padding=1),
-        )
-        initialise(self.expand, init.at("expand").generator())
-        initialise(self.decoder, init.at("decoder").generator())
+        self.decoder = Decoder(encoder.features, encoder.declaration, params.decoder_width, init)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         """Mean squared error per pixel of a batch: images (N, C, H, W) in [0, 1], positions (N,)."""
@@ -58,7 +47,5 @@ class Method(Learner):
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images through encoder and decoder, (N, C, H, W), in [0, 1]."""
-        height, width = images.shape[2:]
-        seed = self.expand(self.encoder(images)).unflatten(1, (-1, self.side, self.side))
-        decoded: Tensor = self.decoder(seed)[:, :, :height, :width]
-        return decoded.float().sigmoid()
+        reconstructed: Tensor = self.decoder(self.encoder(images))
+        return reconstructed

@@ -1,0 +1,84 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stages.pretrain.methods.gan import Method, Params, discriminator_loss, generator_loss
+from stages.randomness import Stream
+from tests.conftest import assert_gradients_reach_every_parameter, strengths, tiny_encoder
+
+KNOBS = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+OWN = {"noise": 0.3, "latent": 6, "information": 1.0, "generator_width": 4}
+STEP = Stream.of(1, "test").at("step", 0)
+
+
+def method(encoder: dict[str, object] | None = None, seed: int = 0, **changes: object) -> Method:
+    params = Params(**{**KNOBS, **OWN, **changes})
+    return Method(tiny_encoder(**(encoder or {})), params, strengths(), Stream.of(seed, "init"))
+
+
+def test_who_cannot_tell_pays_ln_2_for_each_answer() -> None:
+    unsure = torch.zeros(7)
+    assert discriminator_loss(unsure, unsure).item() == pytest.approx(2 * math.log(2))
+    assert generator_loss(unsure).item() == pytest.approx(math.log(2))
+
+
+def test_losses_are_those_of_the_probabilities() -> None:
+    real, fake = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).double()
+    expected = F.binary_cross_entropy(real.sigmoid(), torch.ones(50).double())
+    expected += F.binary_cross_entropy(fake.sigmoid(), torch.zeros(50).double())
+    torch.testing.assert_close(discriminator_loss(real, fake), expected)
+    torch.testing.assert_close(generator_loss(fake), -fake.sigmoid().log().mean())
+
+
+def test_a_discriminator_without_weights_is_uninformative(floats: Tensor) -> None:
+    learner = method(information=0.5)
+    torch.nn.init.zeros_(learner.output.weight)
+    losses = torch.stack([learner(floats, torch.arange(512), STEP.at(k)) for k in range(4)])
+    assert learner.uninformative == pytest.approx(3 * math.log(2) + 1)
+    assert losses.mean().item() == pytest.approx(learner.uninformative, abs=0.02)  # codes are random
+
+
+@pytest.mark.parametrize("name", ["cnn", "residual", "vit"])
+@pytest.mark.parametrize("size", [28, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fakes_have_the_images_shape_and_range(name: str, size: int, channels: int) -> None:
+    learner = method({"name": name, "image_size": size, "channels": channels})
+    fakes = learner.generator(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)))
+    assert fakes.shape == (5, channels, size, size)
+    assert 0 <= fakes.min() < fakes.max() <= 1
+    assert learner(fakes.detach(), torch.arange(5), STEP).isfinite()
+
+
+def test_each_loss_trains_its_own_network(floats: Tensor) -> None:
+    learner = method()
+    fakes = learner.generator(torch.randn(8, 6, generator=torch.Generator().manual_seed(0)))
+    logits, _ = learner.judge_fakes(fakes, trained=False)
+    generator_loss(logits).backward()
+    assert all(p.grad is None for p in [*learner.encoder.parameters(), *learner.output.parameters()])
+    assert all(p.grad is not None for p in learner.generator.parameters())
+
+
+def test_fakes_leave_the_running_statistics_alone(floats: Tensor) -> None:
+    learner = method()
+    before = learner.encoder.norm.running_mean.clone()
+    learner.judge_fakes(floats[:16])
+    assert torch.equal(learner.encoder.norm.running_mean, before)
+    learner(floats[:16], torch.arange(16), STEP)
+    assert not torch.equal(learner.encoder.norm.running_mean, before)
+
+
+def test_positions_and_step_decide_the_fakes(floats: Tensor) -> None:
+    learner, seen = method().eval(), []
+    learner.generator.register_forward_hook(lambda _module, _input, out: seen.append(out))
+    learner(floats[:16], torch.arange(16), STEP)
+    learner(floats[4:9], torch.arange(4, 9), STEP)
+    learner(floats[:16], torch.arange(16), Stream.of(1, "test").at("step", 1))
+    torch.testing.assert_close(seen[1], seen[0][4:9])
+    assert not torch.allclose(seen[2], seen[0])
+
+
+def test_gradients_reach_every_parameter(floats: Tensor) -> None:
+    assert_gradients_reach_every_parameter(method(), floats[:32], STEP)
