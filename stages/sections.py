@@ -160,20 +160,12 @@ class Schedule(Section):
     many: Count
 
 
-class SelfTraining(Section):
-    """How often the classifier labels the pool for itself, and how much of it: the same for all."""
-
-    confident: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Strict(False)]
-    epochs: Count
-
-
 class Finetune(Section):
     """The label budgets, the draws, and how encoder and head are trained on them."""
 
     budgets: Budgets
     draws: Annotated[int, Field(ge=2, le=100)]
     schedule: Schedule
-    self_training: SelfTraining
     recipe: dict[Method, Recipe]
 
 

@@ -10,14 +10,11 @@ import time
 
 from stages import artifacts, params
 from stages.draws import budget_name, draw_labelled
-from stages.encoders import Classifier
 from stages.errors import reported
 from stages.finetune import train
-from stages.finetune.self_training import pseudo_labelled
 from stages.finetune.train import Labelled
 from stages.randomness import Stream
 from stages.runtime import machine, progress
-from stages.sections import Schedule
 
 
 def main(method: str) -> None:
@@ -36,23 +33,7 @@ def main(method: str) -> None:
     }
     schedule, recipe = finetune.schedule, finetune.recipe[method]
     strengths = settings.views.presets[settings.views.finetune]
-    own = finetune.self_training  # the schedule of its rounds differs in the passes alone
-    own_schedule = schedule.model_copy(update={"epochs": own.epochs})
-    steps = 0
-    for rows in drawn.values():
-        taken = [round(part * len(images)) for part in own.confident]
-        steps += train.steps_for(len(rows), schedule)
-        steps += sum(train.steps_for(count, own_schedule) for count in taken if count > len(rows))
-    total = steps * schedule.batch_size
-    encoder_file = artifacts.ENCODERS / f"{method}.safetensors"
-
-    def fitted(title: str, labelled: Labelled, schedule: Schedule, stream: Stream) -> Classifier:
-        """A classifier that starts from the method's encoder and learns what is labelled."""
-        encoder = artifacts.read_encoder(encoder_file).to(here.device)
-        classifier = train.start(encoder, labelled, len(classes), recipe, settings.probe.l2, here)
-        train.finetune(title, classifier, labelled, schedule, recipe, strengths, here, stream, bar)
-        return classifier
-
+    total = sum(train.steps_for(len(rows), schedule) for rows in drawn.values()) * schedule.batch_size
     with (
         artifacts.whole_folder(artifacts.CLASSIFIERS / method) as folder,
         progress(f"finetune {method}", total) as bar,
@@ -60,13 +41,12 @@ def main(method: str) -> None:
         for (budget, draw), rows in drawn.items():
             name = f"{budget_name(budget)}-draw{draw}"
             stream = Stream.of(settings.seed, "finetune", budget_name(budget), draw)
-            known = Labelled(images, rows, labels[rows])
-            classifier = fitted(f"{method} {name}", known, schedule, stream)
-            for turn, part in enumerate(own.confident):
-                if round(part * len(images)) > len(known):
-                    guessed = pseudo_labelled(classifier, images, known, part, here)
-                    title = f"{method} {name}, self-training {turn + 1}"
-                    classifier = fitted(title, guessed, own_schedule, stream.at("self-training", turn))
+            labelled = Labelled(images, rows, labels[rows])
+            encoder = artifacts.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
+            classifier = train.start(encoder, labelled, len(classes), recipe, settings.probe.l2, here)
+            train.finetune(
+                f"{method} {name}", classifier, labelled, schedule, recipe, strengths, here, stream, bar
+            )
             artifacts.write_classifier(folder / f"{name}.safetensors", classifier, classes)
     timings = here.timings(time.perf_counter() - started, total)
     artifacts.write_json(timings_file, timings)

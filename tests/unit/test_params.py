@@ -278,10 +278,10 @@ def test_empty_section_of_a_method_is_named(raw: dict[str, Any]) -> None:
 
 
 def test_unknown_preset_of_views_is_named_with_the_known_ones(raw: dict[str, Any]) -> None:
-    put(raw, "views.finetune", "digit_mild")
+    put(raw, "views.finetune", "clothes_mid")
     assert finding(raw) == (
-        "views.finetune: unknown name 'digit_mild' (did you mean digits_mild?); allowed: digits, "
-        "digits_mild, clothes, clothes_mild, photos, photos_mild"
+        "views.finetune: unknown name 'clothes_mid' (did you mean clothes_mild?); allowed: digits, "
+        "clothes, clothes_mild, photos, photos_mild"
     )
 
 
