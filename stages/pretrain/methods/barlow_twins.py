@@ -19,6 +19,10 @@ from stages.sections import Views
 class Params(TwoViewParams):
     """The weight of the redundancy term, beside the knobs of every training."""
 
+    # Correlations over N images are off by 1 / √N each: in fewer, the squares that the redundancy term
+    # sums over all D² pairs are mostly that error.
+    smallest_batch = 32
+
     redundancy: Annotated[float, Field(ge=0)]
 
 

@@ -21,6 +21,10 @@ KNOTS, LAST_KNOT = 17, 3.0  # of the integral over the characteristic function, 
 class Params(TwoViewParams):
     """λ and the number of slices, beside the knobs of every training."""
 
+    # The characteristic function of N images has an error of about 1 / √N: with fewer, the statistic
+    # is mostly that, not a distance from the Gaussian.
+    smallest_batch = 32
+
     gaussian: Fraction
     slices: Annotated[int, Field(ge=1)]
 

@@ -20,6 +20,8 @@ from stages.sections import Views
 class Params(TwoViewParams):
     """SimCLR's knobs beside those of every training."""
 
+    smallest_batch = 16  # 30 negatives a view: with fewer nearly any embedding tells the positive from them
+
     temperature: Annotated[float, Field(gt=0)]
 
 

@@ -22,6 +22,10 @@ Weight = Annotated[float, Field(ge=0)]
 class Params(TwoViewParams):
     """The weights of the three terms, beside the knobs of every training."""
 
+    # A standard deviation of N images is known to a part of 1 / √(2N), an eighth at 32, and a covariance
+    # to 1 / √N: with fewer, both terms push against that error.
+    smallest_batch = 32
+
     invariance: Weight
     variance: Weight
     covariance: Weight
