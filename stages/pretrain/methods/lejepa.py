@@ -1,7 +1,9 @@
 """LeJEPA: views agree, and the embeddings are an isotropic Gaussian. No teacher, no stop-gradient.
 
 R. Balestriero, Y. LeCun, "LeJEPA: Provable and Scalable Self-Supervised Learning Without the
-Heuristics", 2025, arXiv:2511.08544.
+Heuristics", 2025, arXiv:2511.08544. The conventions are those of lightly 1.6.0 (where they are compared:
+tests/peers): λ weighs SIGReg and 1 − λ the agreement, which is a mean over dimensions too; N and
+not √N stands before the integral. lightly's views agree with the mean of the global ones: here all are.
 """
 
 from typing import Annotated
