@@ -37,6 +37,10 @@ class Method(TwoViewLearner):
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__(encoder, params, views, init)
         self.params = params
+        # All embeddings are at the origin, where SIGReg draws them once they are alike: the same from
+        # every direction, so that one dimension and one slice give the value.
+        origin = torch.zeros(2, params.batch_size, 1)
+        self.uninformative = lejepa(origin, torch.ones(1, 1), params.gaussian).item()
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         embeddings = torch.stack(self.projections(images, positions, stream))  # (2, N, D)
