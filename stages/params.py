@@ -19,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.errors import InputError, reported
 from stages.findings import dotted, findings, unknown
-from stages.sections import METHODS, SOURCES, Budgets, Data, Params, Section, available_methods
+from stages.sections import METHODS, SOURCES, Budgets, Data, Params, Section, Training, available_methods
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 
@@ -71,7 +71,7 @@ def validated(raw: Any) -> Params:
     except ValidationError as error:
         found += findings(error, Params)
     sections, of_methods = _method_sections(raw.get("pretrain"))
-    found += of_methods + _missing_sections(raw) + _unknown_presets(raw) + _misfits(raw)
+    found += of_methods + _missing_sections(raw) + _unknown_presets(raw) + _unfit(raw) + _misfits(raw)
     if found or params is None:
         raise InputError(*(f"{PARAMS}: {line}" for line in found))
     return params.model_copy(update={"pretrain": sections})
@@ -123,6 +123,28 @@ def _unknown_presets(raw: dict[str, Any]) -> list[str]:
     ]
 
 
+def _unfit(raw: dict[str, Any]) -> list[str]:
+    """Methods that are named and cannot work well with the chosen encoder, or in so small batches."""
+    found = []
+    encoder = _value(raw, "encoder.name")
+    named = raw.get("methods")
+    for name in named if isinstance(named, list) else ():
+        model = method_params(name) if name in available_methods() else Section
+        if not issubclass(model, Training):
+            continue
+        if model.encoders and isinstance(encoder, str) and encoder not in model.encoders:
+            found.append(
+                f"encoder.name is {encoder!r}; allowed: {', '.join(model.encoders)} "
+                f"(pretrain.{name} works with no other)"
+            )
+        size, least = _value(raw, f"pretrain.{name}.batch_size"), model.smallest_batch
+        if isinstance(size, int) and 2 <= size < least:  # less than 2 is a finding already
+            found.append(
+                f"pretrain.{name}.batch_size is {size}; allowed: at least {least} (fewer say little)"
+            )
+    return found
+
+
 def _misfits(raw: dict[str, Any]) -> list[str]:
     """What can be known to be too large or too small before the data is read."""
     try:
@@ -146,7 +168,7 @@ def _misfits(raw: dict[str, Any]) -> list[str]:
         if name in named and isinstance(section, dict)
     }
     return [
-        f"pretrain.{name}.batch_size is {size}; allowed: 2 to {pool} (the pool)"
+        f"pretrain.{name}.batch_size is {size}; allowed: at most {pool} (the pool)"
         for name, size in sizes.items()
         if isinstance(size, int) and size > pool
     ] + [

@@ -6,7 +6,7 @@ in the method's own file, `stages/pretrain/methods/METHOD.py`.
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -131,7 +131,16 @@ class ViewPresets(Section):
 
 
 class Training(Section):
-    """What every pretraining method that trains has in common; a method adds its own knobs."""
+    """What every pretraining method that trains has in common; a method adds its own knobs.
+
+    Attributes:
+        encoders: those that the method can work with, where it needs a kind of its own; empty: all.
+        smallest_batch: so few images still make its loss worth something. Two, for BatchNorm needs
+            a variance; methods that learn from a batch's other images or its statistics need more.
+    """
+
+    encoders: ClassVar[tuple[str, ...]] = ()
+    smallest_batch: ClassVar[int] = 2
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]

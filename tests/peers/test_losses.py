@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stages.pretrain.methods.barlow_twins import barlow_twins
 from stages.pretrain.methods.byol import byol
+from stages.pretrain.methods.lejepa import lejepa, sigreg
 from stages.pretrain.methods.simclr import nt_xent
 from stages.pretrain.methods.vicreg import vicreg
 
@@ -20,12 +21,35 @@ def lightly_byol(first: Tensor, second: Tensor) -> Tensor:
     return 2 + 2 * loss.NegativeCosineSimilarity()(first, second)
 
 
+SLICES = 64
+
+
+def lightly_lejepa(first: Tensor, second: Tensor) -> Tensor:
+    torch.manual_seed(0)  # it draws its slices from the global stream
+    theirs = loss.LeJEPALoss(lambda_param=0.05, sigreg_num_vectors=SLICES)
+    both = torch.stack([first, second])
+    return theirs(local_proj=both, global_proj=both)  # each view twice, which changes no mean
+
+
+def lightly_sigreg(first: Tensor, second: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    return loss.SIGReg(num_vectors=SLICES)(torch.stack([first, second]))
+
+
+def lightlys_slices(size: int) -> Tensor:
+    """The same unit vectors (size, SLICES), without the global stream."""
+    directions = torch.randn(size, SLICES, generator=torch.Generator().manual_seed(0))
+    return directions / directions.norm(dim=0)
+
+
 CASES: dict[str, tuple[Loss, Loss]] = {
     "nt-xent 0.1": (lambda a, b: nt_xent(a, b, 0.1), loss.NTXentLoss(temperature=0.1)),
     "nt-xent 0.5": (lambda a, b: nt_xent(a, b, 0.5), loss.NTXentLoss(temperature=0.5)),
     "vicreg": (lambda a, b: vicreg(a, b, 25, 25, 1), loss.VICRegLoss()),
     "barlow twins": (lambda a, b: barlow_twins(a, b, 0.005), loss.BarlowTwinsLoss(lambda_param=0.005)),
     "byol": (byol, lightly_byol),
+    "lejepa": (lambda a, b: lejepa(torch.stack([a, b]), lightlys_slices(a.shape[1]), 0.05), lightly_lejepa),
+    "sigreg": (lambda a, b: sigreg(torch.stack([a, b]), lightlys_slices(a.shape[1])), lightly_sigreg),
 }
 
 

@@ -1,17 +1,23 @@
 """The losses of methods that compare views: closed-form values, and the papers' sums term by term."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from stages.params import method_params
+from stages.pretrain.learner import Learner, build
 from stages.pretrain.methods.barlow_twins import barlow_twins
 from stages.pretrain.methods.byol import byol
 from stages.pretrain.methods.lejepa import lejepa, sigreg, slices
+from stages.pretrain.methods.simclr import nt_xent
 from stages.pretrain.methods.vicreg import vicreg
 from stages.randomness import Stream
+from stages.sections import Training
+from tests.conftest import strengths, tiny_encoder
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
@@ -21,6 +27,58 @@ def normals(*shape: int, seed: int = 0) -> Tensor:
 def off_diagonal(matrix: Tensor) -> list[float]:
     size = len(matrix)
     return [matrix[i, j].item() for i in range(size) for j in range(size) if i != j]
+
+
+# --- What the loss of collapsed embeddings is
+
+N, D = 32, 8
+COLLAPSED: dict[str, tuple[dict[str, float], Callable[[Tensor], Tensor]]] = {
+    "simclr": ({"temperature": 0.3}, lambda z: nt_xent(z, z, 0.3)),
+    "vicreg": (
+        {"invariance": 3.0, "variance": 7.0, "covariance": 2.0}, lambda z: vicreg(z, z, 3, 7, 2)
+    ),
+    "barlow_twins": ({"redundancy": 0.1}, lambda z: barlow_twins(z, z, 0.1)),
+    "lejepa": (
+        {"gaussian": 0.2, "slices": 5},
+        lambda z: lejepa(torch.stack([z, z]), slices(D, 5, Stream.of(1, "any")), 0.2),
+    ),
+}  # fmt: skip
+
+
+def learner(name: str, own: dict[str, float]) -> Learner:
+    plain = {"epochs": 1, "batch_size": N, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+    knobs = method_params(name).model_validate(
+        {**plain, "projector_hidden": 16, "projector_output": D, **own}
+    )
+    assert isinstance(knobs, Training)
+    return build(name, tiny_encoder(), knobs, strengths(rotate=20), Stream.of(0, "init"))
+
+
+@pytest.mark.parametrize("name", COLLAPSED)
+def test_uninformative_is_the_loss_of_embeddings_at_the_origin(name: str) -> None:
+    own, loss = COLLAPSED[name]
+    expected = loss(torch.zeros(N, D)).item()
+    assert learner(name, own).uninformative == pytest.approx(expected, rel=1e-5)
+    if name != "lejepa":  # which draws the embeddings to the origin; to the others all points are the same
+        assert loss(torch.full((N, D), 3.0)).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", COLLAPSED)
+def test_uninformative_is_the_loss_of_a_dead_projector(name: str, floats: Tensor) -> None:
+    method = learner(name, COLLAPSED[name][0])
+    images, positions, step = floats[:N], torch.arange(N), Stream.of(1, "test").at("step", 0)
+    alive = method(images, positions, step).item()
+    projector = method.projector
+    assert isinstance(projector, nn.Sequential)
+    nn.init.zeros_(projector[-1].weight)
+    assert method(images, positions, step).item() == pytest.approx(method.uninformative, rel=1e-5)
+    assert alive != pytest.approx(method.uninformative, rel=1e-3)
+
+
+def test_collapsed_byol_has_its_best_loss_and_nothing_to_be_told_by() -> None:
+    assert learner("byol", {"momentum": 0.9}).uninformative is None
+    same = torch.full((2 * N, D), 3.0)
+    assert byol(same, same).item() == pytest.approx(0, abs=1e-6)
 
 
 # --- VICReg

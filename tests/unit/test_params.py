@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 
 from stages import params, sections
 from stages.errors import InputError
-from stages.sections import SOURCES, Params, Schedule, Views
+from stages.pretrain.methods import simclr
+from stages.sections import SOURCES, Params, Schedule, Training, Views
 from tests.conftest import ROOT, drop, put
 
 
@@ -239,6 +240,7 @@ def test_unknown_source_is_one_line_with_those_that_exist(raw: dict[str, Any], s
 
 
 def test_validation_must_leave_an_image_per_class(raw: dict[str, Any]) -> None:
+    raw["methods"] = ["scratch", "autoencoder"]
     raw["data"] |= {"train_limit": 100, "validation": 91}
     raw["pretrain"] = {
         name: {**section, "batch_size": 10} if section else {} for name, section in raw["pretrain"].items()
@@ -247,6 +249,68 @@ def test_validation_must_leave_an_image_per_class(raw: dict[str, Any]) -> None:
     assert finding(raw).startswith("data.validation is 91; allowed: so few that at least 10 of the 100 ")
     raw["data"]["validation"] = 90
     params.validated(raw)
+
+
+@pytest.mark.parametrize(
+    ("method", "least"), [("simclr", 16), ("vicreg", 32), ("barlow_twins", 32), ("lejepa", 32), ("byol", 2)]
+)
+def test_batch_too_small_for_a_method_that_is_run(raw: dict[str, Any], method: str, least: int) -> None:
+    raw["methods"] = ["scratch", method]
+    raw["pretrain"][method]["batch_size"] = least
+    params.validated(raw)
+    raw["pretrain"][method]["batch_size"] = least - 1
+    line = finding(raw)
+    assert line.startswith(f"pretrain.{method}.batch_size is {least - 1}; allowed: ")
+    assert str(least) in line
+    if least > 2:  # a method that is not run may have any batch of two
+        raw["methods"] = ["scratch"]
+        params.validated(raw)
+
+
+def test_batch_larger_than_the_pool_is_refused(raw: dict[str, Any]) -> None:
+    raw["pretrain"]["simclr"]["batch_size"] = 900
+    params.validated(raw)
+    raw["pretrain"]["simclr"]["batch_size"] = 901
+    assert finding(raw) == "pretrain.simclr.batch_size is 901; allowed: at most 900 (the pool)"
+
+
+def test_method_names_the_encoders_that_it_works_with(
+    raw: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simclr.Params, "encoders", ("cnn", "vit"))
+    raw["encoder"]["name"] = "residual"
+    assert finding(raw) == (
+        "encoder.name is 'residual'; allowed: cnn, vit (pretrain.simclr works with no other)"
+    )
+    raw["encoder"]["name"] = "vit"
+    params.validated(raw)
+    raw["encoder"]["name"] = "residual"
+    raw["methods"] = ["scratch", "autoencoder"]
+    params.validated(raw)
+
+
+def test_encoders_and_smallest_batch_of_a_method_are_no_keys(raw: dict[str, Any]) -> None:
+    class Own(Training):
+        encoders = ("vit",)
+        smallest_batch = 8
+
+    assert Own.model_fields.keys() == Training.model_fields.keys()
+    assert (Training.encoders, Training.smallest_batch) == ((), 2)
+    raw["pretrain"]["simclr"]["smallest_batch"] = 8
+    assert finding(raw).startswith("pretrain.simclr.smallest_batch: unknown name 'smallest_batch'")
+
+
+def test_small_batch_and_wrong_encoder_are_listed_with_other_errors(
+    raw: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simclr.Params, "encoders", ("vit",))
+    put(raw, "encoder.name", "residual")
+    put(raw, "pretrain.simclr.batch_size", 8)
+    put(raw, "pretrain.simclr.temperature", -1)
+    put(raw, "seed", "x")
+    assert sorted(line.split(" is ")[0] for line in findings(raw)) == [
+        "encoder.name", "pretrain.simclr.batch_size", "pretrain.simclr.temperature", "seed",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("where", ["pretrain", "finetune.recipe"])

@@ -19,6 +19,10 @@ from stages.sections import Views
 class Params(TwoViewParams):
     """The weight of the redundancy term, beside the knobs of every training."""
 
+    # Correlations over N images are off by 1 / √N each: in fewer, the squares that the redundancy term
+    # sums over all D² pairs are mostly that error.
+    smallest_batch = 32
+
     redundancy: Annotated[float, Field(ge=0)]
 
 
@@ -28,6 +32,8 @@ class Method(TwoViewLearner):
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__(encoder, params, views, init)
         self.params = params
+        # All embeddings are alike and nothing correlates: the diagonal misses its 1 in each dimension.
+        self.uninformative = float(params.projector_output)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         first, second = self.projections(images, positions, stream)

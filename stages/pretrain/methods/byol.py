@@ -21,7 +21,10 @@ class Params(TwoViewParams):
 
 
 class Method(Learner):
-    """Encoder, projector and predictor; and the teacher, which has no predictor."""
+    """Encoder, projector and predictor; and the teacher, which has no predictor.
+
+    `uninformative` stays None: collapsed embeddings agree, so their loss is the best one, 0.
+    """
 
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__()

@@ -1,7 +1,9 @@
 """LeJEPA: views agree, and the embeddings are an isotropic Gaussian. No teacher, no stop-gradient.
 
 R. Balestriero, Y. LeCun, "LeJEPA: Provable and Scalable Self-Supervised Learning Without the
-Heuristics", 2025, arXiv:2511.08544.
+Heuristics", 2025, arXiv:2511.08544. The conventions are those of lightly 1.6.0 (where they are compared:
+tests/peers): λ weighs SIGReg and 1 − λ the agreement, which is a mean over dimensions too; N and
+not √N stands before the integral. lightly's views agree with the mean of the global ones: here all are.
 """
 
 from typing import Annotated
@@ -21,6 +23,10 @@ KNOTS, LAST_KNOT = 17, 3.0  # of the integral over the characteristic function, 
 class Params(TwoViewParams):
     """λ and the number of slices, beside the knobs of every training."""
 
+    # The characteristic function of N images has an error of about 1 / √N: with fewer, the statistic
+    # is mostly that, not a distance from the Gaussian.
+    smallest_batch = 32
+
     gaussian: Fraction
     slices: Annotated[int, Field(ge=1)]
 
@@ -31,6 +37,10 @@ class Method(TwoViewLearner):
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__(encoder, params, views, init)
         self.params = params
+        # All embeddings are at the origin, where SIGReg draws them once they are alike: the same from
+        # every direction, so that one dimension and one slice give the value.
+        origin = torch.zeros(2, params.batch_size, 1)
+        self.uninformative = lejepa(origin, torch.ones(1, 1), params.gaussian).item()
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         embeddings = torch.stack(self.projections(images, positions, stream))  # (2, N, D)

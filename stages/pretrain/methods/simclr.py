@@ -4,6 +4,7 @@ T. Chen, S. Kornblith, M. Norouzi, G. Hinton, "A Simple Framework for Contrastiv
 Visual Representations", ICML 2020, arXiv:2002.05709.
 """
 
+import math
 from typing import Annotated
 
 import torch
@@ -20,6 +21,8 @@ from stages.sections import Views
 class Params(TwoViewParams):
     """SimCLR's knobs beside those of every training."""
 
+    smallest_batch = 16  # 30 negatives a view: with fewer nearly any embedding tells the positive from them
+
     temperature: Annotated[float, Field(gt=0)]
 
 
@@ -29,6 +32,8 @@ class Method(TwoViewLearner):
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__(encoder, params, views, init)
         self.params = params
+        # All views are alike: the positive is a guess among the 2N − 1 others.
+        self.uninformative = math.log(2 * params.batch_size - 1)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         first, second = self.projections(images, positions, stream)

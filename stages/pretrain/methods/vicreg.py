@@ -4,6 +4,7 @@ A. Bardes, J. Ponce, Y. LeCun, "VICReg: Variance-Invariance-Covariance Regulariz
 Self-Supervised Learning", ICLR 2022, arXiv:2105.04906.
 """
 
+import math
 from typing import Annotated
 
 import torch
@@ -22,6 +23,10 @@ Weight = Annotated[float, Field(ge=0)]
 class Params(TwoViewParams):
     """The weights of the three terms, beside the knobs of every training."""
 
+    # A standard deviation of N images is known to a part of 1 / √(2N), an eighth at 32, and a covariance
+    # to 1 / √N: with fewer, both terms push against that error.
+    smallest_batch = 32
+
     invariance: Weight
     variance: Weight
     covariance: Weight
@@ -33,6 +38,8 @@ class Method(TwoViewLearner):
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__(encoder, params, views, init)
         self.params = params
+        # All embeddings are alike: what is left is the hinge, and under its root EPSILON alone.
+        self.uninformative = params.variance * (1 - math.sqrt(EPSILON))
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         first, second = self.projections(images, positions, stream)
