@@ -60,7 +60,9 @@ class Monitor:
         started = time.perf_counter()
         images = self.images if at_epoch else self.images[:SAMPLE]
         features = probe.encode(self.encoder, images, self.machine)
-        spread, rank = feature_std(features[:SAMPLE]), rankme(features[:SAMPLE])
+        # What is no number counts as 0, and so as collapse: the loop says at which step the loss broke.
+        sample = features[:SAMPLE].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        spread, rank = feature_std(sample), rankme(sample)
         columns: dict[str, Any] = {"feature_std": round(spread, 4), "rankme": round(rank, 2)}
         if at_epoch:
             columns["knn"] = round(probe.knn_accuracy(features, self.labels, self.neighbours), 4)

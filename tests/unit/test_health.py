@@ -87,6 +87,16 @@ def test_collapse_is_said_once_and_kept(digits: Labelled, capsys: pytest.Capture
     assert watch.collapse.startswith("step 30: ")
 
 
+def test_features_that_are_no_numbers_are_collapse(digits: Labelled) -> None:
+    watch = monitor(digits)
+    watch(0, None, True)
+    nn.init.constant_(watch.encoder.stem.weight, float("nan"))
+    columns = watch(7, 3.0, True)
+    assert columns["feature_std"] == 0
+    assert watch.collapse is not None
+    assert watch.collapse.startswith("step 7: ")
+
+
 def test_collapse_stops_the_run_where_that_is_asked_for(digits: Labelled) -> None:
     watch = monitor(digits, on_collapse="stop")
     watch(0, None, True)
