@@ -19,7 +19,9 @@ SAMPLE = 1000  # validation images between epochs: enough for a spread and a ran
 # runs that had diverged to a few directions were at 0.1 and 0.4, collapsed ones at 0.
 SPREAD_LEFT, RANK_LEFT = 0.1, 0.2  # alarm below these parts of the untrained encoder's
 STUCK = 0.01  # alarm where the loss stays so near to its uninformative value, as a fraction of it
-PATIENCE = 3  # looks in a row that must agree on a stuck loss: on its way down a loss may pass that value
+# Looks in a row that must find it ill: a loss may pass its uninformative value on its way down, and an
+# autoencoder's rank dips for a look or two early on. Features that are ill at an epoch's end are enough.
+PATIENCE = 3
 
 
 class Monitor:
@@ -44,7 +46,7 @@ class Monitor:
         self.collapse: str | None = None  # the first alarm, in words
         self.seconds = 0.0  # spent here
         self.untrained = (0.0, 0.0)  # spread and rank at step 0
-        self.stuck = 0
+        self.ill = 0  # looks in a row that found something wrong
 
     def __call__(self, step: int, loss: float | None, at_epoch: bool) -> dict[str, Any]:
         """Spread and rank of the features after `step`; with the kNN accuracy at an epoch's end.
@@ -68,29 +70,39 @@ class Monitor:
             columns["knn"] = round(probe.knn_accuracy(features, self.labels, self.neighbours), 4)
         if step == 0:
             self.untrained = spread, rank
-        self._judge(step, spread, rank, loss)
+        self._judge(step, spread, rank, loss, at_epoch)
         self.seconds += time.perf_counter() - started
         return columns
 
-    def _judge(self, step: int, spread: float, rank: float, loss: float | None) -> None:
+    def _judge(self, step: int, spread: float, rank: float, loss: float | None, at_epoch: bool) -> None:
         """Raise the alarm, once: what is wrong is said while it can still be stopped."""
-        value = self.uninformative
-        near = value is not None and loss is not None and abs(loss - value) <= STUCK * abs(value)
-        self.stuck = self.stuck + 1 if near else 0
-        first_spread, first_rank = self.untrained
-        if spread < SPREAD_LEFT * first_spread:
-            reason = f"the features' standard deviation is {spread:.3g}, {first_spread:.3g} untrained"
-        elif rank < RANK_LEFT * first_rank:
-            reason = f"the features' effective rank (RankMe) is {rank:.1f}, {first_rank:.1f} untrained"
-        elif self.stuck >= PATIENCE:
-            reason = f"the loss stays at {loss:.4g}; of an encoder that knows nothing it is {value:.4g}"
-        else:
+        reason = self._features_fault(spread, rank)
+        enough = 1 if reason and at_epoch else PATIENCE
+        reason = reason or self._loss_fault(loss)
+        self.ill = self.ill + 1 if reason else 0
+        if reason is None or self.ill < enough:
             return
         if self.on_collapse == "stop":
             raise InputError(f"pretrain {self.title}: collapse at step {step}: {reason}; nothing was written")
         if self.collapse is None:
             self.collapse = f"step {step}: {reason}"
             print(f"warning: pretrain {self.title}: collapse at {self.collapse}", file=sys.stderr, flush=True)
+
+    def _features_fault(self, spread: float, rank: float) -> str | None:
+        """What is wrong with the features beside the untrained encoder's, if anything is."""
+        first_spread, first_rank = self.untrained
+        if spread < SPREAD_LEFT * first_spread:
+            return f"the features' standard deviation is {spread:.3g}, {first_spread:.3g} untrained"
+        if rank < RANK_LEFT * first_rank:
+            return f"the features' effective rank (RankMe) is {rank:.1f}, {first_rank:.1f} untrained"
+        return None
+
+    def _loss_fault(self, loss: float | None) -> str | None:
+        """What is wrong with the loss, if it is where that of an encoder that knows nothing is."""
+        value = self.uninformative
+        if value is None or loss is None or abs(loss - value) > STUCK * abs(value):
+            return None
+        return f"the loss stays at {loss:.4g}; of an encoder that knows nothing it is {value:.4g}"
 
 
 def feature_std(features: Tensor) -> float:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stages.pretrain.methods.barlow_twins import barlow_twins
 from stages.pretrain.methods.byol import byol
+from stages.pretrain.methods.dino import dino
 from stages.pretrain.methods.lejepa import lejepa, sigreg
 from stages.pretrain.methods.simclr import nt_xent
 from stages.pretrain.methods.vicreg import vicreg
@@ -42,12 +43,28 @@ def lightlys_slices(size: int) -> Tensor:
     return directions / directions.norm(dim=0)
 
 
+def centre(size: int) -> Tensor:
+    return torch.linspace(-1, 1, size)
+
+
+def our_dino(first: Tensor, second: Tensor) -> Tensor:
+    student, other = torch.cat([first, second]), torch.cat([second, first])
+    return dino(student, other.detach(), centre(student.shape[1]), 0.2, 0.1)
+
+
+def lightly_dino(first: Tensor, second: Tensor) -> Tensor:
+    theirs = loss.DINOLoss(first.shape[1], teacher_temp=0.1, student_temp=0.2)
+    theirs.center.data = centre(first.shape[1])[None, None]
+    return theirs([first.detach(), second.detach()], [first, second])
+
+
 CASES: dict[str, tuple[Loss, Loss]] = {
     "nt-xent 0.1": (lambda a, b: nt_xent(a, b, 0.1), loss.NTXentLoss(temperature=0.1)),
     "nt-xent 0.5": (lambda a, b: nt_xent(a, b, 0.5), loss.NTXentLoss(temperature=0.5)),
     "vicreg": (lambda a, b: vicreg(a, b, 25, 25, 1), loss.VICRegLoss()),
     "barlow twins": (lambda a, b: barlow_twins(a, b, 0.005), loss.BarlowTwinsLoss(lambda_param=0.005)),
     "byol": (byol, lightly_byol),
+    "dino": (our_dino, lightly_dino),
     "lejepa": (lambda a, b: lejepa(torch.stack([a, b]), lightlys_slices(a.shape[1]), 0.05), lightly_lejepa),
     "sigreg": (lambda a, b: sigreg(torch.stack([a, b]), lightlys_slices(a.shape[1])), lightly_sigreg),
 }

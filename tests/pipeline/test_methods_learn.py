@@ -7,7 +7,7 @@ import torch
 from stages import encoders, params, sections
 from stages.artifacts import as_tensor
 from stages.prepare.sources import Source
-from stages.pretrain.health import RANK_LEFT, SPREAD_LEFT, Monitor
+from stages.pretrain.health import Monitor
 from stages.pretrain.learner import build
 from stages.pretrain.train import train
 from stages.randomness import Stream
@@ -37,7 +37,5 @@ def test_knn_is_well_above_the_untrained_encoder(name: str, mnist: tuple[Source,
     monitor = Monitor(name, encoder, held_out, labels, SETTINGS.knn, SETTINGS.health, HERE)
     monitor.uninformative = method.uninformative
     curve, _ = train(name, method, images, section, HERE, stream, monitor)
-    # NOTE: an alarm on the way is no failure: the autoencoder's rank dips at first and rises again.
-    assert curve[-1]["rankme"] > RANK_LEFT * curve[0]["rankme"]
-    assert curve[-1]["feature_std"] > SPREAD_LEFT * curve[0]["feature_std"]
+    assert monitor.collapse is None
     assert curve[-1]["knn"] > curve[0]["knn"] + 0.05

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -74,8 +75,9 @@ def test_collapse_is_said_once_and_kept(digits: Labelled, capsys: pytest.Capture
     watch = monitor(digits)
     watch(0, None, True)
     collapse(watch.encoder)
-    columns = watch(30, 3.0, False)
-    watch(40, 3.0, False)
+    columns = watch(10, 3.0, False)
+    for step in (20, 30, 40):
+        watch(step, 3.0, False)
     assert columns["feature_std"] == pytest.approx(0, abs=1e-3)
     assert columns["rankme"] == pytest.approx(1, abs=0.01)
     said = capsys.readouterr().err.splitlines()
@@ -102,7 +104,28 @@ def test_collapse_stops_the_run_where_that_is_asked_for(digits: Labelled) -> Non
     watch(0, None, True)
     collapse(watch.encoder)
     with pytest.raises(InputError, match=r"^pretrain byol: collapse at step 30: .*; nothing was written$"):
-        watch(30, 3.0, False)
+        watch(30, 3.0, True)
+
+
+def test_features_that_recover_raise_no_alarm(digits: Labelled) -> None:
+    watch = monitor(digits)
+    watch(0, None, True)
+    healthy = copy.deepcopy(watch.encoder)
+    ill = watch.encoder
+    collapse(ill)
+    for step, encoder in enumerate(([ill] * (PATIENCE - 1) + [healthy]) * 2):
+        watch.encoder = encoder
+        watch(step, 3.0, False)
+    assert watch.collapse is None
+
+
+def test_features_ill_at_an_epochs_end_are_an_alarm_at_once(digits: Labelled) -> None:
+    watch = monitor(digits)
+    watch(0, None, True)
+    collapse(watch.encoder)
+    watch(30, 3.0, True)
+    assert watch.collapse is not None
+    assert watch.collapse.startswith("step 30: ")
 
 
 def test_a_loss_that_stands_still_is_said_a_loss_that_passes_is_not(digits: Labelled) -> None:
@@ -123,8 +146,8 @@ def test_features_in_few_directions_are_an_alarm(digits: Labelled) -> None:
     watch(0, None, True)
     assert watch.untrained is not None
     spread, rank = watch.untrained
-    watch._judge(5, spread, 0.5 * rank, None)
+    watch._judge(5, spread, 0.5 * rank, None, True)
     assert watch.collapse is None
-    watch._judge(6, spread, 0.1 * rank, None)
+    watch._judge(6, spread, 0.1 * rank, None, True)
     assert watch.collapse is not None
     assert "effective rank" in watch.collapse

@@ -12,11 +12,14 @@ from stages.params import method_params
 from stages.pretrain.learner import Learner, build
 from stages.pretrain.methods.barlow_twins import barlow_twins
 from stages.pretrain.methods.byol import byol
+from stages.pretrain.methods.dino import Method as Dino
+from stages.pretrain.methods.dino import dino
 from stages.pretrain.methods.lejepa import lejepa, sigreg, slices
 from stages.pretrain.methods.simclr import nt_xent
 from stages.pretrain.methods.vicreg import vicreg
 from stages.randomness import Stream
 from stages.sections import Training
+from stages.views import two_views
 from tests.conftest import strengths, tiny_encoder
 
 
@@ -174,3 +177,43 @@ def test_lejepa_adds_the_distance_to_the_mean_of_the_views() -> None:
     distance = F.mse_loss(embeddings[0], embeddings[1]) / 4  # each view is half of it from the mean
     expected = 0.9 * distance + 0.1 * sigreg(embeddings, directions)
     torch.testing.assert_close(lejepa(embeddings, directions, 0.1), expected)
+
+
+# --- DINO
+
+DINO = {
+    "prototypes": 12, "student_temperature": 0.1, "teacher_temperature": 0.04,
+    "momentum": 0.9, "centre_momentum": 0.75,
+}  # fmt: skip
+
+
+def test_dino_of_a_student_that_is_near_no_prototype_more_than_another() -> None:
+    near_all = torch.full((N, 12), 0.3)
+    loss = dino(near_all, normals(N, 12).float(), torch.zeros(12), 0.1, 0.04).item()
+    assert loss == pytest.approx(math.log(12), rel=1e-6)
+    assert learner("dino", DINO).uninformative == pytest.approx(math.log(12))
+
+
+def test_dino_term_by_term() -> None:
+    student, teacher, centre = normals(6, 4), normals(6, 4, seed=1), normals(4, seed=2)
+    expected = 0.0
+    for row in range(6):
+        targets = [math.exp((teacher[row, k] - centre[k]) / 0.5) for k in range(4)]
+        guesses = [math.exp(student[row, k] / 0.8) for k in range(4)]
+        for target, guess in zip(targets, guesses, strict=True):
+            expected -= target / sum(targets) * math.log(guess / sum(guesses)) / 6
+    assert dino(student, teacher, centre, 0.8, 0.5).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_dinos_centre_follows_its_teacher_and_its_prototypes_stay(floats: Tensor) -> None:
+    method = learner("dino", DINO)
+    assert isinstance(method, Dino)
+    prototypes = method.prototypes.clone()
+    torch.testing.assert_close(prototypes.norm(dim=1), torch.ones(12))
+    images, positions, step = floats[:N], torch.arange(N), Stream.of(1, "test").at("step", 0)
+    both = two_views(images, positions, method.views, step)
+    outputs = F.normalize(method.teacher(both), dim=1) @ prototypes.T
+    method(images, positions, step).backward()
+    torch.testing.assert_close(method.centre, 0.25 * outputs.mean(0))
+    assert torch.equal(method.prototypes, prototypes)
+    assert all(parameter.grad is None for parameter in method.teacher.parameters())

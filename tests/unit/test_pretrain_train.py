@@ -76,6 +76,10 @@ OWN: dict[str, dict[str, Any]] = {
     "vicreg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, **JOINT},
     "barlow_twins": {"redundancy": 0.005, **JOINT},
     "byol": {"momentum": 0.9, **JOINT},
+    "dino": {
+        "prototypes": 12, "student_temperature": 0.1, "teacher_temperature": 0.05,
+        "momentum": 0.9, "centre_momentum": 0.9, **JOINT,
+    },
     "lejepa": {"gaussian": 0.05, "slices": 16, **JOINT},
 }  # fmt: skip
 ENCODERS = {"mae": "vit"}  # residual is the others'
@@ -131,7 +135,7 @@ def test_equal_seeds_give_equal_weights(name: str, digits: Labelled) -> None:
 def test_pretraining_moves_every_weight(name: str, digits: Labelled) -> None:
     _, before = learn(name, digits[0][:64].numpy(), epochs=2, learning_rate=0.0)
     _, after = learn(name, digits[0][:64].numpy(), epochs=2)
-    kept = (".mean", ".std", "positions")  # of the images, and of a transformer's tokens
+    kept = (".mean", ".std", "positions", "prototypes")  # the images', the tokens', and DINO's
     for key in before:
         counter = key.endswith("num_batches_tracked")
         assert torch.equal(before[key], after[key]) == (key.endswith(kept) or counter), key
