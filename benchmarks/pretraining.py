@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 from ruamel.yaml import YAML
 
+from benchmarks.experiment import applied
 from stages import artifacts, params, probe
 from stages.compare.statistics import estimate
 from stages.draws import draw_labelled
@@ -33,15 +34,11 @@ DRAWS = range(200, 220)  # far from the numbers that `finetune.draws` and the tu
 
 def main(method: str, changes: list[str]) -> None:
     """Pretrain once with the changes and add its row to the table."""
-    raw = params.read(params.PARAMS)
+    values = {}
     for change in changes:
         key, _, value = change.partition("=")
-        *parents, last = key.split(".")
-        section = raw
-        for parent in parents:
-            section = section[parent]
-        section[last] = YAML(typ="safe", pure=True).load(value)
-    settings = params.validated(raw)
+        values[key] = YAML(typ="safe", pure=True).load(value)
+    settings = params.validated(applied(params.read(params.PARAMS), values))
     here, stream = machine(settings.runtime), Stream.of(settings.seed, "pretrain")
     pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import artifacts, params, probe
+from stages import artifacts, params, probe, weights
 from stages.draws import budget_name, draw_labelled
 from stages.errors import reported
 from stages.finetune.train import Labelled, finetune, start, steps_for
@@ -72,7 +72,7 @@ def validation_accuracy(
     labels, classes = artifacts.read_pool_labels()
     rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
     labelled = Labelled(images, rows, labels[rows])
-    encoder = artifacts.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
+    encoder = weights.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
     classifier = start(encoder, labelled, len(classes), recipe, settings.probe.l2, here)
     stream = Stream.of(settings.seed, "tune", budget_name(budget), draw)
     schedule, strengths = settings.finetune.schedule, settings.views.presets[settings.views.finetune]

@@ -1,10 +1,9 @@
 """Every file that a stage reads or writes: where it is, what is in it, how it is written.
 
-A file is whole or absent: it is written under a temporary name, flushed, and renamed. Weights are
-safetensors, never pickle, because models come from remotes and a pickle runs code.
+A file is whole or absent: it is written under a temporary name, flushed, and renamed. Models are in
+`stages/weights.py`.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -17,12 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from stages.encoders import Classifier, Declaration, Encoder, unfilled
 from stages.errors import InputError
 
 IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
@@ -31,7 +26,6 @@ TEST = Path("data/prepared/test")  # images.npy, index.csv: for `evaluate` alone
 ENCODERS, CLASSIFIERS = Path("models/encoders"), Path("models/classifiers")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
-HEADER = "headstart"  # NOTE: one metadata key only: safetensors does not order several
 
 
 @contextmanager
@@ -175,78 +169,3 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
             f"allowed: 0 to {len(classes) - 1}, the number of a class"
         )
     return labels, classes
-
-
-def write_weights(path: Path, module: Encoder | Classifier, header: dict[str, Any]) -> None:
-    """Write a module's weights; equal weights give equal bytes."""
-    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    content = save(state, metadata={HEADER: json.dumps(header, sort_keys=True)})
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_encoder(path: Path, encoder: Encoder) -> None:
-    """Write an encoder with its declaration, so that it can be built from the file alone."""
-    write_weights(path, encoder, {"encoder": encoder.declaration.model_dump()})
-
-
-def write_classifier(path: Path, classifier: Classifier, classes: list[str]) -> None:
-    """Write encoder and head with the declaration and the class names."""
-    declaration = classifier.encoder.declaration.model_dump()
-    write_weights(path, classifier, {"encoder": declaration, "classes": classes})
-
-
-def read_encoder(path: Path) -> Encoder:
-    """Build the encoder that a file declares and fill in its weights."""
-    header, state = _read_weights(path)
-    encoder = _declared_encoder(path, header)
-    _fill(path, encoder, state)
-    return encoder
-
-
-def read_classifier(path: Path) -> tuple[Classifier, list[str]]:
-    """The classifier of a file, and the names of its classes."""
-    header, state = _read_weights(path)
-    classes = header.get("classes")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise InputError(f"{path}: holds no classifier: its header names no classes")
-    with torch.device("meta"):
-        classifier = Classifier(_declared_encoder(path, header), len(classes))
-    _fill(path, classifier, state)
-    return classifier, classes
-
-
-def _read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():  # safe_open's own error names no file
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER, "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: is no readable safetensors file ({error})") from None
-    if not isinstance(header, dict):
-        raise InputError(f"{path}: was not written by Headstart: its header says nothing of an encoder")
-    return header, state
-
-
-def _declared_encoder(path: Path, header: dict[str, Any]) -> Encoder:
-    try:
-        declaration = Declaration.model_validate(header.get("encoder"))
-    except ValidationError as error:
-        detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{path}: declares an encoder that cannot be built ({detail})") from None
-    return unfilled(declaration)
-
-
-def _fill(path: Path, module: Encoder | Classifier, state: dict[str, Tensor]) -> None:
-    """Fill in weights, after checking every name, shape and dtype against the declaration."""
-    expected = module.state_dict()
-    wrong = list(expected.keys() ^ state.keys())
-    for name in expected.keys() & state.keys():
-        if expected[name].shape != state[name].shape or expected[name].dtype != state[name].dtype:
-            wrong.append(name)
-    if wrong:
-        raise InputError(f"{path}: does not fit the encoder that it declares: {', '.join(sorted(wrong)[:5])}")
-    # Memory is taken only now: what a file from elsewhere declares may be larger than the machine.
-    module.to_empty(device="cpu").load_state_dict(state)

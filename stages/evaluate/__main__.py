@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stages import artifacts, params, probe
+from stages import artifacts, params, probe, weights
 from stages.draws import budget_name, draw_labelled
 from stages.encoders import Classifier
 from stages.errors import InputError, reported
@@ -53,7 +53,7 @@ def main(method: str) -> None:
             for draw in range(finetune.draws):
                 name = f"{budget_name(budget)}-draw{draw}"
                 path = artifacts.CLASSIFIERS / method / f"{name}.safetensors"
-                classifier, names = artifacts.read_classifier(path)
+                classifier, names = weights.read_classifier(path)
                 if names != classes:
                     raise InputError(f"{path}: knows the classes {names}; the data has {classes}")
                 finetuned = predict(classifier.to(here.device), test, here)
@@ -82,7 +82,7 @@ class FrozenFeatures:
         self.settings, self.here, self.labels, self.classes = settings, here, labels, classes
         self.images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
         path = artifacts.ENCODERS / f"{method}.safetensors"
-        self.encoder = artifacts.read_encoder(path).to(here.device)
+        self.encoder = weights.read_encoder(path).to(here.device)
         self.test = probe.encode(self.encoder, test, here)
 
     def predict(self, budget: int | str, draw: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ The test split is no input of this stage: nothing here can see it.
 import sys
 import time
 
-from stages import artifacts, params
+from stages import artifacts, params, weights
 from stages.draws import budget_name, draw_labelled
 from stages.errors import reported
 from stages.finetune import train
@@ -42,12 +42,12 @@ def main(method: str) -> None:
             name = f"{budget_name(budget)}-draw{draw}"
             stream = Stream.of(settings.seed, "finetune", budget_name(budget), draw)
             labelled = Labelled(images, rows, labels[rows])
-            encoder = artifacts.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
+            encoder = weights.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
             classifier = train.start(encoder, labelled, len(classes), recipe, settings.probe.l2, here)
             train.finetune(
                 f"{method} {name}", classifier, labelled, schedule, recipe, strengths, here, stream, bar
             )
-            artifacts.write_classifier(folder / f"{name}.safetensors", classifier, classes)
+            weights.write_classifier(folder / f"{name}.safetensors", classifier, classes)
     timings = here.timings(time.perf_counter() - started, total)
     artifacts.write_json(timings_file, timings)
 

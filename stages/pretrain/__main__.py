@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stages import artifacts, encoders, params
+from stages import artifacts, encoders, params, weights
 from stages.encoders import Encoder
 from stages.errors import InputError, reported
 from stages.pretrain.health import Monitor
@@ -60,7 +60,7 @@ def main(method: str) -> None:
         **here.describe(),
     }
     timings = here.timings(seconds, seen) | {"monitoring_seconds": round(monitor.seconds, 1)}
-    artifacts.write_encoder(encoder_file, encoder)
+    weights.write_encoder(encoder_file, encoder)
     artifacts.write_table(curve_file, pd.DataFrame(curve))
     artifacts.write_json(figures_file, figures)
     artifacts.write_json(timings_file, timings)

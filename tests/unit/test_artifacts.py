@@ -1,23 +1,18 @@
-import json
 import math
 import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from stages import artifacts
-from stages.encoders import Classifier, Encoder
 from stages.errors import InputError, reported
-from tests.conftest import tiny_encoder
+from tests.conftest import Bomb
 
 # --- whole or absent
 
@@ -224,16 +219,6 @@ def test_array_that_is_no_image_pack_is_refused(tmp_path: Path, array: np.ndarra
         artifacts.read_images(path)
 
 
-class Bomb:
-    """Leaves a file behind where it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:  # noqa: D105
-        return (Path.touch, (self.path,))
-
-
 def broken_packs() -> dict[str, Callable[[Path], object]]:
     whole = np.zeros((4, 1, 8, 8), np.uint8)
 
@@ -269,143 +254,7 @@ def test_broken_image_pack_is_refused_by_name(tmp_path: Path, kind: str) -> None
     assert not (tmp_path / "boom").exists()
 
 
-# --- weights
-
-
-def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
-    one, two = first.state_dict(), second.state_dict()
-    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
-
-
-@pytest.mark.parametrize("name", ["cnn", "residual", "vit"])
-def test_encoder_comes_back(tmp_path: Path, name: str, floats: Tensor) -> None:
-    encoder = tiny_encoder(name)
-    encoder(floats[:64])  # so that the running statistics are not those of a new one
-    artifacts.write_encoder(tmp_path / "a.safetensors", encoder)
-    back = artifacts.read_encoder(tmp_path / "a.safetensors")
-    assert back.declaration == encoder.declaration
-    assert same_weights(back, encoder)
-    assert torch.equal(back.eval()(floats[:8]), encoder.eval()(floats[:8]))
-
-
-def test_classifier_comes_back_with_its_classes(tmp_path: Path, floats: Tensor) -> None:
-    classifier = Classifier(tiny_encoder(), 3)
-    torch.nn.init.normal_(classifier.head.weight)
-    artifacts.write_classifier(tmp_path / "a.safetensors", classifier, ["a", "b", "c"])
-    back, classes = artifacts.read_classifier(tmp_path / "a.safetensors")
-    assert classes == ["a", "b", "c"]
-    assert same_weights(back, classifier)
-
-
-def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        artifacts.write_encoder(tmp_path / name, tiny_encoder(seed=seed))
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
-    artifacts.write_encoder(tmp_path / "a", artifacts.read_encoder(tmp_path / "a"))
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def pack(encoder: Encoder, header: Any, **changes: Tensor | None) -> bytes:
-    """The file of an encoder with some tensors replaced, added, or (None) left out."""
-    state = {**encoder.state_dict(), **{k.replace("__", "."): v for k, v in changes.items()}}
-    metadata = {artifacts.HEADER: json.dumps(header)} if header is not None else {"format": "pt"}
-    return save({k: v.contiguous() for k, v in state.items() if v is not None}, metadata)
-
-
-def broken_weights() -> dict[str, tuple[bytes, str]]:
-    """What is wrong → the file's content, and a word that its message must have."""
-    encoder = tiny_encoder()
-    declared = encoder.declaration.model_dump()
-    header = {"encoder": declared}
-    whole = pack(encoder, header)
-    return {
-        "empty": (b"", "safetensors"),
-        "truncated in the header": (whole[:100], "safetensors"),
-        "truncated in the weights": (whole[:-1], "safetensors"),
-        "longer than it says": (whole + b"\0", "safetensors"),
-        "no safetensors": (b"not weights at all, but a text", "safetensors"),
-        "pickle": (pickle.dumps(encoder.state_dict()), "safetensors"),
-        "of someone else": (pack(encoder, None), "Headstart"),
-        "header is no mapping": (pack(encoder, [1]), "Headstart"),
-        "header is empty": (pack(encoder, {}), "encoder"),
-        "unknown encoder": (pack(encoder, {"encoder": declared | {"name": "resnet"}}), "name"),
-        "unknown key": (pack(encoder, {"encoder": declared | {"depth": 3}}), "depth"),
-        "larger than any memory": (
-            pack(encoder, {"encoder": declared | {"name": "cnn", "width": 1024, "image_size": 1024}}),
-            "does not fit",
-        ),
-        "another width": (pack(encoder, {"encoder": declared | {"width": 8}}), "does not fit"),
-        "missing tensor": (pack(encoder, header, norm__bias=None), "norm.bias"),
-        "extra tensor": (pack(encoder, header, extra=torch.ones(1)), "extra"),
-        "wrong shape": (pack(encoder, header, norm__bias=torch.ones(5)), "norm.bias"),
-        "broadcastable shape": (pack(encoder, header, norm__bias=torch.ones(1)), "norm.bias"),
-        "wrong dtype": (pack(encoder, header, norm__bias=torch.ones(4).half()), "norm.bias"),
-        "wrong dtype of a counter": (
-            pack(encoder, header, norm__num_batches_tracked=torch.tensor(0, dtype=torch.int32)),
-            "norm.num_batches_tracked",
-        ),
-    }
-
-
-def test_the_packed_encoder_itself_is_readable(tmp_path: Path) -> None:
-    encoder = tiny_encoder()
-    (tmp_path / "a").write_bytes(pack(encoder, {"encoder": encoder.declaration.model_dump()}))
-    assert same_weights(artifacts.read_encoder(tmp_path / "a"), encoder)
-
-
-@pytest.mark.parametrize("kind", broken_weights())
-def test_broken_weights_are_refused_by_name(tmp_path: Path, kind: str) -> None:
-    content, word = broken_weights()[kind]
-    path = tmp_path / "simclr.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(InputError) as caught:
-        artifacts.read_encoder(path)
-    (message,) = caught.value.args
-    assert message.startswith(f"{path}: ")
-    assert word in message.removeprefix(f"{path}: ")
-    assert "\n" not in message
-
-
-def test_pickled_weights_run_no_code(tmp_path: Path) -> None:
-    path = tmp_path / "simclr.safetensors"
-    torch.save({"stem.weight": Bomb(tmp_path / "boom")}, path)
-    with pytest.raises(InputError, match=str(path)):
-        artifacts.read_encoder(path)
-    assert not (tmp_path / "boom").exists()
-
-
-def test_encoder_is_no_classifier(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    artifacts.write_encoder(path, tiny_encoder())
-    with pytest.raises(InputError, match=f"{path}: .*classes"):
-        artifacts.read_classifier(path)
-
-
-@pytest.mark.parametrize("classes", [["a", "b"], "abc", [1, 2, 3], None])
-def test_classes_must_fit_the_head(tmp_path: Path, classes: object) -> None:
-    classifier = Classifier(tiny_encoder(), 3)
-    header = {"encoder": classifier.encoder.declaration.model_dump(), "classes": classes}
-    artifacts.write_weights(tmp_path / "a", classifier, header)
-    with pytest.raises(InputError, match=str(tmp_path / "a")):
-        artifacts.read_classifier(tmp_path / "a")
-
-
-def test_weights_have_one_header_key(tmp_path: Path) -> None:
-    artifacts.write_encoder(tmp_path / "a", tiny_encoder())
-    with safe_open(tmp_path / "a", framework="pt") as file:
-        assert file.metadata().keys() == {artifacts.HEADER}  # safetensors does not order several
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        artifacts.read_images,
-        artifacts.read_json,
-        artifacts.read_table,
-        artifacts.read_encoder,
-    ],
-)
+@pytest.mark.parametrize("read", [artifacts.read_images, artifacts.read_json, artifacts.read_table])
 def test_missing_file_is_reported_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], read: Callable[[Path], object]
 ) -> None:
