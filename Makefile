@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.requirements.lock
 PEERS := .venv-peers/.requirements-peers.lock
 
-.PHONY: help setup repro show test check fresh bench setup-bench quality readme lock
+.PHONY: help setup repro show test test-full check fresh bench setup-bench quality readme lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ show: setup ## print the summary that is there
 
 test: setup ## run the tests
 	python -m pytest tests
+
+test-full: setup ## the tests that take minutes too
+	python -m pytest tests -m 'full or not full'
 
 check: setup ## ruff, mypy, import contract
 	ruff check .

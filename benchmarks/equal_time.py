@@ -46,7 +46,7 @@ def main(seconds: float) -> None:
 
 def pretrained(contender: Contender, setting: dict[str, Any], seconds: float, split: str) -> dict[str, Any]:
     """A contender's answer after `seconds` of pretraining on a schedule that fits them."""
-    rate = contender.ask(setting=setting, steps=20)
+    rate = contender.ask(setting=setting, steps=100)  # fewer would count what workers had ready
     steps = max(2, int(MARGIN * seconds * rate["steps"] / rate["seconds"]))
     answer = contender.ask(
         setting=setting, steps=steps, warmup=1, seconds=seconds, budgets=BUDGETS, split=split

@@ -16,13 +16,19 @@ class InputError(Exception):
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Run a command's body; print an `InputError` or a failing disk as plain lines and exit 2."""
+    """Run a command's body; print an `InputError` or a failing disk as plain lines and exit 2.
+
+    Ctrl-C is one plain line too, and exits 130.
+    """
     try:
         yield
     except InputError as error:
         for finding in error.args:
             print(f"error: {finding}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: the next run goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None  # what shells give for Ctrl-C
     except OSError as error:
         # NOTE: a full disk, a read-only folder and a vanished file all arrive here, with their path.
         where = error.filename if error.filename is not None else "input or output"

@@ -48,9 +48,24 @@ def named_method(stage: str, arguments: list[str]) -> str:
 
 def declared_keys(stage: str, method: str | None, raw: Any) -> list[str]:
     """The keys under `params:` of a stage in dvc.yaml, with each `${…}` filled in."""
-    keys = read(PIPELINE)["stages"][stage].get("params", [])
-    filled = (key.replace("${item.method}", method or "") for key in keys)
-    return [re.sub(r"\$\{(.+?)\}", lambda name: str(_value(raw, name[1])), key) for key in filled]
+    keys = _declared(stage, "params", method)
+    return [re.sub(r"\$\{(.+?)\}", lambda name: str(_value(raw, name[1])), key) for key in keys]
+
+
+def declared_values(stage: str, method: str) -> dict[str, Any]:
+    """What stands in params.yaml under each key that a stage declares."""
+    raw = read(PARAMS)
+    return {key: _value(raw, key) for key in declared_keys(stage, method, raw)}
+
+
+def declared_files(stage: str, method: str) -> list[str]:
+    """The files and folders under `deps:` of a stage in dvc.yaml."""
+    return _declared(stage, "deps", method)
+
+
+def _declared(stage: str, what: str, method: str | None) -> list[str]:
+    entries = read(PIPELINE)["stages"][stage].get(what, [])
+    return [entry.replace("${item.method}", method or "") for entry in entries]
 
 
 def _value(raw: Any, key: str) -> Any:

@@ -123,6 +123,12 @@ class Bar:
         elif time.monotonic() - self.said >= PLAIN_INTERVAL:
             self.say(note)
 
+    def skip(self, count: int) -> None:
+        """`count` of the units need not be done: an earlier run has done them."""
+        self.total -= count
+        if self.bar is not None:
+            self.bar[0].update(self.bar[1], total=self.total)
+
     def say(self, note: str = "") -> None:
         """Print one plain line: how much is done, how fast, how long it will still take."""
         self.said = time.monotonic()

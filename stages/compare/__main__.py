@@ -66,6 +66,10 @@ def show() -> None:
             )
         table.add_section()
     Console().print(table)
+    for method in summary:
+        collapse = artifacts.read_json(artifacts.METRICS / "pretrain" / f"{method}.json")["collapse"]
+        if collapse is not None:
+            print(f"warning: pretrain {method}: collapse at {collapse}")
 
 
 if __name__ == "__main__":

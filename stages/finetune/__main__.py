@@ -6,50 +6,66 @@ The test split is no input of this stage: nothing here can see it.
 """
 
 import sys
-import time
 
-from stages import artifacts, params, weights
+from stages import artifacts, checkpoint, params, weights
+from stages.checkpoint import CHECKPOINTS, Checkpoint
 from stages.draws import budget_name, draw_labelled
+from stages.encoders import Classifier
 from stages.errors import reported
 from stages.finetune import train
 from stages.finetune.train import Labelled
 from stages.randomness import Stream
 from stages.runtime import machine, progress
 
+# A classifier depends on its own draw's labels, not on which other draws there are: a new budget or
+# fifty more labels leave the checkpoints of the others valid.
+OF_OTHER_DRAWS = ("finetune.budgets", "finetune.draws", str(artifacts.LABELS))
+
 
 def main(method: str) -> None:
     """Finetune the method's encoder on every draw of every budget; write the classifiers."""
     settings = params.load("finetune", method)
-    here, started = machine(settings.runtime), time.perf_counter()
+    here, seconds = machine(settings.runtime), 0.0
     finetune = settings.finetune
     timings_file = artifacts.METRICS / "timings" / "finetune" / f"{method}.json"
-    artifacts.require_writable(artifacts.CLASSIFIERS / method, timings_file)
+    encoder_file = artifacts.ENCODERS / f"{method}.safetensors"
+    checkpoints = CHECKPOINTS / "finetune" / method
+    artifacts.require_writable(artifacts.CLASSIFIERS / method, timings_file, checkpoints / "any")
     images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     labels, classes = artifacts.read_pool_labels()
     drawn = {  # all draws are made before the first is trained on, so that a bad budget costs nothing
-        (budget, draw): draw_labelled(labels, len(classes), budget, draw, settings.seed)
+        f"{budget_name(budget)}-draw{draw}": (
+            Stream.of(settings.seed, "finetune", budget_name(budget), draw),
+            draw_labelled(labels, len(classes), budget, draw, settings.seed),
+        )
         for budget in finetune.budgets
         for draw in range(finetune.draws)
     }
-    schedule, recipe = finetune.schedule, finetune.recipe[method]
+    schedule, recipe, l2 = finetune.schedule, finetune.recipe[method], settings.probe.l2
     strengths = settings.views.presets[settings.views.finetune]
-    total = sum(train.steps_for(len(rows), schedule) for rows in drawn.values()) * schedule.batch_size
+    total = sum(train.steps_for(len(rows), schedule) for _, rows in drawn.values()) * schedule.batch_size
+    key = checkpoint.key_of("finetune", method, here, without=OF_OTHER_DRAWS)
+    for path in checkpoints.iterdir():
+        if path.name not in drawn:
+            path.unlink()
     with (
         artifacts.whole_folder(artifacts.CLASSIFIERS / method) as folder,
         progress(f"finetune {method}", total) as bar,
     ):
-        for (budget, draw), rows in drawn.items():
-            name = f"{budget_name(budget)}-draw{draw}"
-            stream = Stream.of(settings.seed, "finetune", budget_name(budget), draw)
+        for name, (stream, rows) in drawn.items():
             labelled = Labelled(images, rows, labels[rows])
-            encoder = weights.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
-            classifier = train.start(encoder, labelled, len(classes), recipe, settings.probe.l2, here)
-            train.finetune(
-                f"{method} {name}", classifier, labelled, schedule, recipe, strengths, here, stream, bar
+            own = checkpoint.narrowed(key, rows.tolist(), labelled.labels.tolist(), classes)
+            kept = Checkpoint(checkpoints / name, own)
+            encoder = weights.read_encoder(encoder_file).to(here.device)
+            if kept.saved:  # the head comes from there too
+                classifier = Classifier(encoder, len(classes)).to(here.device)
+            else:
+                classifier = train.start(encoder, labelled, len(classes), recipe, l2, here)
+            seconds += train.finetune(
+                f"{method} {name}", classifier, labelled, schedule, recipe, strengths, here, stream, bar, kept
             )
             weights.write_classifier(folder / f"{name}.safetensors", classifier, classes)
-    timings = here.timings(time.perf_counter() - started, total)
-    artifacts.write_json(timings_file, timings)
+    artifacts.write_json(timings_file, here.timings(seconds, total))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Finetuning one classifier on the labels of one draw."""
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from stages import optimisation, probe, views
 from stages.artifacts import as_tensor, pixels
+from stages.checkpoint import Checkpoint
 from stages.encoders import Classifier, Encoder
 from stages.randomness import Stream
 from stages.runtime import Bar, Machine
@@ -79,7 +81,8 @@ def finetune(
     machine: Machine,
     stream: Stream,
     bar: Bar,
-) -> None:
+    kept: Checkpoint | None = None,
+) -> float:
     """Train encoder and head together on augmented labelled images, in place.
 
     The objective is cross-entropy with decoupled weight decay, under AdamW with warm-up and a
@@ -92,6 +95,10 @@ def finetune(
         labelled: what is learnt.
         stream: the same for every method, so that all see the same views in the same order.
         bar: advanced by the images of each step.
+        kept: where the state is written now and then, and taken up from if something is there; None: nowhere.
+
+    Returns:
+        The seconds that it took, those before an interruption included.
 
     Raises:
         InputError: the loss is no longer finite; names the step.
@@ -106,9 +113,16 @@ def finetune(
     steps = steps_for(len(labelled), schedule)
     positions = torch.arange(schedule.batch_size, device=machine.device)
     losses: list[Tensor] = []
-    last = "none"
+    first, seconds, last = 0, 0.0, "none"
+    if kept and kept.saved:
+        losses += kept.saved.restore(classifier, optimiser)
+        first, seconds, last = (kept.saved.facts[name] for name in ("step", "seconds", "last"))
+        bar.skip(first * schedule.batch_size)
+        if first < steps:
+            print(f"finetune {title}: resumed at step {first:,} of {steps:,}", flush=True)
+    started = time.perf_counter()
     classifier.train()
-    for step in range(steps):
+    for step in range(first, steps):
         rows = optimisation.batch_indices(step, schedule.batch_size, len(labelled), stream.at("order"))
         images, labels = labelled.take(rows)
         batch = pixels(images, machine.device)
@@ -127,4 +141,9 @@ def finetune(
             losses.clear()
             last = f"loss {mean:.4f} by step {step + 1}"
         bar.advance(schedule.batch_size, title)
+        done = step + 1
+        if kept and (done == steps or kept.due()):
+            facts = {"step": done, "seconds": seconds + time.perf_counter() - started, "last": last}
+            kept.write(facts, classifier, optimiser if done < steps else None, losses)
     optimisation.require_finite(f"finetune {title}", classifier)
+    return seconds + time.perf_counter() - started

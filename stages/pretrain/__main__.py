@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stages import artifacts, encoders, params, weights
+from stages.checkpoint import CHECKPOINTS, Checkpoint, key_of
 from stages.encoders import Encoder
 from stages.errors import InputError, reported
 from stages.pretrain.health import Monitor
@@ -30,7 +31,8 @@ def main(method: str) -> None:
     curve_file = artifacts.METRICS / "pretrain" / f"{method}.csv"
     figures_file = artifacts.METRICS / "pretrain" / f"{method}.json"
     timings_file = artifacts.METRICS / "timings" / "pretrain" / f"{method}.json"
-    artifacts.require_writable(encoder_file, curve_file, figures_file, timings_file)
+    checkpoint_file = CHECKPOINTS / "pretrain" / method
+    artifacts.require_writable(encoder_file, curve_file, figures_file, timings_file, checkpoint_file)
     pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)
 
@@ -41,7 +43,10 @@ def main(method: str) -> None:
         strengths = settings.views.presets[settings.views.pretrain]
         learner = build(method, encoder, section, strengths, stream)
         monitor.uninformative = learner.uninformative
-        curve, seconds = train(method, learner, pool, section, here, stream.at(method), monitor)
+        kept = Checkpoint(checkpoint_file, key_of("pretrain", method, here))
+        if kept.saved:
+            monitor.replay(kept.saved.facts["curve"])
+        curve, seconds = train(method, learner, pool, section, here, stream.at(method), monitor, kept)
         seen = curve[-1]["step"] * section.batch_size
     else:
         untrained = {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None}

@@ -10,6 +10,7 @@ import torch
 
 from stages import optimisation
 from stages.artifacts import as_tensor, pixels
+from stages.checkpoint import Checkpoint
 from stages.errors import InputError
 from stages.pretrain.learner import Learner
 from stages.randomness import Stream
@@ -30,6 +31,7 @@ def train(
     machine: Machine,
     stream: Stream,
     watch: Watch,
+    kept: Checkpoint | None = None,
 ) -> tuple[list[dict[str, Any]], float]:
     """Minimise the method's loss over `params.epochs` passes through the images.
 
@@ -41,6 +43,7 @@ def train(
         stream: the randomness of this run; step k draws the same, whatever ran before it.
         watch: called at the start, at the end of each epoch and LOOKS times in all between; what it
             returns becomes columns of the curve.
+        kept: where the state is written now and then, and taken up from if something is there; None: nowhere.
 
     Returns:
         The curve, one row per point: step, epoch, loss (mean since the last row), learning_rate and
@@ -61,15 +64,20 @@ def train(
     groups = optimisation.decayed_groups(method, params.learning_rate, params.weight_decay)
     optimiser = optimisation.adamw(groups, method.betas)
     positions = torch.arange(batch_size, device=machine.device)
-    curve: list[dict[str, Any]] = [
-        {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": 0.0, **watch(0, None, True)}
-    ]
+    curve: list[dict[str, Any]]
     losses: list[torch.Tensor] = []
-    seconds, note = 0.0, _note(curve)
-    with progress(f"pretrain {title}", steps * batch_size) as bar:
+    if kept and kept.saved:
+        losses += kept.saved.restore(method, optimiser)
+        start, curve, seconds = (kept.saved.facts[name] for name in ("step", "curve", "seconds"))
+        print(f"pretrain {title}: resumed at step {start:,} of {steps:,}", flush=True)
+    else:
+        start, seconds = 0, 0.0
+        curve = [{"step": 0, "epoch": 0.0, "loss": None, "learning_rate": 0.0, **watch(0, None, True)}]
+    note = _note(curve)
+    with progress(f"pretrain {title}", (steps - start) * batch_size) as bar:
         started = time.perf_counter()
         method.train()
-        for step in range(steps):
+        for step in range(start, steps):
             rows = optimisation.batch_indices(step, batch_size, n, stream.at("order"))
             batch = pixels(as_tensor(images[rows.numpy()]), machine.device)
             factor = optimisation.warmup_cosine(step, steps, params.warmup)
@@ -98,10 +106,15 @@ def train(
                     }
                 )
                 if at_epoch or len(curve) % (CURVE_POINTS // LOOKS) == 0:
-                    curve[-1] |= watch(done, mean, at_epoch)
+                    curve[-1] |= watch(done, curve[-1]["loss"], at_epoch)
                 note = _note(curve)
                 started = time.perf_counter()
                 method.train()
+            if kept and (done == steps or kept.due()):
+                seconds += time.perf_counter() - started
+                facts = {"step": done, "curve": curve, "seconds": seconds}
+                kept.write(facts, method, optimiser if done < steps else None, losses)
+                started = time.perf_counter()
     optimisation.require_finite(f"pretrain {title}", method)
     return curve, seconds
 

@@ -7,12 +7,17 @@ import torch
 from lightly import loss
 from torch import Tensor
 
+from stages.pretrain.learner import build
+from stages.pretrain.methods import dino as dino_module
 from stages.pretrain.methods.barlow_twins import barlow_twins
 from stages.pretrain.methods.byol import byol
 from stages.pretrain.methods.dino import dino
 from stages.pretrain.methods.lejepa import lejepa, sigreg
 from stages.pretrain.methods.simclr import nt_xent
 from stages.pretrain.methods.vicreg import vicreg
+from stages.randomness import Stream
+from stages.views import two_views
+from tests.conftest import strengths, tiny_encoder
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -68,6 +73,27 @@ CASES: dict[str, tuple[Loss, Loss]] = {
     "lejepa": (lambda a, b: lejepa(torch.stack([a, b]), lightlys_slices(a.shape[1]), 0.05), lightly_lejepa),
     "sigreg": (lambda a, b: sigreg(torch.stack([a, b]), lightlys_slices(a.shape[1])), lightly_sigreg),
 }
+
+
+def test_dinos_centre_moves_as_lightlys() -> None:
+    knobs = dino_module.Params(
+        epochs=1, batch_size=16, learning_rate=0.01, weight_decay=0.0, warmup=0.1, projector_hidden=16,
+        projector_output=8, prototypes=12, student_temperature=0.2, teacher_temperature=0.1, momentum=0.9,
+        centre_momentum=0.75,
+    )  # fmt: skip
+    ours = build("dino", tiny_encoder(), knobs, strengths(rotate=20), Stream.of(0, "init"))
+    assert isinstance(ours, dino_module.Method)
+    theirs = loss.DINOLoss(12, teacher_temp=0.1, student_temp=0.2, center_momentum=0.75)
+    for step in range(3):
+        images = torch.rand(16, 1, 28, 28, generator=torch.Generator().manual_seed(step))
+        stream = Stream.of(1, "step", step)
+        both = two_views(images, torch.arange(16), ours.views, stream)
+        with torch.no_grad():
+            student = ours.nearness(ours.projector(ours.encoder(both))).chunk(2)
+            teacher = ours.nearness(ours.teacher(both)).chunk(2)
+        value = ours(images, torch.arange(16), stream)
+        torch.testing.assert_close(value.detach(), theirs(list(teacher), list(student)))
+        torch.testing.assert_close(ours.centre, theirs.center[0, 0])
 
 
 @pytest.mark.parametrize("name", CASES)

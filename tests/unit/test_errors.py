@@ -41,6 +41,13 @@ def test_a_missing_output_of_a_stage_is_said_with_its_remedy(
     assert capsys.readouterr().err == expected
 
 
+def test_ctrl_c_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped, reported():
+        raise KeyboardInterrupt
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "interrupted: the next run goes on from the last checkpoint\n"
+
+
 def test_a_mistake_in_the_code_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), reported():
         _ = 1 / 0

@@ -33,6 +33,11 @@ def test_losses_are_those_of_the_probabilities() -> None:
     torch.testing.assert_close(generator_loss(fake), -fake.sigmoid().log().mean())
 
 
+def test_without_a_code_no_loss_is_uninformative() -> None:
+    # 3 ln 2 is what knows nothing, and where an ideal pair of networks ends.
+    assert method(information=0.0).uninformative is None
+
+
 def test_a_discriminator_without_weights_is_uninformative(floats: Tensor) -> None:
     learner = method(information=0.5)
     torch.nn.init.zeros_(learner.output.weight)

@@ -119,6 +119,35 @@ def test_features_that_recover_raise_no_alarm(digits: Labelled) -> None:
     assert watch.collapse is None
 
 
+def test_what_is_wrong_stands_in_the_curve_and_is_known_again_after_a_restart(digits: Labelled) -> None:
+    watch = monitor(digits)
+    curve = [{"step": 0, "loss": None, **watch(0, None, True)}]
+    collapse(watch.encoder)
+    for step in (10, 20, 30):
+        curve.append({"step": step, "loss": 3.0, **watch(step, 3.0, False)})
+    assert [("alarm" in row) for row in curve] == [False, False, False, True]
+    assert f"step 30: {curve[-1]['alarm']}" == watch.collapse
+    again = monitor(digits)
+    again.replay(curve[:3])
+    assert again.collapse is None
+    again.encoder = watch.encoder
+    again(30, 3.0, False)
+    assert again.collapse == watch.collapse
+
+
+def test_a_look_at_features_and_one_at_the_loss_do_not_add_up(digits: Labelled) -> None:
+    watch = monitor(digits)
+    watch.uninformative = 4.8
+    watch(0, None, True)
+    healthy = watch.encoder
+    ill = copy.deepcopy(healthy)
+    collapse(ill)
+    for step, (encoder, loss) in enumerate([(ill, 3.0), (healthy, 4.8)] * PATIENCE):
+        watch.encoder = encoder
+        watch(step, loss, False)
+    assert watch.collapse is None
+
+
 def test_features_ill_at_an_epochs_end_are_an_alarm_at_once(digits: Labelled) -> None:
     watch = monitor(digits)
     watch(0, None, True)

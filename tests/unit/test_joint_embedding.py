@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from stages.params import method_params
@@ -191,7 +192,6 @@ def test_dino_of_a_student_that_is_near_no_prototype_more_than_another() -> None
     near_all = torch.full((N, 12), 0.3)
     loss = dino(near_all, normals(N, 12).float(), torch.zeros(12), 0.1, 0.04).item()
     assert loss == pytest.approx(math.log(12), rel=1e-6)
-    assert learner("dino", DINO).uninformative == pytest.approx(math.log(12))
 
 
 def test_dino_term_by_term() -> None:
@@ -203,6 +203,11 @@ def test_dino_term_by_term() -> None:
         for target, guess in zip(targets, guesses, strict=True):
             expected -= target / sum(targets) * math.log(guess / sum(guesses)) / 6
     assert dino(student, teacher, centre, 0.8, 0.5).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_dinos_teacher_must_be_sharper() -> None:
+    with pytest.raises(ValidationError, match=r"teacher_temperature is 0\.1; allowed: less than"):
+        learner("dino", {**DINO, "teacher_temperature": 0.1})
 
 
 def test_dinos_centre_follows_its_teacher_and_its_prototypes_stay(floats: Tensor) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stages import optimisation
+from stages.encoders import Encoder
 from stages.errors import InputError
 from stages.pretrain.__main__ import fresh_encoder
 from stages.pretrain.learner import Learner, build
@@ -85,15 +86,24 @@ OWN: dict[str, dict[str, Any]] = {
 ENCODERS = {"mae": "vit"}  # residual is the others'
 
 
+def knobs(name: str, **changes: Any) -> Training:
+    """A method's parameters for a tiny run."""
+    module = importlib.import_module(f"stages.pretrain.methods.{name}")
+    plain = {"epochs": 4, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 1e-4, "warmup": 0.1}
+    params: Training = module.Params(**{**plain, **OWN[name], **changes})
+    return params
+
+
+def learner_of(name: str, encoder: Encoder) -> Learner:
+    return build(name, encoder, knobs(name), strengths(**MOVING), Stream.of(1, "pretrain"))
+
+
 def learn(
     name: str, images: np.ndarray, seed: int = 1, views: Views | None = None, **changes: Any
 ) -> tuple[Curve, dict[str, Tensor]]:
     """A few epochs of a method on a tiny encoder: the curve and all weights."""
-    module = importlib.import_module(f"stages.pretrain.methods.{name}")
-    own = OWN[name]
-    knobs = {"epochs": 4, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 1e-4, "warmup": 0.1}
-    params = module.Params(**{**knobs, **own, **changes})
     stream = Stream.of(seed, "pretrain")
+    params = knobs(name, **changes)
     encoder = tiny_encoder(ENCODERS.get(name, "residual"), seed)
     method = build(name, encoder, params, views or strengths(**MOVING), stream)
     here = Machine(torch.device("cpu"), "fp32")
@@ -116,6 +126,22 @@ def test_simclr_learns(digits: Labelled) -> None:
     assert losses[-1] < losses[0]
     # ln(2N − 1) is what a guess among the 127 other views costs, and what a collapsed encoder stays at.
     assert np.mean(losses[-4:]) < 0.85 * math.log(127)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_step_in_bf16_is_near_the_one_in_fp32(name: str, floats: Tensor) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        method = learner_of(name, tiny_encoder(ENCODERS.get(name, "residual")))
+        method.train()
+        here = Machine(torch.device("cpu"), precision)
+        with here.autocast():
+            loss = method(floats[:64], torch.arange(64), RUN.at("step", 0))
+        loss.backward()
+        losses[precision] = loss.item()
+        assert all(bool(p.grad.isfinite().all()) for p in method.parameters() if p.grad is not None)
+        assert any(p.grad is not None for p in method.parameters())
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -17,6 +17,8 @@ from stages.views import two_views
 class Params(TwoViewParams):
     """The teacher's momentum, beside the knobs of every training."""
 
+    smallest_batch = 16  # it is kept from collapse by BatchNorm, whose statistics need images
+
     momentum: Fraction
 
 
@@ -52,6 +54,8 @@ class Method(Learner):
 
 def byol(predictions: Tensor, targets: Tensor) -> Tensor:
     """2 − 2 cos (eq. 2), averaged over all views: 0 where they agree, 4 where they are opposed.
+
+    The paper's; lightly 1.6.0 has −cos of one direction, to which this is 2 + 2 · its mean over both.
 
     Args:
         predictions, targets: (2N, D), row by row.

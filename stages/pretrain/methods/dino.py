@@ -1,17 +1,18 @@
 """DINO: a student tells, as its teacher does of another view, which prototypes an image is near.
 
 M. Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021,
-arXiv:2104.14294. Two global views and no small crops: the images here are small already. The
-prototypes (the weight-normalised last layer, which the paper freezes in the first epoch) stay what they
-are drawn as: in the few epochs of a small pool, learnt ones fall together.
+arXiv:2104.14294. Beside the paper: two global views and no small crops, for the images here are small
+already; the projector is the other methods' (BatchNorm, ReLU), the teacher's temperature has no warm-up;
+and the prototypes (the weight-normalised last layer, which the paper freezes in the first epoch) stay what
+they are drawn as: in the few epochs of a small pool, learnt ones fall together. The loss and its centre are
+lightly's (tests/peers).
 """
 
-import math
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from stages.encoders import Encoder, initialise
@@ -26,15 +27,30 @@ Temperature = Annotated[float, Field(gt=0)]
 class Params(TwoViewParams):
     """Prototypes, temperatures and momenta, beside the knobs of every training."""
 
+    smallest_batch = 16  # the centre is a mean over the batch
+
     prototypes: Annotated[int, Field(ge=2)]
     student_temperature: Temperature
     teacher_temperature: Temperature
     momentum: Fraction
     centre_momentum: Fraction
 
+    @model_validator(mode="after")
+    def _sharper(self) -> Self:
+        if self.teacher_temperature >= self.student_temperature:
+            raise ValueError(
+                f".teacher_temperature is {self.teacher_temperature}; "
+                f"allowed: less than student_temperature, which is {self.student_temperature}"
+            )
+        return self
+
 
 class Method(Learner):
-    """Encoder and projector, their teacher, the prototypes of both, and the mean of the teacher's outputs."""
+    """Encoder and projector, their teacher, the prototypes of both, and the mean of the teacher's outputs.
+
+    `uninformative` stays None: on fixed prototypes no embedding is equally near to all, and one collapsed
+    onto a point costs what that point is worth.
+    """
 
     prototypes: Tensor
     centre: Tensor
@@ -51,8 +67,6 @@ class Method(Learner):
         prototypes = torch.randn(params.prototypes, params.projector_output, generator=generator)
         self.register_buffer("prototypes", F.normalize(prototypes, dim=1))
         self.register_buffer("centre", torch.zeros(params.prototypes))
-        # Near no prototype more than another; a collapse onto one prototype costs nothing instead.
-        self.uninformative = math.log(params.prototypes)
 
     def student(self) -> nn.Sequential:
         """The part that the teacher follows."""
@@ -60,7 +74,9 @@ class Method(Learner):
 
     def nearness(self, embeddings: Tensor) -> Tensor:
         """The cosine of each embedding (2N, D) to each of the K prototypes, (2N, K)."""
-        return F.normalize(embeddings.float(), dim=1) @ self.prototypes.T
+        # NOTE: bf16 has 8 bits: divided by so small temperatures, a cosine needs more.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return F.normalize(embeddings.float(), dim=1) @ self.prototypes.T
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         p = self.params

@@ -2,9 +2,10 @@
 
 A. Radford, L. Metz, S. Chintala, "Unsupervised Representation Learning with Deep Convolutional
 Generative Adversarial Networks", ICLR 2016, arXiv:1511.06434: the discriminator is the encoder.
-With two additions, for a discriminator needs little knowledge to win: all images it sees are noisy,
-so that details do not give a fake away (C. K. Sønderby et al., ICLR 2017, arXiv:1610.04490), and it
-also tells what a fake was made from (X. Chen et al., InfoGAN, NeurIPS 2016, arXiv:1606.03657).
+Here it keeps that encoder's ReLU, and both networks step at once, on one loss. With two additions, for a
+discriminator needs little knowledge to win: all images it sees are noisy, so that details do not give a fake
+away (C. K. Sønderby et al., ICLR 2017, arXiv:1610.04490), and it also tells what a fake was made from
+(X. Chen et al., InfoGAN, NeurIPS 2016, arXiv:1606.03657).
 """
 
 import math
@@ -25,6 +26,8 @@ from stages.sections import Fraction, Training, Views
 class Params(Training):
     """The noise, the latent code and the generator, beside the knobs of every training."""
 
+    smallest_batch = 16  # BatchNorm's statistics of fewer images would give real and generated ones away
+
     noise: Fraction
     latent: Annotated[int, Field(ge=1)]
     information: Annotated[float, Field(ge=0)]
@@ -42,7 +45,8 @@ class Method(Learner):
         self.output = nn.Linear(encoder.features, 1 + params.latent)
         initialise(self.output, init.at("output").generator())
         # All logits are zero, and so are the codes that are read: a squared error of 1, twice.
-        self.uninformative = 3 * math.log(2) + 2 * params.information
+        # Without a code to read, that is also where an ideal pair ends, so it tells nothing.
+        self.uninformative = 3 * math.log(2) + 2 * params.information if params.information else None
         self.generator = Decoder(params.latent, encoder.declaration, params.generator_width, init)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:

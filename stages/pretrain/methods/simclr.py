@@ -44,7 +44,8 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """The normalised-temperature cross-entropy of eq. 1, averaged over all 2N views.
 
     A view's positive is the other view of its image; its negatives are the 2N − 2 views of the
-    other images; it is never compared with itself.
+    other images; it is never compared with itself. The convention is the paper's and lightly's: the mean
+    over all 2N views, the positive in the denominator too.
 
     Args:
         first, second: (N, D) projections of the two views.

@@ -1,0 +1,153 @@
+"""Checkpoints: a training that was killed goes on where it was, and ends with the same bytes.
+
+They lie outside DVC's outputs, for those DVC deletes before it runs a stage. A checkpoint counts only
+under its key, which stands for all that the result depends on: parameters, code, inputs, device,
+number of threads and versions. A finished training's stays until its column is trained under another
+key: a kill between a stage's end and DVC's note of it must not cost the training.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from stages import params
+from stages.artifacts import whole_file
+from stages.runtime import Machine
+
+CHECKPOINTS = Path("models/checkpoints")
+EVERY = 2.0  # seconds of work that a kill may cost, where writing is cheap
+SHARE = 0.02  # of the time at most goes into writing
+FACTS = "facts"  # the tensor that holds the JSON
+DIGEST = 32  # bytes
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds: facts (JSON) and tensors by name."""
+
+    facts: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def restore(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> list[Tensor]:
+        """Put back, in place, the state; gives the losses that nothing was made of yet."""
+        module.load_state_dict(_below("module.", self.tensors))
+        device = next(module.parameters()).device
+        for number, parameter in enumerate(_parameters(optimiser)):
+            for name, value in _below(f"optimiser.{number}.", self.tensors).items():
+                # NOTE: the fused AdamW walks over memory, so its state must lie there as the parameter does.
+                like = parameter if value.shape == parameter.shape else value
+                optimiser.state[parameter][name] = torch.empty_like(like, device=device).copy_(value)
+        return list(self.tensors["losses"].to(device).unbind())
+
+
+class Checkpoint:
+    """One training's state on disk.
+
+    Attributes:
+        saved: what was found at the start and counts; None where nothing was, or where it does not count.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+        self.written, self.cost = time.monotonic(), 0.0
+        self.saved = self._found()
+
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return time.monotonic() - self.written >= max(EVERY, self.cost / SHARE)
+
+    def write(
+        self,
+        facts: dict[str, Any],
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer | None,
+        losses: list[Tensor],
+    ) -> None:
+        """Replace what is there by this state, as a whole.
+
+        Args:
+            facts: JSON that the training goes on from.
+            optimiser: None where the training is finished.
+            losses: those of the last steps that nothing was made of yet.
+        """
+        started = time.monotonic()
+        tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
+        if optimiser is not None:
+            for number, parameter in enumerate(_parameters(optimiser)):
+                for name, value in optimiser.state[parameter].items():
+                    tensors[f"optimiser.{number}.{name}"] = value
+        tensors["losses"] = torch.stack(losses) if losses else torch.empty(0)
+        text = json.dumps({"key": self.key, **facts}).encode()
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        content = save({**plain, FACTS: torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+        with whole_file(self.path) as temporary:
+            temporary.write_bytes(hashlib.blake2b(content, digest_size=DIGEST).digest() + content)
+        self.written = time.monotonic()
+        self.cost = self.written - started
+
+    def _found(self) -> Saved | None:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, content = content[:DIGEST], content[DIGEST:]
+        try:
+            if hashlib.blake2b(content, digest_size=DIGEST).digest() != digest:
+                raise ValueError("its checksum is wrong")
+            tensors = load(content)
+            facts = json.loads(tensors.pop(FACTS).numpy().tobytes())
+        except (ValueError, KeyError, SafetensorError) as error:
+            print(f"{self.path}: damaged ({error}); starting anew", flush=True)
+            return None
+        if facts.pop("key") != self.key:
+            print(f"{self.path}: of other parameters, data or code; starting anew", flush=True)
+            return None
+        return Saved(facts, tensors)
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def key_of(stage: str, method: str, machine: Machine, without: Collection[str] = ()) -> str:
+    """The key of a stage's training: a hash of all that its result depends on.
+
+    Args:
+        stage: its parameters and dependencies are those that dvc.yaml declares.
+        without: parameters (dotted keys) and dependencies (paths) that are left out, because a part of
+            the stage depends on less: `narrowed` adds that.
+    """
+    values = params.declared_values(stage, method)
+    facts = [
+        {name: value for name, value in values.items() if name not in without},
+        machine.describe(),
+        torch.get_num_threads(),
+    ]
+    key = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=DIGEST)
+    for dependency in params.declared_files(stage, method):
+        for file in _files(Path(dependency)) if dependency not in without else ():
+            with file.open("rb") as opened:
+                key.update(f"\0{file}\0".encode() + hashlib.file_digest(opened, "blake2b").digest())
+    return key.hexdigest()
+
+
+def narrowed(key: str, *facts: object) -> str:
+    """The key of a part of a stage's training, which depends on these facts (JSON) too."""
+    return hashlib.blake2b(json.dumps([key, *facts]).encode(), digest_size=DIGEST).hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

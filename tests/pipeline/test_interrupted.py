@@ -1,0 +1,97 @@
+"""Ctrl-C, a full disk and a read-only folder: one clear line, whole files only, and the next run goes on."""
+
+import ctypes
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.pipeline.conftest import Project
+from tests.pipeline.test_honesty import files
+
+PRETRAIN = [sys.executable, "-u", "-m", "stages.pretrain", "simclr"]
+
+
+def outputs(project: Project) -> dict[str, bytes]:
+    return files(project, "models/encoders/simclr.safetensors") | files(project, "metrics/pretrain")
+
+
+@pytest.fixture
+def unfinished(project: Project) -> tuple[Project, dict[str, bytes]]:
+    """A project whose SimCLR has yet to be trained, for some seconds; and what it gives undisturbed."""
+    project.set(pretrain__simclr__epochs=40, runtime__threads=1)
+    project.stage("stages.pretrain", "simclr")
+    expected = outputs(project)
+    (project.path / "models/checkpoints/pretrain/simclr").unlink()
+    return project, expected
+
+
+def test_ctrl_c_is_one_line_and_the_next_run_goes_on(unfinished: tuple[Project, dict[str, bytes]]) -> None:
+    project, expected = unfinished
+    checkpoint = project.path / "models/checkpoints/pretrain/simclr"
+    process = subprocess.Popen(
+        PRETRAIN, cwd=project.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "interrupted: the next run goes on from the last checkpoint\n"
+    assert outputs(project) == expected  # those of the run before: nothing half-written took their place
+    again = project.stage("stages.pretrain", "simclr")
+    assert re.search(r"^pretrain simclr: resumed at step [1-9][\d,]* of ", again.stdout, re.MULTILINE)
+    assert outputs(project) == expected
+
+
+@pytest.mark.parametrize("room", [0, 20_000])  # bytes that a file may have
+def test_a_full_disk_is_named_and_the_next_run_goes_on(
+    room: int, unfinished: tuple[Project, dict[str, bytes]]
+) -> None:
+    project, expected = unfinished
+
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    result = subprocess.run(
+        PRETRAIN, cwd=project.path, text=True, capture_output=True, check=False, preexec_fn=no_room
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert re.fullmatch(r"error: models/(checkpoints/pretrain/simclr|encoders/\S+): File too large", line), (
+        line
+    )
+    assert outputs(project) == expected
+    assert not list(project.path.rglob("*.tmp"))
+    project.stage("stages.pretrain", "simclr")
+    assert outputs(project) == expected
+
+
+def ordinary() -> None:
+    """Be a user to whom permissions apply: root passes over them by a capability."""
+    drop, dac_override = 24, 1  # prctl's PR_CAPBSET_DROP, and the capability
+    if os.geteuid() == 0:
+        assert ctypes.CDLL(None).prctl(drop, dac_override, 0, 0, 0) == 0
+
+
+@pytest.mark.parametrize("folder", ["models/encoders", "models/checkpoints/pretrain", "metrics/pretrain"])
+def test_a_read_only_folder_is_named_before_any_work(folder: str, project: Project) -> None:
+    place = project.path / folder
+    place.chmod(0o500)
+    try:
+        result = subprocess.run(
+            PRETRAIN, cwd=project.path, text=True, capture_output=True, check=False, preexec_fn=ordinary
+        )
+    finally:
+        place.chmod(0o700)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {folder}")
+    assert line.endswith("Permission denied")

@@ -1,0 +1,107 @@
+"""Killed at random moments, `dvc repro` goes on where it was and ends with the same bytes."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Project, change
+from tests.pipeline.test_honesty import files
+
+pytestmark = pytest.mark.full
+STAGES = ("pretrain@simclr", "finetune@simclr")
+KILLS = 5  # in each of the two stages, for each of the two encoders
+
+
+class Repro:
+    """A `dvc repro` with all that it starts, and what it has said so far."""
+
+    def __init__(self, project: Project) -> None:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.process = subprocess.Popen(
+            ["dvc", "repro"], cwd=project.path, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        self.said = ""
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+
+    def wait_for(self, pattern: str) -> bool:
+        """Wait until something is said; False if the process ended without it."""
+        while not re.search(pattern, self.said):
+            if self.process.poll() is not None:
+                self.reader.join()
+                return re.search(pattern, self.said) is not None
+            time.sleep(0.005)
+        return True
+
+    def kill(self) -> None:
+        """Kill DVC and the stage that it runs, at once and without a word."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.reader.join()
+
+
+def results(project: Project) -> dict[str, bytes]:
+    found = files(project, "models") | files(project, "metrics") | files(project, "data")
+    return {n: c for n, c in found.items() if "timings" not in n and "checkpoints" not in n}
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "residual"])
+def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project, tmp_path: Path) -> None:
+    epochs = {"cnn": 60, "residual": 90}[encoder]
+    longer = {
+        "methods": ["simclr"], "runtime.threads": 1, "encoder.name": encoder,
+        "pretrain.simclr.epochs": epochs, "finetune.schedule.steps": 500,
+        "finetune.recipe.simclr.encoder_learning_rate": 0.001,
+    }  # fmt: skip
+    whole, killed = (Project(tmp_path / name) for name in ("whole", "killed"))
+    for project in (whole, killed):
+        shutil.copytree(baseline.path, project.path, symlinks=True)
+        change(project.path / "params.yaml", longer)
+    whole.repro()
+
+    moments = random.Random(encoder)  # noqa: S311 (chosen moments: a failure can be looked at again)
+    resumed: list[tuple[str, int]] = []
+    for stage in STAGES:
+        for kill in range(KILLS):
+            run = Repro(killed)
+            assert run.wait_for(f"Running stage '{stage}'"), run.said
+            if kill == KILLS - 1:  # after the stage's last word: DVC has not written its lock yet
+                name = stage.replace("@", " ")
+                assert run.wait_for(rf"{name}: kNN|{name}: .*done"), run.said
+            else:
+                time.sleep(moments.uniform(0, 12))
+            assert run.process.poll() is None, f"it was over before kill {kill}:\n{run.said}"
+            run.kill()
+            resumed += [(stage, int(step.replace(",", ""))) for step in said_of(run, stage)]
+    last = Repro(killed)
+    last.wait_for("a word that is never said")
+    assert last.process.returncode == 0, last.said
+    assert "Traceback" not in last.said
+    resumed += [(STAGES[1], int(step.replace(",", ""))) for step in said_of(last, STAGES[1])]
+    for stage in STAGES:  # it got on from kill to kill
+        steps = [step for name, step in resumed if name == stage]
+        assert steps, stage
+        assert max(steps) > 0
+    assert results(killed) == results(whole)
+    assert not list(killed.path.rglob("*.tmp"))
+
+
+def said_of(run: Repro, stage: str) -> list[str]:
+    """The steps at which a run says that a stage is resumed."""
+    return re.findall(rf"^{stage.split('@')[0]} .*: resumed at step ([\d,]+)", run.said, re.MULTILINE)
