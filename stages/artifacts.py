@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -75,8 +77,11 @@ def require_writable(*paths: Path) -> None:
     """Find out before the work, not after it, that an output cannot be written (OSError)."""
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path.parent)) from error
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -106,15 +111,19 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: is no valid JSON ({error}); run `dvc repro` to make it again") from None
 
 
-def read_table(path: Path, *columns: str) -> pd.DataFrame:
-    """Read a CSV table and make sure that it has `columns`."""
+def read_table(path: Path, *columns: str, text: bool = False) -> pd.DataFrame:
+    """Read a CSV table and make sure that it has `columns`; `text`: leave every field as it is written."""
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False} if text else {}
     try:
-        table = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no readable table ({error})") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of lines with more fields than the head
+            table: pd.DataFrame = pd.read_csv(path, index_col=False, **as_text)
+    except (ValueError, pd.errors.ParserWarning) as error:
+        raise InputError(f"{path}: is no readable table ({' '.join(str(error).split())})") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise InputError(f"{path}: column {', '.join(missing)} is missing; it has {', '.join(table.columns)}")
+        has = ", ".join(map(str, table.columns))
+        raise InputError(f"{path}: column {', '.join(missing)} is missing; it has {has}")
     return table
 
 
@@ -122,14 +131,17 @@ def read_images(path: Path) -> np.ndarray:
     """An image pack, uint8 (N, C, H, W), memory-mapped."""
     try:
         images: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: is no image pack ({error})") from None
+    except (ValueError, TypeError, OverflowError, EOFError, SyntaxError, TokenError) as error:
+        # NOTE: numpy parses the head as Python's literals, with all that can go wrong there.
+        raise InputError(f"{path}: is no image pack ({' '.join(str(error).split())})") from None
     if not isinstance(images, np.ndarray):
         raise InputError(f"{path}: is an archive; allowed: one array in .npy format")
     if images.dtype != np.uint8 or images.ndim != 4:
         raise InputError(
             f"{path}: holds {images.dtype} {images.shape}; allowed: uint8 (N, channels, height, width)"
         )
+    if isinstance(images, np.memmap) and path.stat().st_size != images.offset + images.nbytes:
+        raise InputError(f"{path}: is longer than {images.shape[0]} images of {images[0].nbytes} bytes")
     return images
 
 
@@ -145,14 +157,14 @@ def pixels(images: Tensor, device: torch.device) -> Tensor:
 
 def read_labels(path: Path) -> Tensor:
     """The `label` column of a table, int64 (N,): an index into the classes."""
-    labels = read_table(path, "label")["label"]
-    if not pd.api.types.is_integer_dtype(labels):
-        bad = labels[pd.to_numeric(labels, errors="coerce").mod(1) != 0]
+    column = read_table(path, "label", text=True)["label"].fillna("")
+    bad = column[~column.str.fullmatch("-?[0-9]{1,9}")]
+    if len(bad):
         raise InputError(
             f"{path}: column label, row {bad.index[0] + 1}, is {bad.iloc[0]!r}; "
             "allowed: the number of a class"
         )
-    return torch.from_numpy(labels.to_numpy(dtype=np.int64, copy=True))
+    return torch.from_numpy(column.to_numpy().astype(np.int64))
 
 
 def read_pool_labels() -> tuple[Tensor, list[str]]:
@@ -162,9 +174,10 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
         InputError: the labels are not those of the pool's images, row by row, or are no classes.
     """
     path, classes = LABELS / "pool.csv", read_json(LABELS / "classes.json")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise InputError(f"{LABELS / 'classes.json'}: is no list of names")
-    ids, expected = read_table(path, "id")["id"], read_table(IMAGES / "pool.csv", "id")["id"]
+    names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not names or len(set(classes)) < len(classes):
+        raise InputError(f"{LABELS / 'classes.json'}: is no list of different names")
+    ids, expected = (read_table(file, "id", text=True)["id"] for file in (path, IMAGES / "pool.csv"))
     if not ids.equals(expected):
         raise InputError(f"{path}: its ids are not those of {IMAGES / 'pool.csv'}, row by row")
     labels = read_labels(path)
@@ -173,6 +186,6 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
         row = int(bad[0])
         raise InputError(
             f"{path}: column label, row {row + 1}, is {int(labels[row])}; "
-            f"allowed: 0 to {len(classes) - 1}, the number of a class"
+            f"allowed: 0 to {len(classes) - 1}, the number of a class in {LABELS / 'classes.json'}"
         )
     return labels, classes

@@ -1,6 +1,10 @@
-"""Model files: weights as safetensors, never pickle, for models come from remotes and a pickle runs code."""
+"""Model files: weights as safetensors, never pickle, for models come from remotes and a pickle runs code.
+
+The header says which encoder they are for, and a digest of all tensors: a file with a flipped bit is refused.
+"""
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -22,9 +26,18 @@ HEADER = "headstart"  # NOTE: one metadata key only: safetensors does not order 
 def write(path: Path, module: Encoder | Classifier, header: dict[str, Any]) -> None:
     """Write a module's weights; equal weights give equal bytes."""
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    content = save(state, metadata={HEADER: json.dumps(header, sort_keys=True)})
+    content = save(state, metadata={HEADER: json.dumps(header | {"digest": digest(state)}, sort_keys=True)})
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+def digest(state: dict[str, Tensor]) -> str:
+    """A hash of tensors (contiguous, on the CPU) with their names and shapes."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(state):
+        found.update(f"{name}{tuple(state[name].shape)}".encode())
+        found.update(state[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def write_encoder(path: Path, encoder: Encoder) -> None:
@@ -42,7 +55,7 @@ def read_encoder(path: Path) -> Encoder:
     """Build the encoder that a file declares and fill in its weights."""
     header, state = _read_weights(path)
     encoder = _declared_encoder(path, header)
-    _fill(path, encoder, state)
+    _fill(path, encoder, header, state)
     return encoder
 
 
@@ -54,7 +67,7 @@ def read_classifier(path: Path) -> tuple[Classifier, list[str]]:
         raise InputError(f"{path}: holds no classifier: its header names no classes")
     with torch.device("meta"):
         classifier = Classifier(_declared_encoder(path, header), len(classes))
-    _fill(path, classifier, state)
+    _fill(path, classifier, header, state)
     return classifier, classes
 
 
@@ -81,7 +94,7 @@ def _declared_encoder(path: Path, header: dict[str, Any]) -> Encoder:
     return unfilled(declaration)
 
 
-def _fill(path: Path, module: Encoder | Classifier, state: dict[str, Tensor]) -> None:
+def _fill(path: Path, module: Encoder | Classifier, header: dict[str, Any], state: dict[str, Tensor]) -> None:
     """Fill in weights, after checking every name, shape and dtype against the declaration."""
     expected = module.state_dict()
     wrong = list(expected.keys() ^ state.keys())
@@ -90,5 +103,7 @@ def _fill(path: Path, module: Encoder | Classifier, state: dict[str, Tensor]) ->
             wrong.append(name)
     if wrong:
         raise InputError(f"{path}: does not fit the encoder that it declares: {', '.join(sorted(wrong)[:5])}")
+    if header.get("digest") != digest(state):
+        raise InputError(f"{path}: is damaged: its weights are not those that were written")
     # Memory is taken only now: what a file from elsewhere declares may be larger than the machine.
     module.to_empty(device="cpu").load_state_dict(state)

@@ -52,8 +52,11 @@ def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
 def pack(encoder: Encoder, header: Any, **changes: Tensor | None) -> bytes:
     """The file of an encoder with some tensors replaced, added, or (None) left out."""
     state = {**encoder.state_dict(), **{k.replace("__", "."): v for k, v in changes.items()}}
+    whole = {k: v.contiguous() for k, v in state.items() if v is not None}
+    if isinstance(header, dict):
+        header = {"digest": weights.digest(whole)} | header
     metadata = {weights.HEADER: json.dumps(header)} if header is not None else {"format": "pt"}
-    return save({k: v.contiguous() for k, v in state.items() if v is not None}, metadata)
+    return save(whole, metadata)
 
 
 def broken_weights() -> dict[str, tuple[bytes, str]]:
@@ -84,6 +87,8 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
         "wrong shape": (pack(encoder, header, norm__bias=torch.ones(5)), "norm.bias"),
         "broadcastable shape": (pack(encoder, header, norm__bias=torch.ones(1)), "norm.bias"),
         "wrong dtype": (pack(encoder, header, norm__bias=torch.ones(4).half()), "norm.bias"),
+        "a changed weight": (pack(encoder, header | {"digest": "0" * 32}), "damaged"),
+        "no digest": (pack(encoder, header | {"digest": None}), "damaged"),
         "wrong dtype of a counter": (
             pack(encoder, header, norm__num_batches_tracked=torch.tensor(0, dtype=torch.int32)),
             "norm.num_batches_tracked",

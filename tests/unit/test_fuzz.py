@@ -1,0 +1,150 @@
+"""Mutated files: each gets a clear error or is read as what it says; no traceback, no wrong result."""
+
+import csv
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stages import artifacts, weights
+from stages.errors import InputError
+from tests.conftest import tiny_encoder
+
+MUTATIONS = 200
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """One to three random changes: bits, bytes, pieces taken out, put in, copied, or the end cut off."""
+    for _ in range(chance.randint(1, 3)):
+        # The head of a file is where formats are, so half of the changes are there.
+        end = len(content) if chance.random() < 0.5 else min(len(content), 400)
+        at = chance.randrange(max(1, end))
+        size = chance.choice([1, 1, 2, 8, 100])
+        kind = chance.choice(["bit", "byte", "remove", "insert", "repeat", "cut", "digit"])
+        piece = content[at : at + size]
+        if kind == "bit":
+            piece = bytes([piece[0] ^ 1 << chance.randrange(8)]) + piece[1:] if piece else piece
+        elif kind == "byte":
+            piece = chance.randbytes(len(piece))
+        elif kind == "remove":
+            piece = b""
+        elif kind == "insert":
+            piece += chance.choice([b",", b"\n", b'"', b".", b"-1", b"\0", b"\xff", b"1e3", b"nan", b" "])
+        elif kind == "repeat":
+            piece *= 2
+        elif kind == "digit":
+            piece = str(chance.randrange(10**size if size < 9 else 10**30)).encode()
+        content = content[:at] + piece + (b"" if kind == "cut" else content[at + size :])
+    return content
+
+
+def outcomes(path: Path, name: str, check: Callable[[Path], bool]) -> tuple[int, int]:
+    """How many of the mutations of a file are refused, and how many are read and found right."""
+    whole, refused, read = path.read_bytes(), 0, 0
+    for number in range(MUTATIONS):
+        content = mutated(whole, random.Random(f"{name} {number}"))  # noqa: S311
+        path.write_bytes(content)
+        try:
+            assert check(path), f"mutation {number} of {name} gives a wrong result"
+            read += 1
+        except InputError as error:
+            refused += 1
+            for line in error.args:
+                assert str(path) in line, f"mutation {number}: {line}"
+                assert "\n" not in line
+        except OSError as error:
+            raise AssertionError(f"mutation {number}: {error!r}") from error
+    path.write_bytes(whole)
+    return refused, read
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("name", ["cnn", "residual", "vit"])
+def test_mutated_weights(name: str, tmp_path: Path) -> None:
+    path, encoder = tmp_path / "simclr.safetensors", tiny_encoder(name)
+    weights.write_encoder(path, encoder)
+    state = encoder.state_dict()
+
+    def check(path: Path) -> bool:
+        back = weights.read_encoder(path)
+        same = back.declaration == encoder.declaration
+        return same and all(torch.equal(value, state[key]) for key, value in back.state_dict().items())
+
+    refused, read = outcomes(path, name, check)
+    assert refused > 0.9 * MUTATIONS
+    assert read + refused == MUTATIONS
+
+
+def test_mutated_image_packs(tmp_path: Path) -> None:
+    path = tmp_path / "pool.npy"
+    artifacts.write_array(path, np.random.default_rng(0).integers(0, 256, (7, 1, 9, 9), dtype=np.uint8))
+
+    def check(path: Path) -> bool:
+        images = artifacts.read_images(path)
+        # The pixels are the file's last bytes, as many as the shape says, and there is nothing else.
+        return images.tobytes() == path.read_bytes()[-images.size :] and images.size > 0
+
+    refused, read = outcomes(path, "pack", check)
+    assert refused > 0.2 * MUTATIONS
+    assert read > 0.1 * MUTATIONS  # a changed pixel is a pixel
+
+
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tables of a small pool, in a working directory of their own."""
+    monkeypatch.chdir(tmp_path)
+    ids = [f"train-{number:05}" for number in range(40)]
+    for folder, column in ((artifacts.IMAGES, "source"), (artifacts.LABELS, "label")):
+        rows = [f"{name},{number % 10}" for number, name in enumerate(ids)]
+        folder.mkdir(parents=True)
+        (folder / "pool.csv").write_text("\n".join([f"id,{column}", *rows]) + "\n")
+    artifacts.write_json(artifacts.LABELS / "classes.json", [str(number) for number in range(10)])
+    return tmp_path
+
+
+def test_mutated_label_tables(pool: Path) -> None:
+    assert pool.exists()
+    expected = [f"train-{number:05}" for number in range(40)]
+
+    def check(path: Path) -> bool:
+        labels, classes = artifacts.read_pool_labels()
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if any(row.values())]
+        said = torch.tensor([int(row["label"]) for row in rows])
+        return torch.equal(labels, said) and [row["id"] for row in rows] == expected and len(classes) == 10
+
+    refused, read = outcomes(artifacts.LABELS / "pool.csv", "table", check)
+    assert refused > 0.5 * MUTATIONS
+    assert read > 0  # such as one label that became another
+
+
+def test_mutated_class_names(pool: Path) -> None:
+    assert pool.exists()
+
+    def check(path: Path) -> bool:
+        _, classes = artifacts.read_pool_labels()
+        return bool(classes == json.loads(path.read_text()))
+
+    refused, read = outcomes(artifacts.LABELS / "classes.json", "classes", check)
+    assert refused > 0.2 * MUTATIONS
+    assert read + refused == MUTATIONS
+
+
+def test_mutated_tables_of_validation_labels(tmp_path: Path) -> None:
+    path = tmp_path / "validation.csv"
+    path.write_text("id,split,label\n" + "".join(f"train-{n:05},validation,{n % 10}\n" for n in range(40)))
+
+    def check(path: Path) -> bool:
+        labels: Tensor = artifacts.read_labels(path)
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if any(row.values())]
+        return labels.tolist() == [int(row["label"]) for row in rows]
+
+    refused, read = outcomes(path, "validation", check)
+    assert refused > 0.2 * MUTATIONS
+    assert read > 0
