@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
+    "runtime.threads": 1,  # with two, a busy machine would slow both down a hundred times
     "methods": ["scratch", "simclr"],
     "data.validation": 100,
     "data.train_limit": 600,

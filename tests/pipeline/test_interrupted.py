@@ -24,7 +24,7 @@ def outputs(project: Project) -> dict[str, bytes]:
 @pytest.fixture
 def unfinished(project: Project) -> tuple[Project, dict[str, bytes]]:
     """A project whose SimCLR has yet to be trained, for some seconds; and what it gives undisturbed."""
-    project.set(pretrain__simclr__epochs=40, runtime__threads=1)
+    project.set(pretrain__simclr__epochs=40)
     project.stage("stages.pretrain", "simclr")
     expected = outputs(project)
     (project.path / "models/checkpoints/pretrain/simclr").unlink()

@@ -1,0 +1,98 @@
+"""Sharing through remotes: a folder, a real sshd, a real S3 server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import servers
+from tests.pipeline.conftest import Project
+from tests.pipeline.servers import Remote
+from tests.pipeline.test_honesty import files
+
+pytestmark = pytest.mark.full
+STAGE_OUTPUTS = ("data/prepared", "data/predictions", "models/encoders", "models/classifiers", "metrics")
+
+
+@pytest.fixture(params=["local", "ssh", "s3"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Remote]:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with getattr(servers, request.param)(folder) as found:
+        yield found
+
+
+def use(project: Project, remote: Remote) -> None:
+    """What each person sets up once on their own machine: the secrets, outside git."""
+    for key, value in remote.secret.items():
+        project.run("dvc", "remote", "modify", "--local", "store", key, value)
+
+
+def outputs(project: Project) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for folder in STAGE_OUTPUTS:
+        found |= files(project, folder)
+    return found
+
+
+def clone(origin: Project, path: Path, remote: Remote) -> Project:
+    origin.run("git", "clone", "--quiet", str(origin.path), str(path))
+    project = Project(path)
+    use(project, remote)
+    return project
+
+
+def test_what_one_pushes_the_other_has_without_running(
+    remote: Remote, project: Project, tmp_path: Path
+) -> None:
+    anna = project
+    anna.run("dvc", "remote", "add", "--default", "store", remote.url)
+    for key, value in remote.public.items():
+        anna.run("dvc", "remote", "modify", "store", key, value)
+    use(anna, remote)
+    anna.commit("a remote")
+    # Anna has tried something and gone back: her remote keeps that run too.
+    anna.set(finetune__schedule__steps=5)
+    assert "finetune@simclr" in anna.repro()
+    tried = outputs(anna)
+    anna.run("git", "checkout", "--quiet", ".")
+    assert anna.repro() == []
+    anna.run("dvc", "push", "--run-cache")
+
+    ben = clone(anna, tmp_path / "ben", remote)
+    assert files(ben, "models") == {}
+    ben.run("dvc", "pull", "--run-cache")
+    assert outputs(ben) == outputs(anna)
+    assert ben.repro() == []
+    assert outputs(ben) == outputs(anna)
+    ben.set(finetune__schedule__steps=5)
+    assert ben.repro() == []
+    assert {n: c for n, c in outputs(ben).items() if "timings" not in n} == {
+        n: c for n, c in tried.items() if "timings" not in n
+    }
+    ben.run("git", "checkout", "--quiet", ".")
+    assert ben.repro() == []
+    assert outputs(ben) == outputs(anna)
+    assert_no_secrets_in_git(anna, remote)
+
+    # Cara needs one thing of it, and gets only what that needs.
+    cara = clone(anna, tmp_path / "cara", remote)
+    assert cara.repro("--pull", "--allow-missing") == []
+    assert files(cara, "models") == {}
+    cara.set(finetune__recipe__simclr__weight_decay=0.25)
+    assert cara.repro("--pull", "--allow-missing") == ["finetune@simclr", "evaluate@simclr", "compare"]
+    here = files(cara, "models") | files(cara, "data/predictions") | files(cara, "data/prepared")
+    assert "models/encoders/simclr.safetensors" in here
+    assert "models/encoders/scratch.safetensors" not in here
+    assert not [
+        name for name in here if name.startswith(("models/classifiers/scratch", "data/predictions/scratch"))
+    ]
+
+
+def assert_no_secrets_in_git(project: Project, remote: Remote) -> None:
+    tracked = project.run("git", "ls-files", ".dvc").stdout.split()
+    assert ".dvc/config" in tracked
+    assert ".dvc/config.local" not in tracked
+    for secret in remote.secret.values():
+        found = project.run("git", "grep", "--cached", "--fixed-strings", secret, check=False)
+        assert found.returncode == 1, found.stdout

@@ -1,0 +1,82 @@
+"""Equal parameters give equal bytes: in another clone, with another method beside it, several at once."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.sections import available_methods
+from tests.pipeline.conftest import Project, change
+from tests.pipeline.test_kill import results
+
+pytestmark = pytest.mark.full
+EVERY_METHOD = [name for name in available_methods() if name != "mae"]
+
+
+def fresh(baseline: Project, path: Path, **changes: object) -> Project:
+    """A clone that has no result of any stage, with parameters for a short run."""
+    baseline.run("git", "clone", "--quiet", str(baseline.path), str(path))
+    project = Project(path)
+    shutil.rmtree(path / "metrics")
+    (path / "dvc.lock").unlink()
+    short = {f"pretrain.{name}.{key}": value for name in available_methods() if name != "scratch"
+             for key, value in (("epochs", 1), ("batch_size", 64))}  # fmt: skip
+    change(path / "params.yaml", short | {"finetune.budgets": [10]} | changes)
+    return project
+
+
+def started(project: Project, *command: str) -> subprocess.Popen[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        command, cwd=project.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "PATH": path},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("methods", "encoder"), [(EVERY_METHOD, "residual"), (["mae"], "vit")], ids=["residual", "vit"]
+)
+def test_two_clones_give_the_same_bytes(
+    methods: list[str], encoder: str, baseline: Project, tmp_path: Path
+) -> None:
+    changes = {"methods": methods, "encoder.name": encoder}
+    projects = [fresh(baseline, tmp_path / name, **changes) for name in ("anna", "ben")]
+    runs = [started(project, "dvc", "repro") for project in projects]
+    for run in runs:
+        output, _ = run.communicate()
+        assert run.returncode == 0, output
+        assert len(re.findall(r"Running stage", output)) == 2 + 3 * len(methods)
+    first, second = (results(project) for project in projects)
+    assert len([name for name in first if name.startswith("models/encoders")]) == len(methods)
+    assert first == second
+
+
+def test_several_methods_at_once_give_the_bytes_of_one_after_another(
+    baseline: Project, tmp_path: Path
+) -> None:
+    methods = {"methods": ["scratch", "autoencoder", "simclr", "vicreg"]}
+    serial, parallel = (fresh(baseline, tmp_path / name, **methods) for name in ("serial", "parallel"))
+    serial.repro()
+    # This environment is there already: make need not build one.
+    run = started(parallel, "make", "repro", "JOBS=3", "--assume-old=.venv/.requirements.lock")
+    output, _ = run.communicate()
+    assert run.returncode == 0, output
+    for stage in ("prepare", "pretrain@vicreg", "evaluate@simclr", "compare"):
+        assert output.count(f"Running stage '{stage}'") == 1, output
+    assert results(parallel) == results(serial)
+    assert parallel.repro() == []
+
+
+def test_a_failing_method_stops_make_and_spares_what_is_done(baseline: Project, tmp_path: Path) -> None:
+    project = fresh(baseline, tmp_path / "project", methods=["scratch", "simclr"])
+    change(project.path / "params.yaml", {"pretrain.simclr.learning_rate": 1e30})
+    run = started(project, "make", "repro", "JOBS=2", "--assume-old=.venv/.requirements.lock")
+    output, _ = run.communicate()
+    assert run.returncode != 0
+    assert "error: pretrain simclr: the loss is" in output
+    assert (project.path / "models" / "encoders" / "scratch.safetensors").exists()
+    assert not (project.path / "metrics" / "summary.json").exists()
