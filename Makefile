@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.requirements.lock
 PEERS := .venv-peers/.requirements-peers.lock
 
-.PHONY: help setup repro show test test-full check fresh bench setup-bench quality readme lock
+.PHONY: help setup repro show test test-full check fresh bench setup-bench pull remote-demo audit quality readme lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,11 +31,12 @@ test: setup ## run the tests
 test-full: setup ## the tests that take minutes too
 	python -m pytest tests -m 'full or not full'
 
-check: setup ## ruff, mypy, import contract
+check: setup ## ruff, mypy, import contract, no key in git
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
+	@sh .ci/secrets
 
 fresh: setup ## fail if dvc.lock or metrics/ were not made by this code
 	@sh .ci/fresh
@@ -61,6 +62,17 @@ $(READY): requirements.lock
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --no-deps --require-hashes -r requirements.lock
 	@cp requirements.lock $@
+
+pull: setup ## everything from the remote, so that `make repro` runs nothing
+	dvc pull --run-cache
+	@# The run cache brings no metrics, for those are in git: they are taken from there.
+	dvc commit --force
+
+remote-demo: setup ## two people and a remote in a temporary folder, each command printed; two minutes
+	@.ci/remote-demo
+
+audit: setup ## known vulnerabilities of the locked packages, where the advisory data can be reached
+	@.ci/audit
 
 quality: setup ## run all experiments for benchmarks/results/quality*.csv (may take an hour)
 	@python -m benchmarks.quality

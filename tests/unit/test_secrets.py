@@ -1,0 +1,64 @@
+"""The check that no key is committed, with real git repositories."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("['remote \"store\"']\n    url = s3://bucket/headstart\n")
+    return tmp_path
+
+
+def checked(repository: Path) -> subprocess.CompletedProcess[str]:
+    subprocess.run(["git", "-C", repository, "add", "--all", "--force"], check=True)
+    return subprocess.run(
+        ["sh", ".ci/secrets"], cwd=repository, capture_output=True, text=True, check=False
+    )  # fmt: skip
+
+
+def test_nothing_is_found_where_nothing_is(repository: Path) -> None:
+    result = checked(repository)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+# Put together here, so that the check does not find them in this file.
+KEYS = {
+    "AWS": "AKIA" + "ABCDEFGHIJKLMNOP",
+    "SSH": "-----BEGIN " + "OPENSSH PRIVATE KEY-----",
+    "GitHub": "ghp_" + "a" * 36,
+    "Hugging Face": "hf_" + "a" * 34,
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_key_in_any_file_is_found_by_its_line(repository: Path, kind: str) -> None:
+    (repository / "notes.txt").write_text(f"one\nkey: {KEYS[kind]}\n")
+    result = checked(repository)
+    assert result.returncode == 1
+    assert "notes.txt:2:" in result.stdout
+
+
+@pytest.mark.parametrize("setting", ["secret_access_key = abc", "password = abc", "keyfile = /home/me/key"])
+def test_credentials_in_the_shared_configuration_are_found(repository: Path, setting: str) -> None:
+    with (repository / ".dvc" / "config").open("a") as file:
+        file.write(f"    {setting}\n")
+    result = checked(repository)
+    assert result.returncode == 1
+    assert ".dvc/config:3:" in result.stdout
+    assert "dvc remote modify --local" in result.stdout
+
+
+def test_a_local_configuration_in_git_is_found(repository: Path) -> None:
+    (repository / ".dvc" / "config.local").write_text("")
+    result = checked(repository)
+    assert result.returncode == 1
+    assert "git rm --cached .dvc/config.local" in result.stdout
