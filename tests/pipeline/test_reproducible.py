@@ -73,10 +73,15 @@ def test_several_methods_at_once_give_the_bytes_of_one_after_another(
 
 def test_a_failing_method_stops_make_and_spares_what_is_done(baseline: Project, tmp_path: Path) -> None:
     project = fresh(baseline, tmp_path / "project", methods=["scratch", "simclr"])
-    change(project.path / "params.yaml", {"pretrain.simclr.learning_rate": 1e30})
+    method = project.path / "stages" / "pretrain" / "methods" / "simclr.py"
+    method.write_text(
+        method.read_text().replace(
+            "        first, second =", "        raise OSError(28, 'full')\n        _ ="
+        )
+    )
     run = started(project, "make", "repro", "JOBS=2", "--assume-old=.venv/.requirements.lock")
     output, _ = run.communicate()
     assert run.returncode != 0
-    assert "error: pretrain simclr: the loss is" in output
+    assert "error: input or output: full" in output
     assert (project.path / "models" / "encoders" / "scratch.safetensors").exists()
     assert not (project.path / "metrics" / "summary.json").exists()
