@@ -26,10 +26,10 @@ show: setup ## print the summary that is there
 	@python -m stages.compare --show
 
 test: setup ## run the tests
-	python -m pytest tests -n 2
+	python -m pytest tests -n 2 --dist worksteal
 
 test-full: setup ## the tests that take minutes too
-	python -m pytest tests -n 2 -m 'full or not full'
+	python -m pytest tests -n 2 --dist worksteal -m 'full or not full'
 
 check: setup ## ruff, mypy, import contract, no key in git
 	ruff check .

@@ -252,7 +252,17 @@ def test_validation_must_leave_an_image_per_class(raw: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "least"), [("simclr", 16), ("vicreg", 32), ("barlow_twins", 32), ("lejepa", 32), ("byol", 2)]
+    ("method", "least"),
+    [
+        ("simclr", 16),
+        ("vicreg", 32),
+        ("barlow_twins", 32),
+        ("lejepa", 32),
+        ("byol", 16),
+        ("dino", 16),
+        ("gan", 16),
+        ("autoencoder", 2),
+    ],
 )
 def test_batch_too_small_for_a_method_that_is_run(raw: dict[str, Any], method: str, least: int) -> None:
     raw["methods"] = ["scratch", method]

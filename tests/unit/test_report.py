@@ -151,8 +151,12 @@ def test_summary_is_shown_in_percent(
     monkeypatch.setenv("COLUMNS", "80")
     summary = report.summary(evaluations)
     artifacts.write_json(artifacts.METRICS / "summary.json", summary)
+    for method, collapse in (("scratch", None), ("simclr", "step 7: all features are alike")):
+        artifacts.write_json(artifacts.METRICS / "pretrain" / f"{method}.json", {"collapse": collapse})
     show()
-    printed = capsys.readouterr().out
+    *table, warning = capsys.readouterr().out.splitlines()
+    assert warning == "warning: pretrain simclr: collapse at step 7: all features are alike"
+    printed = "\n".join(table)
     assert "…" not in printed  # nothing is cut off
     lines = [line for line in printed.splitlines() if "scratch" in line or "simclr" in line]
     rows = [line for line in lines if "over scratch" not in line]
