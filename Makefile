@@ -29,7 +29,7 @@ test: setup ## run the tests
 	python -m pytest tests -n 2 --dist worksteal
 
 test-full: setup ## the tests that take minutes too
-	python -m pytest tests -n 2 --dist worksteal -m 'full or not full'
+	python -m pytest tests -n 2 --dist worksteal -rs -m 'full or not full'
 
 check: setup ## ruff, mypy, import contract, no key in git
 	ruff check .
@@ -65,7 +65,8 @@ $(READY): requirements.lock
 
 pull: setup ## everything from the remote, so that `make repro` runs nothing
 	dvc pull --run-cache
-	@# The run cache brings no metrics, for those are in git: they are taken from there.
+	@# The run cache brings no metrics, for those are in git: they are taken from there, if nothing was changed since.
+	@sh .ci/fresh
 	dvc commit --force
 
 remote-demo: setup ## two people and a remote in a temporary folder, each command printed; two minutes

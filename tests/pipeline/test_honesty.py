@@ -22,12 +22,14 @@ def test_pretrain_and_finetune_give_the_same_bytes_without_the_test_split(projec
     shutil.rmtree(project.path / "data" / "prepared" / "test")
     (project.path / encoder).unlink()
     shutil.rmtree(project.path / classifiers)
+    shutil.rmtree(project.path / "models" / "checkpoints")  # or nothing would be trained again
 
     labels = project.path / "data" / "prepared" / "labels"
     labels.rename(project.path / "hidden")  # pretraining sees no label of the pool either
-    project.stage("stages.pretrain", "simclr")
+    pretrained = project.stage("stages.pretrain", "simclr")
     (project.path / "hidden").rename(labels)
-    project.stage("stages.finetune", "simclr")
+    finetuned = project.stage("stages.finetune", "simclr")
+    assert "resumed" not in pretrained.stdout + finetuned.stdout
 
     after = files(project, encoder) | files(project, classifiers) | files(project, "metrics/pretrain")
     assert len(before) == 1 + 4 + 4  # encoder, 2 budgets × 2 draws, figures and curves of both methods
@@ -44,6 +46,7 @@ def test_raw_test_files_are_no_way_around(project: Project, tmp_path: Path) -> N
         "sys.addaudithook(hook)\n"
         "runpy.run_module(stage, run_name='__main__')\n"
     )
+    shutil.rmtree(project.path / "models" / "checkpoints")  # or nothing would be trained again
     for stage in ("stages.pretrain", "stages.finetune"):
         log = tmp_path / stage
         project.run(sys.executable, "-c", watcher, str(log), str(project.path), stage, "simclr")

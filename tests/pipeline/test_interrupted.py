@@ -33,6 +33,14 @@ def unfinished(project: Project) -> tuple[Project, dict[str, bytes]]:
 
 def test_ctrl_c_is_one_line_and_the_next_run_goes_on(unfinished: tuple[Project, dict[str, bytes]]) -> None:
     project, expected = unfinished
+    interrupted(project)
+    assert outputs(project) == expected  # those of the run before: nothing half-written took their place
+    assert_goes_on(project)
+    assert outputs(project) == expected
+
+
+def interrupted(project: Project) -> None:
+    """Start SimCLR's pretraining, and press Ctrl-C as soon as there is a checkpoint."""
     checkpoint = project.path / "models/checkpoints/pretrain/simclr"
     process = subprocess.Popen(
         PRETRAIN, cwd=project.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -44,10 +52,11 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(unfinished: tuple[Project, 
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "interrupted: the next run goes on from the last checkpoint\n"
-    assert outputs(project) == expected  # those of the run before: nothing half-written took their place
+
+
+def assert_goes_on(project: Project) -> None:
     again = project.stage("stages.pretrain", "simclr")
     assert re.search(r"^pretrain simclr: resumed at step [1-9][\d,]* of ", again.stdout, re.MULTILINE)
-    assert outputs(project) == expected
 
 
 @pytest.mark.parametrize("room", [0, 20_000])  # bytes that a file may have
@@ -55,6 +64,7 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(
     room: int, unfinished: tuple[Project, dict[str, bytes]]
 ) -> None:
     project, expected = unfinished
+    interrupted(project)
 
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
@@ -69,7 +79,7 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(
     )
     assert outputs(project) == expected
     assert not list(project.path.rglob("*.tmp"))
-    project.stage("stages.pretrain", "simclr")
+    assert_goes_on(project)
     assert outputs(project) == expected
 
 

@@ -30,6 +30,12 @@ def test_nothing_is_found_where_nothing_is(repository: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "")
 
 
+def test_outside_a_repository_nothing_is_said_to_be_fine(repository: Path) -> None:
+    shutil.rmtree(repository / ".git")
+    result = subprocess.run(["sh", ".ci/secrets"], cwd=repository, capture_output=True, check=False)
+    assert result.returncode != 0
+
+
 # Put together here, so that the check does not find them in this file.
 KEYS = {
     "AWS": "AKIA" + "ABCDEFGHIJKLMNOP",
@@ -47,7 +53,10 @@ def test_a_key_in_any_file_is_found_by_its_line(repository: Path, kind: str) -> 
     assert "notes.txt:2:" in result.stdout
 
 
-@pytest.mark.parametrize("setting", ["secret_access_key = abc", "password = abc", "keyfile = /home/me/key"])
+@pytest.mark.parametrize(
+    "setting",
+    ["secret_access_key = abc", "Password = abc", "keyfile = /home/me/key", "url = https://me:word@host/x"],
+)
 def test_credentials_in_the_shared_configuration_are_found(repository: Path, setting: str) -> None:
     with (repository / ".dvc" / "config").open("a") as file:
         file.write(f"    {setting}\n")
