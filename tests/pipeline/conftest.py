@@ -37,12 +37,16 @@ class Project:
 
     path: Path
 
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a command and read what it says, stderr too, from the process that comes back."""
+        return subprocess.Popen(
+            command, cwd=self.path, text=True, env=environment(), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, **options,
+        )  # fmt: skip
+
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        # The stages' `python` and `dvc` are those of this environment, however pytest was started.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         result = subprocess.run(
-            command, cwd=self.path, capture_output=True, text=True, check=False,
-            env={**os.environ, "PATH": path},
+            command, cwd=self.path, capture_output=True, text=True, check=False, env=environment()
         )  # fmt: skip
         if check and result.returncode:
             raise AssertionError(f"{' '.join(command)} failed:\n{result.stdout}\n{result.stderr}")
@@ -66,6 +70,12 @@ class Project:
 
     def read(self, path: str) -> bytes:
         return (self.path / path).read_bytes()
+
+
+def environment() -> dict[str, str]:
+    """Where the stages' `python` and `dvc` are those of this environment, however pytest was started."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def change(file: Path, values: dict[str, Any]) -> None:

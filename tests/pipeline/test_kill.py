@@ -5,8 +5,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -26,12 +24,7 @@ class Repro:
     """A `dvc repro` with all that it starts, and what it has said so far."""
 
     def __init__(self, project: Project) -> None:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.process = subprocess.Popen(
-            ["dvc", "repro"], cwd=project.path, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
+        self.process = project.start("dvc", "repro", start_new_session=True)
         self.said = ""
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -106,6 +99,8 @@ def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project
         steps = [step for name, step in resumed if name == stage]
         assert steps, stage
         assert max(steps) > 0
+        if stage == STAGES[0]:  # finetune has a count for each draw
+            assert steps == sorted(steps)
     assert results(killed) == results(whole)
     assert not list(killed.path.rglob("*.tmp"))
 

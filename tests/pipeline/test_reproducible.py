@@ -1,10 +1,7 @@
 """Equal parameters give equal bytes: in another clone, with another method beside it, several at once."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,14 +26,6 @@ def fresh(baseline: Project, path: Path, **changes: object) -> Project:
     return project
 
 
-def started(project: Project, *command: str) -> subprocess.Popen[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.Popen(
-        command, cwd=project.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "PATH": path},
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("methods", "encoder"), [(EVERY_METHOD, "residual"), (["mae"], "vit")], ids=["residual", "vit"]
 )
@@ -45,7 +34,7 @@ def test_two_clones_give_the_same_bytes(
 ) -> None:
     changes = {"methods": methods, "encoder.name": encoder}
     projects = [fresh(baseline, tmp_path / name, **changes) for name in ("anna", "ben")]
-    runs = [started(project, "dvc", "repro") for project in projects]
+    runs = [project.start("dvc", "repro") for project in projects]
     for run in runs:
         output, _ = run.communicate()
         assert run.returncode == 0, output
@@ -62,7 +51,7 @@ def test_several_methods_at_once_give_the_bytes_of_one_after_another(
     serial, parallel = (fresh(baseline, tmp_path / name, **methods) for name in ("serial", "parallel"))
     serial.repro()
     # This environment is there already: make need not build one.
-    run = started(parallel, "make", "repro", "JOBS=3", "--assume-old=.venv/.requirements.lock")
+    run = parallel.start("make", "repro", "JOBS=3", "--assume-old=.venv/.requirements.lock")
     output, _ = run.communicate()
     assert run.returncode == 0, output
     for stage in ("prepare", "pretrain@vicreg", "evaluate@simclr", "compare"):
@@ -79,7 +68,7 @@ def test_a_failing_method_stops_make_and_spares_what_is_done(baseline: Project, 
             "        first, second =", "        raise OSError(28, 'full')\n        _ ="
         )
     )
-    run = started(project, "make", "repro", "JOBS=2", "--assume-old=.venv/.requirements.lock")
+    run = project.start("make", "repro", "JOBS=2", "--assume-old=.venv/.requirements.lock")
     output, _ = run.communicate()
     assert run.returncode != 0
     assert "error: input or output: full" in output
