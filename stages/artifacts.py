@@ -4,6 +4,7 @@ A file is whole or absent: it is written under a temporary name, flushed, and re
 `stages/weights.py`.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ TEST = Path("data/prepared/test")  # images.npy, index.csv: for `evaluate` alone
 ENCODERS, CLASSIFIERS = Path("models/encoders"), Path("models/classifiers")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
+CLAIMS = Path(".dvc/tmp/headstart")  # one lock file for each output that a run has begun to make
 
 
 @contextmanager
@@ -73,15 +75,45 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+_claimed: dict[Path, TextIO] = {}  # open, for the operating system drops a lock with its file
+
+
 def require_writable(*paths: Path) -> None:
-    """Find out before the work, not after it, that an output cannot be written (OSError)."""
+    """Find out before the work, not after it, that an output cannot be written.
+
+    Raises:
+        InputError: another process is making the output: a stage lives on where only `dvc` was killed.
+        OSError: the folder cannot be written to.
+    """
     for path in paths:
+        _claim(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with tempfile.TemporaryFile(dir=path.parent):
                 pass
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path.parent)) from error
+
+
+def _claim(path: Path) -> None:
+    """Hold an output until this process ends, however it ends."""
+    place = (CLAIMS / "-".join(path.parts).strip("/")).absolute()
+    if place in _claimed:
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    file = place.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise InputError(
+            f"{path}: is being made by another run here (process {file.read()}); "
+            "wait until it has ended, or stop it"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    _claimed[place] = file
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -140,6 +172,8 @@ def read_images(path: Path) -> np.ndarray:
         raise InputError(
             f"{path}: holds {images.dtype} {images.shape}; allowed: uint8 (N, channels, height, width)"
         )
+    if not images.size:
+        raise InputError(f"{path}: holds no pixels: its shape is {images.shape}")
     if isinstance(images, np.memmap) and path.stat().st_size != images.offset + images.nbytes:
         raise InputError(f"{path}: is longer than {images.shape[0]} images of {images[0].nbytes} bytes")
     return images

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ EVERY = 2.0  # seconds of work that a kill may cost, where writing is cheap
 SHARE = 0.02  # of the time at most goes into writing
 FACTS = "facts"  # the tensor that holds the JSON
 DIGEST = 32  # bytes
+NUMERICAL = ("numpy", "safetensors")  # libraries that results pass through, beside torch
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Checkpoint:
                 for name, value in optimiser.state[parameter].items():
                     tensors[f"optimiser.{number}.{name}"] = value
         tensors["losses"] = torch.stack(losses) if losses else torch.empty(0)
-        text = json.dumps({"key": self.key, **facts}).encode()
+        text = json.dumps({"key": self.key, "finished": optimiser is None, **facts}).encode()
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         content = save({**plain, FACTS: torch.frombuffer(bytearray(text), dtype=torch.uint8)})
         with whole_file(self.path) as temporary:
@@ -108,8 +110,10 @@ class Checkpoint:
         except (ValueError, KeyError, SafetensorError) as error:
             print(f"{self.path}: damaged ({error}); starting anew", flush=True)
             return None
+        finished = facts.pop("finished", True)
         if facts.pop("key") != self.key:
-            print(f"{self.path}: of other parameters, data or code; starting anew", flush=True)
+            if not finished:  # a finished one is no work lost
+                print(f"{self.path}: of other parameters, data or code; starting anew", flush=True)
             return None
         return Saved(facts, tensors)
 
@@ -135,6 +139,7 @@ def key_of(stage: str, method: str, machine: Machine, without: Collection[str] =
         {name: value for name, value in values.items() if name not in without},
         machine.describe(),
         torch.get_num_threads(),
+        [version(library) for library in NUMERICAL],
     ]
     key = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=DIGEST)
     for dependency in params.declared_files(stage, method):

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 MADE = ("data/prepared", "models", "metrics")  # what the stages write
 
@@ -16,19 +17,13 @@ class InputError(Exception):
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Run a command's body; print an `InputError` or a failing disk as plain lines and exit 2.
-
-    Ctrl-C is one plain line too, and exits 130.
-    """
+    """Run a command's body; print an `InputError` or a failing disk as plain lines and exit 2."""
     try:
         yield
     except InputError as error:
         for finding in error.args:
             print(f"error: {finding}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted: the next run goes on from the last checkpoint", file=sys.stderr)
-        raise SystemExit(130) from None  # what shells give for Ctrl-C
     except OSError as error:
         # NOTE: a full disk, a read-only folder and a vanished file all arrive here, with their path.
         where = error.filename if error.filename is not None else "input or output"
@@ -36,3 +31,11 @@ def reported() -> Iterator[None]:
         hint = "; `dvc repro` makes it" if made else ""
         print(f"error: {where}: {error.strerror or error}{hint}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's last resort (`sys.excepthook`), but for Ctrl-C one plain line instead of a traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted: nothing is half-written; `dvc repro` goes on", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)

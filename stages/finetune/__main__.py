@@ -17,8 +17,8 @@ from stages.finetune.train import Labelled
 from stages.randomness import Stream
 from stages.runtime import machine, progress
 
-# A classifier depends on its own draw's labels, not on which other draws there are: a new budget or
-# fifty more labels leave the checkpoints of the others valid.
+# A classifier depends on its own draw's labels, not on which other budgets and draws there are: one
+# more of them leaves the checkpoints of the others valid.
 OF_OTHER_DRAWS = ("finetune.budgets", "finetune.draws", str(artifacts.LABELS))
 
 

@@ -118,8 +118,7 @@ def finetune(
         losses += kept.saved.restore(classifier, optimiser)
         first, seconds, last = (kept.saved.facts[name] for name in ("step", "seconds", "last"))
         bar.skip(first * schedule.batch_size)
-        if first < steps:
-            print(f"finetune {title}: resumed at step {first:,} of {steps:,}", flush=True)
+        print(f"finetune {title}: resumed at step {first:,} of {steps:,}", flush=True)
     started = time.perf_counter()
     classifier.train()
     for step in range(first, steps):

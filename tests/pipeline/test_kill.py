@@ -108,3 +108,17 @@ def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project
 def said_of(run: Repro, stage: str) -> list[str]:
     """The steps at which a run says that a stage is resumed."""
     return re.findall(rf"^{stage.split('@')[0]} .*: resumed at step ([\d,]+)", run.said, re.MULTILINE)
+
+
+def test_a_stage_that_outlived_dvc_is_not_run_beside_itself(project: Project) -> None:
+    project.set(finetune__schedule__steps=300)  # some seconds of work
+    began = time.time()
+    first = Repro(project)
+    first.wait_until_written(project.path / ".dvc/tmp/headstart/models-classifiers-scratch", began)
+    first.process.kill()  # DVC alone
+    second = project.run("dvc", "repro", check=False)
+    assert second.returncode != 0
+    assert "error: models/classifiers/scratch: is being made by another run here (process " in second.stderr
+    first.kill()
+    project.repro()
+    assert len(list((project.path / "models/classifiers/scratch").iterdir())) == 4

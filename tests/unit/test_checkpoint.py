@@ -151,6 +151,12 @@ def test_one_of_another_key_is_not_used(tmp_path: Path, capsys: pytest.CaptureFi
     )
 
 
+def test_a_finished_one_of_another_key_is_no_news(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "a").write({"step": 8}, nn.Linear(3, 2), None, [])
+    assert Checkpoint(tmp_path / "a", "other").saved is None
+    assert capsys.readouterr().out == ""
+
+
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _content: b"",
     "only a digest": lambda content: content[:32],

@@ -1,4 +1,8 @@
 import errno
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,11 +45,15 @@ def test_a_missing_output_of_a_stage_is_said_with_its_remedy(
     assert capsys.readouterr().err == expected
 
 
-def test_ctrl_c_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped, reported():
-        raise KeyboardInterrupt
-    assert stopped.value.code == 130
-    assert capsys.readouterr().err == "interrupted: the next run goes on from the last checkpoint\n"
+def test_ctrl_c_is_a_line_also_while_pytorch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")  # it comes before the real one
+    command = [sys.executable, "-m", "stages.pretrain", "simclr"]
+    paths = os.pathsep.join([str(tmp_path), str(Path.cwd())])
+    result = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}
+    )
+    assert result.stderr == "interrupted: nothing is half-written; `dvc repro` goes on\n"
+    assert result.returncode == -signal.SIGINT  # for shells 130
 
 
 def test_a_mistake_in_the_code_keeps_its_traceback() -> None:

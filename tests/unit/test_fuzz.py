@@ -93,6 +93,36 @@ def test_mutated_image_packs(tmp_path: Path) -> None:
     assert read > 0.1 * MUTATIONS  # a changed pixel is a pixel
 
 
+HEADS: list[tuple[str, tuple[int, ...]]] = [
+    (kind, shape)
+    for kind in ("|u1", "|i1", "|b1", "<u2", "<f4", "|S1", "|V1", "|O")
+    for shape in [(), (0,), (0, 1, 9, 9), (7, 0, 9, 9), (7, 1, 9, 0), (7, 1, 9, 9), (567, 1, 1, 1), (1, 567),
+                  (6, 1, 9, 9), (8, 1, 9, 9), (-7, 1, 9, 9), (-7, -1, 9, 9), (2**40, 2**40, 1, 1), (7, 1, 9, 9, 1)]
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # numpy multiplies the shape first
+@pytest.mark.parametrize(("kind", "shape"), HEADS)
+def test_an_image_pack_with_a_valid_head_that_is_not_its_own(
+    kind: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "pool.npy"
+    body = np.random.default_rng(0).integers(0, 256, 567, dtype=np.uint8).tobytes()
+    head = str({"descr": kind, "fortran_order": False, "shape": shape})
+    with path.open("wb") as file:
+        file.write(
+            b"\x93NUMPY\x01\x00" + (len(head) + 1).to_bytes(2, "little") + head.encode() + b"\n" + body
+        )
+    if kind == "|u1" and shape in [(7, 1, 9, 9), (567, 1, 1, 1)]:
+        images = artifacts.read_images(path)
+        assert images.shape == shape
+        assert images.tobytes() == body
+    else:
+        with pytest.raises(InputError, match="pool.npy: ") as refused:
+            artifacts.read_images(path)
+        assert "\n" not in str(refused.value)
+
+
 @pytest.fixture
 def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables of a small pool, in a working directory of their own."""
