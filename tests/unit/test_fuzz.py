@@ -93,16 +93,16 @@ def test_mutated_image_packs(tmp_path: Path) -> None:
     assert read > 0.1 * MUTATIONS  # a changed pixel is a pixel
 
 
-HEADS: list[tuple[str, tuple[int, ...]]] = [
-    (kind, shape)
-    for kind in ("|u1", "|i1", "|b1", "<u2", "<f4", "|S1", "|V1", "|O")
-    for shape in [(), (0,), (0, 1, 9, 9), (7, 0, 9, 9), (7, 1, 9, 0), (7, 1, 9, 9), (567, 1, 1, 1), (1, 567),
-                  (6, 1, 9, 9), (8, 1, 9, 9), (-7, 1, 9, 9), (-7, -1, 9, 9), (2**40, 2**40, 1, 1), (7, 1, 9, 9, 1)]
+SHAPES: list[tuple[int, ...]] = [
+    (), (0,), (0, 1, 9, 9), (7, 0, 9, 9), (7, 1, 9, 0), (7, 1, 9, 9), (567, 1, 1, 1), (1, 567), (6, 1, 9, 9),
+    (8, 1, 9, 9), (-7, 1, 9, 9), (-7, -1, 9, 9), (2**40, 2**40, 1, 1), (7, 1, 9, 9, 1),
 ]  # fmt: skip
+KINDS = ["|u1", "|i1", "|b1", "<u2", "<f4", "|S1", "|V1", "|O"]
 
 
 @pytest.mark.filterwarnings("ignore:overflow")  # numpy multiplies the shape first
-@pytest.mark.parametrize(("kind", "shape"), HEADS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_an_image_pack_with_a_valid_head_that_is_not_its_own(
     kind: str, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
@@ -118,7 +118,7 @@ def test_an_image_pack_with_a_valid_head_that_is_not_its_own(
         assert images.shape == shape
         assert images.tobytes() == body
     else:
-        with pytest.raises(InputError, match="pool.npy: ") as refused:
+        with pytest.raises(InputError, match=r"pool\.npy: ") as refused:
             artifacts.read_images(path)
         assert "\n" not in str(refused.value)
 
