@@ -34,10 +34,11 @@ NUMERICAL = ("numpy", "safetensors")  # libraries that results pass through, bes
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds: facts (JSON) and tensors by name."""
+    """What a checkpoint holds: facts (JSON), tensors by name, and whether the training was at its end."""
 
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
+    finished: bool
 
     def restore(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> list[Tensor]:
         """Put back, in place, the state; gives the losses that nothing was made of yet."""
@@ -115,7 +116,7 @@ class Checkpoint:
             if not finished:  # a finished one is no work lost
                 print(f"{self.path}: of other parameters, data or code; starting anew", flush=True)
             return None
-        return Saved(facts, tensors)
+        return Saved(facts, tensors, finished)
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:

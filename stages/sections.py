@@ -156,7 +156,7 @@ class Recipe(Section):
     encoder_learning_rate_many: Rate
     head_learning_rate: Rate
     weight_decay: Rate
-    head: Literal["zero", "probe"]
+    labels: Literal["own", "propagated"]
 
 
 class Schedule(Section):

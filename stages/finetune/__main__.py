@@ -13,6 +13,7 @@ from stages.draws import budget_name, draw_labelled
 from stages.encoders import Classifier
 from stages.errors import reported
 from stages.finetune import train
+from stages.finetune.propagation import Neighbourhood
 from stages.finetune.train import Labelled
 from stages.randomness import Stream
 from stages.runtime import machine, progress
@@ -48,24 +49,30 @@ def main(method: str) -> None:
     for path in checkpoints.iterdir():
         if path.name not in drawn:
             path.unlink()
+    neighbourhood: Neighbourhood | None = None
     with (
         artifacts.whole_folder(artifacts.CLASSIFIERS / method) as folder,
         progress(f"finetune {method}", total) as bar,
     ):
         for name, (stream, rows) in drawn.items():
-            labelled = Labelled(images, rows, labels[rows])
+            labelled = Labelled(images, rows, labels[rows], given=len(rows))
             own = checkpoint.narrowed(key, rows.tolist(), labelled.labels.tolist(), classes)
             kept = Checkpoint(checkpoints / name, own)
             encoder = weights.read_encoder(encoder_file).to(here.device)
+            finished = kept.saved is not None and kept.saved.finished
+            if train.propagates(len(rows), schedule, recipe) and not finished:
+                neighbourhood = neighbourhood or Neighbourhood(encoder, images, here)
+                labelled = neighbourhood.spread(labelled, len(classes), encoder, here)
             if kept.saved:  # the head comes from there too
                 classifier = Classifier(encoder, len(classes)).to(here.device)
             else:
-                classifier = train.start(encoder, labelled, len(classes), recipe, l2, here)
+                classifier = train.start(encoder, labelled, len(classes), l2, here)
             seconds += train.finetune(
                 f"{method} {name}", classifier, labelled, schedule, recipe, strengths, here, stream, bar, kept
             )
             weights.write_classifier(folder / f"{name}.safetensors", classifier, classes)
-    artifacts.write_json(timings_file, here.timings(seconds, total))
+    propagation = {"propagation_seconds": round(neighbourhood.seconds if neighbourhood else 0.0, 1)}
+    artifacts.write_json(timings_file, here.timings(seconds, total) | propagation)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,16 @@ START_IMAGES = 8192  # more would not place the head better before the first ste
 class Labelled:
     """Some images of a pack with a label each; only what a batch needs is read.
 
-    pack: uint8 (N, C, H, W), memory-mapped; rows: (n,) int64 of the pack; labels: (n,) int64.
+    Attributes:
+        pack: uint8 (N, C, H, W), memory-mapped.
+        rows: (n,) int64 of the pack; labels: (n,) int64.
+        given: how many of the labels come from the budget; they set length and rate of the finetuning.
     """
 
     pack: np.ndarray
     rows: Tensor
     labels: Tensor
+    given: int
 
     def __len__(self) -> int:  # noqa: D105
         return len(self.rows)
@@ -50,10 +54,13 @@ def encoder_rate(labelled: int, schedule: Schedule, recipe: Recipe) -> float:
     return recipe.encoder_learning_rate_many if many else recipe.encoder_learning_rate
 
 
-def start(
-    encoder: Encoder, labelled: Labelled, classes: int, recipe: Recipe, l2: float, machine: Machine
-) -> Classifier:
-    """The classifier that finetuning starts from: its head at zero, or at the linear probe.
+def propagates(labelled: int, schedule: Schedule, recipe: Recipe) -> bool:
+    """Whether the pool's other images take over labels: many labelled images do not need them."""
+    return recipe.labels == "propagated" and labelled < schedule.many
+
+
+def start(encoder: Encoder, labelled: Labelled, classes: int, l2: float, machine: Machine) -> Classifier:
+    """The classifier that finetuning starts from: the encoder with the linear probe as its head.
 
     Starting from the optimal linear head keeps the features intact while the head is still
     learning; from few labels plain finetuning distorts them (Kumar et al. 2022, arXiv:2202.10054).
@@ -63,11 +70,10 @@ def start(
         l2: the linear probe's prior.
     """
     classifier = Classifier(encoder, classes).to(machine.device)
-    if recipe.head == "probe":
-        every = -(-len(labelled) // START_IMAGES)
-        images, labels = labelled.take(torch.arange(0, len(labelled), every))
-        features = probe.encode(encoder, images, machine)
-        classifier.head = probe.fit_linear(features, labels.to(machine.device), classes, l2)
+    every = -(-len(labelled) // START_IMAGES)
+    images, labels = labelled.take(torch.arange(0, len(labelled), every))
+    features = probe.encode(encoder, images, machine)
+    classifier.head = probe.fit_linear(features, labels.to(machine.device), classes, l2)
     return classifier
 
 
@@ -103,14 +109,14 @@ def finetune(
     Raises:
         InputError: the loss is no longer finite; names the step.
     """
-    rate = encoder_rate(len(labelled), schedule, recipe)
+    rate = encoder_rate(labelled.given, schedule, recipe)
     optimiser = optimisation.adamw(
         [
             *optimisation.decayed_groups(classifier.encoder, rate, recipe.weight_decay),
             *optimisation.decayed_groups(classifier.head, recipe.head_learning_rate, recipe.weight_decay),
         ]
     )
-    steps = steps_for(len(labelled), schedule)
+    steps = steps_for(labelled.given, schedule)
     positions = torch.arange(schedule.batch_size, device=machine.device)
     losses: list[Tensor] = []
     first, seconds, last = 0, 0.0, "none"

@@ -83,15 +83,15 @@ def finetuned(digits: tuple[Tensor, Tensor], encoder: str, kept: Checkpoint | No
     images, labels = digits
     recipe = Recipe(
         encoder_learning_rate=0.01, encoder_learning_rate_many=0.01, head_learning_rate=0.01,
-        weight_decay=0.1, head="zero",
+        weight_decay=0.1, labels="own",
     )  # fmt: skip
     schedule = Schedule(steps=30, epochs=1, batch_size=8, warmup=0.1, many=5000)
     rows = draw_labelled(labels, 10, 20, 0, 1)
     classifier = encoders.Classifier(tiny_encoder(encoder), 10)
     with progress("finetune", 240) as bar:
         finetuning.finetune(
-            "simclr n20-draw0", classifier, Labelled(images.numpy(), rows, labels[rows]), schedule, recipe,
-            strengths(rotate=10), HERE, Stream.of(1, "finetune"), bar, kept,
+            "simclr n20-draw0", classifier, Labelled(images.numpy(), rows, labels[rows], given=20), schedule,
+            recipe, strengths(rotate=10), HERE, Stream.of(1, "finetune"), bar, kept,
         )  # fmt: skip
     return classifier.state_dict()
 

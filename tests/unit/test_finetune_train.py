@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def schedule(**changes: Any) -> Schedule:
 def recipe(**changes: Any) -> Recipe:
     plain = {
         "encoder_learning_rate": 0.01, "encoder_learning_rate_many": 0.02,
-        "head_learning_rate": 0.01, "weight_decay": 0.0, "head": "zero",
+        "head_learning_rate": 0.01, "weight_decay": 0.0, "labels": "own",
     }  # fmt: skip
     return Recipe(**(plain | changes))
 
@@ -36,7 +37,7 @@ def known(labelled: Labelled) -> train.Labelled:
     """The images and labels as a part of a pack, which begins with other images."""
     images, labels = labelled
     pack = torch.cat([torch.zeros_like(images), images]).numpy()
-    return train.Labelled(pack, torch.arange(len(images), 2 * len(images)), labels)
+    return train.Labelled(pack, torch.arange(len(images), 2 * len(images)), labels, given=len(images))
 
 
 def fit(
@@ -93,35 +94,49 @@ def test_many_labels_have_a_learning_rate_of_their_own(labels: int, expected: fl
     assert train.encoder_rate(labels, schedule(), recipe()) == expected
 
 
+@pytest.mark.parametrize(("labels", "budget", "expected"), [
+    ("own", 10, False), ("propagated", 10, True), ("propagated", 999, True), ("propagated", 1000, False),
+])  # fmt: skip
+def test_many_labels_need_none_from_neighbours(labels: str, budget: int, expected: bool) -> None:
+    assert train.propagates(budget, schedule(), recipe(labels=labels)) is expected
+
+
+def test_labels_from_neighbours_change_neither_length_nor_rate(labelled: Labelled) -> None:
+    spread, bar, classifier = (
+        replace(known(labelled), given=10),
+        Bar("test", 1, "images"),
+        Classifier(tiny_encoder(), 10),
+    )
+    before = classifier.encoder.state_dict()["stem.weight"].clone()
+    train.finetune(
+        "simclr n10-draw0", classifier, spread, schedule(steps=3, epochs=5, many=len(spread)),
+        recipe(encoder_learning_rate=0.0), strengths(), CPU, Stream.of(1, "finetune"), bar,
+    )  # fmt: skip
+    assert bar.done == 3 * 32
+    assert torch.equal(classifier.encoder.state_dict()["stem.weight"], before)
+
+
 # --- where it starts
-
-
-def test_head_starts_at_zero(labelled: Labelled) -> None:
-    classifier = train.start(tiny_encoder(), known(labelled), 10, recipe(head="zero"), 0.1, CPU)
-    assert classifier.head.out_features == 10
-    assert classifier.head.weight.abs().sum() == 0
-    assert classifier.head.bias.abs().sum() == 0
 
 
 def test_head_starts_at_the_linear_probe(labelled: Labelled) -> None:
     encoder = tiny_encoder()
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    classifier = train.start(encoder, known(labelled), 10, recipe(head="probe"), 0.3, CPU)
+    classifier = train.start(encoder, known(labelled), 10, 0.3, CPU)
     expected = probe.fit_linear(probe.encode(encoder, labelled[0], CPU), labelled[1], 10, 0.3)
     assert torch.equal(classifier.head.weight, expected.weight)
     assert torch.equal(classifier.head.bias, expected.bias)
     assert all(p.requires_grad for p in classifier.parameters())
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
-    other = train.start(encoder, known(labelled), 10, recipe(head="probe"), 3.0, CPU)
+    other = train.start(encoder, known(labelled), 10, 3.0, CPU)
     assert other.head.weight.norm() < classifier.head.weight.norm()
 
 
 # --- the loop
 
 
-@pytest.mark.parametrize("head", ["zero", "probe"])
-def test_the_loss_falls(labelled: Labelled, head: str) -> None:
-    classifier = train.start(tiny_encoder(), known(labelled), 10, recipe(head=head), 0.1, CPU)
+def test_the_loss_falls(labelled: Labelled) -> None:
+    classifier = Classifier(tiny_encoder(), 10)
     before = loss_of(classifier, labelled)
     after = loss_of(fit(classifier, labelled, steps=60), labelled)
     assert after < 0.8 * before

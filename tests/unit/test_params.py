@@ -55,7 +55,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
     [
         ("finetune.schedule.stepz", "steps", Schedule),
         ("views.presets.digits.rotat", "rotate", Views),
-        ("finetune.recipe.simclr.haed", "head", sections.Recipe),
+        ("finetune.recipe.simclr.lables", "labels", sections.Recipe),
         ("sead", "seed", Params),
     ],
 )
@@ -117,7 +117,7 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
         # not among the names
         ("encoder.name", "resnet", "'cnn', 'residual' or 'vit'"),
         ("runtime.device", "gpu", "'auto', 'cpu' or 'cuda'"),
-        ("finetune.recipe.simclr.head", "prob", "'zero' or 'probe'"),
+        ("finetune.recipe.simclr.labels", "propagate", "'own' or 'propagated'"),
     ],
 )
 def test_bad_value_is_one_line_with_key_value_and_what_is_allowed(

@@ -1,0 +1,109 @@
+"""Labels for the unlabelled: a few labels, spread over the pool along its nearest neighbours.
+
+D. Zhou, O. Bousquet, T. N. Lal, J. Weston, B. Schölkopf, "Learning with Local and Global Consistency",
+NIPS 2003; on the graph of A. Iscen, G. Tolias, Y. Avrithis, O. Chum, "Label Propagation for Deep
+Semi-supervised Learning", CVPR 2019, arXiv:1904.04717, whose constants these are but for the number of
+neighbours (theirs is 50) and the rounds, where they solve to the end.
+"""
+
+import time
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages import probe
+from stages.artifacts import as_tensor
+from stages.encoders import Encoder
+from stages.finetune.train import Labelled
+from stages.runtime import Machine
+
+IMAGES = 65_536  # joined at most, evenly spaced in a larger pool: the work grows with their square
+NEIGHBOURS = 10
+POWER = 3.0  # of the similarities: near neighbours count for more
+ALPHA = 0.99  # what an image takes over from its neighbours in each round; the rest is its own label
+ROUNDS = 100
+
+
+class Neighbourhood:
+    """The pool's images as a graph: who is near whom, by the cosine of their centred features.
+
+    Attributes:
+        rows: (N,) int64 of the pool, the images that are joined.
+        seconds: what it took to join them.
+    """
+
+    def __init__(self, encoder: Encoder, pack: np.ndarray, machine: Machine) -> None:
+        started = time.perf_counter()
+        self.rows = torch.arange(0, len(pack), -(-len(pack) // IMAGES))
+        parts = [
+            probe.encode(encoder, as_tensor(pack[part.numpy()]), machine) for part in self.rows.split(4096)
+        ]
+        features = torch.cat(parts)
+        self.centre = features.mean(0)
+        self.unit = F.normalize(features - self.centre, dim=1)
+        self.joined = joined(self.unit)
+        self.seconds = time.perf_counter() - started
+
+    def spread(self, labelled: Labelled, classes: int, encoder: Encoder, machine: Machine) -> Labelled:
+        """The labelled images, and behind them the joined ones with the labels that these take over.
+
+        Each labelled image hands its label to those nearest to it, itself included where it is
+        joined; from there labels go from neighbour to neighbour.
+        """
+        images, labels = labelled.take(torch.arange(len(labelled)))
+        features = probe.encode(encoder, images, machine) - self.centre
+        weights, nearest = strongest(F.normalize(features, dim=1) @ self.unit.T)
+        seeds = torch.zeros(len(self.rows), classes, device=machine.device)
+        theirs = labels.to(machine.device)[:, None].expand_as(nearest)
+        seeds.index_put_((nearest, theirs), weights, accumulate=True)
+        others = ~torch.isin(self.rows, labelled.rows)
+        taken = propagated(self.joined, seeds).argmax(1).cpu()
+        return Labelled(
+            labelled.pack,
+            torch.cat([labelled.rows, self.rows[others]]),
+            torch.cat([labelled.labels, taken[others]]),
+            given=labelled.given,
+        )
+
+
+def strongest(similarity: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest neighbours by cosines (n, N): their weights and numbers, each (n, NEIGHBOURS)."""
+    near, index = similarity.topk(min(NEIGHBOURS, similarity.shape[1] - 1), dim=1)
+    return near.clamp_min(0) ** POWER, index
+
+
+def joined(unit: Tensor, chunk: int = 1024) -> Tensor:
+    """The graph of N unit vectors (N, D): symmetric, sparse (N, N), each weight over both degrees' roots.
+
+    N² similarities are computed, `chunk` · N of them at a time.
+    """
+    n, weights, numbers = len(unit), [], []
+    for own in torch.arange(n, device=unit.device).split(chunk):
+        similarity = unit[own] @ unit.T
+        similarity[torch.arange(len(own)), own] = -torch.inf  # nobody is a neighbour of itself
+        weight, index = strongest(similarity)
+        weights.append(weight)
+        numbers.append(index)
+    to = torch.cat(numbers)
+    of = torch.arange(n, device=unit.device).repeat_interleave(to.shape[1])
+    ends = torch.stack([of, to.flatten()])
+    both, values = torch.cat([ends, ends.flip(0)], dim=1), torch.cat(weights).flatten().repeat(2)
+    graph = torch.sparse_coo_tensor(both, values, (n, n), check_invariants=False).coalesce()
+    of, to = graph.indices()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        compact = graph.to_sparse_csr()
+    root = (compact @ torch.ones(n, 1, device=unit.device))[:, 0].clamp_min(1e-12).sqrt()
+    compact.values().div_(root[of] * root[to])  # both forms have their values in the order of rows
+    return compact
+
+
+def propagated(graph: Tensor, seeds: Tensor) -> Tensor:
+    """Scores (N, classes) after the labels that `seeds` (N, classes) gives have gone round."""
+    scores = seeds
+    for _ in range(ROUNDS):
+        scores = ALPHA * (graph @ scores) + (1 - ALPHA) * seeds
+    return scores

@@ -1,0 +1,128 @@
+"""Labels spread along nearest neighbours: against plain dense arithmetic, and on real digits."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.encoders import Encoder
+from stages.finetune import propagation
+from stages.finetune.propagation import ALPHA, NEIGHBOURS, POWER, ROUNDS, Neighbourhood, joined, propagated
+from stages.finetune.train import Labelled
+from stages.runtime import Machine
+from tests.conftest import tiny_encoder
+
+Digits = tuple[Tensor, Tensor]
+
+
+def unit_vectors(n: int) -> Tensor:
+    return F.normalize(torch.randn(n, 5, generator=torch.Generator().manual_seed(n)), dim=1)
+
+
+def dense(unit: Tensor) -> np.ndarray:
+    """The graph by its definition: W + Wᵀ over the roots of both degrees."""
+    cosines = (unit @ unit.T).double().numpy()
+    np.fill_diagonal(cosines, -np.inf)
+    weights = np.zeros_like(cosines)
+    for row, values in enumerate(cosines):
+        near = np.argsort(-values)[:NEIGHBOURS]
+        weights[row, near] = np.maximum(values[near], 0) ** POWER
+    weights += weights.T
+    degree = weights.sum(1)
+    expected: np.ndarray = weights / np.sqrt(np.outer(degree, degree))
+    return expected
+
+
+@pytest.mark.parametrize("chunk", [7, 64, 1000])
+def test_the_graph_is_that_of_the_definition(chunk: int) -> None:
+    unit = unit_vectors(64)
+    graph = joined(unit, chunk).to_dense()
+    np.testing.assert_allclose(graph.numpy(), dense(unit), atol=1e-6)
+    assert torch.equal(graph, graph.T)
+    assert graph.diagonal().abs().sum() == 0
+
+
+def test_labels_go_round_as_the_definition_says() -> None:
+    unit = unit_vectors(64)
+    seeds = torch.zeros(64, 3)
+    seeds[[0, 1, 2], [0, 1, 2]] = 1
+    expected, matrix, start = seeds.double().numpy(), dense(unit), seeds.double().numpy()
+    for _ in range(ROUNDS):
+        expected = ALPHA * matrix @ expected + (1 - ALPHA) * start
+    np.testing.assert_allclose(propagated(joined(unit), seeds).numpy(), expected, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("vectors", [torch.ones(30, 4), torch.zeros(30, 4), torch.eye(4).repeat(5, 1)])
+def test_equal_and_empty_features_give_finite_scores(vectors: Tensor) -> None:
+    scores = propagated(joined(F.normalize(vectors, dim=1)), torch.eye(len(vectors))[:, :2])
+    assert scores.isfinite().all()
+
+
+# --- with an encoder
+
+
+def labelled(digits: Digits, rows: list[int]) -> Labelled:
+    images, labels = digits
+    return Labelled(images.numpy(), torch.tensor(rows), labels[rows], given=len(rows))
+
+
+def one_of_each(digits: Digits, of: range = range(512)) -> list[int]:
+    return [next(row for row in of if digits[1][row] == label) for label in range(10)]
+
+
+class Pixels(Encoder):
+    """An image's features are its pixels: near ones look alike."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny_encoder().declaration, features=28 * 28)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+def spread(own: Labelled, cpu: Machine) -> Labelled:
+    encoder = Pixels()
+    return Neighbourhood(encoder, own.pack, cpu).spread(own, 10, encoder, cpu)
+
+
+def test_every_image_has_one_label_and_the_given_ones_keep_theirs(digits: Digits, cpu: Machine) -> None:
+    rows = one_of_each(digits)
+    result = spread(labelled(digits, rows), cpu)
+    assert result.given == 10
+    assert result.rows[:10].tolist() == rows
+    assert torch.equal(result.labels[:10], digits[1][rows])
+    assert sorted(result.rows.tolist()) == list(range(512))
+    assert set(result.labels.tolist()) <= set(range(10))
+
+
+def test_equal_inputs_give_equal_labels(digits: Digits, cpu: Machine) -> None:
+    own = labelled(digits, one_of_each(digits))
+    assert torch.equal(spread(own, cpu).labels, spread(own, cpu).labels)
+
+
+def test_a_label_reaches_all_that_looks_like_its_image(digits: Digits, cpu: Machine) -> None:
+    """Ten clear crowds: each of ten digits, 30 times, with a little noise."""
+    rows = one_of_each(digits)
+    noise = torch.randint(0, 40, (300, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    crowd = (digits[0][rows].repeat(30, 1, 1, 1).int() + noise).clamp(0, 255).to(torch.uint8)
+    own = Labelled(crowd.numpy(), torch.arange(10), torch.arange(10), given=10)
+    result = spread(own, cpu)
+    assert torch.equal(result.labels, result.rows % 10)
+
+
+def test_the_labels_of_the_others_are_better_than_chance(digits: Digits, cpu: Machine) -> None:
+    rows = list(range(100))
+    result = spread(labelled(digits, rows), cpu)
+    assert (result.labels[100:] == digits[1][result.rows[100:]]).float().mean() > 0.5
+
+
+def test_of_a_large_pool_evenly_spaced_images_are_joined(
+    digits: Digits, cpu: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(propagation, "IMAGES", 200)
+    rows = one_of_each(digits, range(1, 512, 3))  # none of them is among every third
+    result = spread(labelled(digits, rows), cpu)
+    assert result.rows.tolist() == rows + list(range(0, 512, 3))
+    assert torch.equal(result.labels[:10], digits[1][rows])
+    assert (result.labels[10:] == digits[1][result.rows[10:]]).float().mean() > 0.3
