@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,26 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(
     assert not list(project.path.rglob("*.tmp"))
     assert_goes_on(project)
     assert outputs(project) == expected
+
+
+def test_a_disk_that_is_full_for_finetune_is_named_and_the_next_run_goes_on(project: Project) -> None:
+    expected = files(project, "models/classifiers/simclr")
+    shutil.rmtree(project.path / "models/checkpoints/finetune/simclr")
+
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # bytes: a classifier needs more
+
+    command = [sys.executable, "-m", "stages.finetune", "simclr"]
+    result = subprocess.run(
+        command, cwd=project.path, text=True, capture_output=True, check=False, preexec_fn=no_room
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert re.fullmatch(r"error: models/(checkpoints/finetune|classifiers)/\S+: File too large", line), line
+    assert files(project, "models/classifiers/simclr") == expected
+    assert not list(project.path.rglob("*.tmp"))
+    project.stage("stages.finetune", "simclr")
+    assert files(project, "models/classifiers/simclr") == expected
 
 
 def ordinary() -> None:

@@ -23,8 +23,8 @@ KILLS = 5  # in each of the two stages, for each of the two encoders
 class Repro:
     """A `dvc repro` with all that it starts, and what it has said so far."""
 
-    def __init__(self, project: Project) -> None:
-        self.process = project.start("dvc", "repro", start_new_session=True)
+    def __init__(self, project: Project, *arguments: str) -> None:
+        self.process = project.start("dvc", "repro", *arguments, start_new_session=True)
         self.said = ""
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -105,20 +105,36 @@ def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project
     assert not list(killed.path.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize("stage", ["prepare", "evaluate@simclr", "compare"])
+def test_a_killed_short_stage_begins_again_and_gives_the_same_bytes(stage: str, project: Project) -> None:
+    expected, moments = results(project), random.Random(stage)  # noqa: S311
+    for _ in range(3):
+        run = Repro(project, "--force", "--single-item", stage)
+        assert run.wait_for(f"Running stage '{stage}'"), run.said
+        time.sleep(moments.uniform(0, 3))
+        run.kill()
+    project.repro()
+    assert results(project) == expected
+    assert not list(project.path.rglob("*.tmp"))
+
+
 def said_of(run: Repro, stage: str) -> list[str]:
     """The steps at which a run says that a stage is resumed."""
     return re.findall(rf"^{stage.split('@')[0]} .*: resumed at step ([\d,]+)", run.said, re.MULTILINE)
 
 
 def test_a_stage_that_outlived_dvc_is_not_run_beside_itself(project: Project) -> None:
-    project.set(finetune__schedule__steps=300)  # some seconds of work
+    expected = results(project)
+    project.set(finetune__schedule__steps=100_000)  # more than it will come to
     began = time.time()
     first = Repro(project)
     first.wait_until_written(project.path / ".dvc/tmp/headstart/models-classifiers-scratch", began)
     first.process.kill()  # DVC alone
+    first.process.wait()
     second = project.run("dvc", "repro", check=False)
     assert second.returncode != 0
     assert "error: models/classifiers/scratch: is being made by another run here (process " in second.stderr
     first.kill()
+    project.run("git", "checkout", "params.yaml")
     project.repro()
-    assert len(list((project.path / "models/classifiers/scratch").iterdir())) == 4
+    assert results(project) == expected
