@@ -1,17 +1,20 @@
 """The same grid of finetuning recipes for every method, measured on validation, never on test.
 
-    python -m benchmarks.tune [METHOD …]
+    python -m benchmarks.tune [METHOD …]            few labels
+    python -m benchmarks.tune --many [METHOD …]     all labels, after the recipe for few is in params.yaml
 
 Needs the encoders (`dvc repro`). For each method, recipe and budget it finetunes on a few draws
 of its own, which no evaluation uses, and writes `benchmarks/results/tuning.csv`: the validation
 accuracy of every point, and `chosen` on the recipe with the lowest geometric mean of the error
-over the budgets, so that halving an error counts alike at 10 labels and at 1,000. The chosen
-recipes are what stands under `finetune.recipe` in `params.yaml` and, for another dataset, in its
+over the budgets, so that halving an error counts alike at 10 labels and at 1,000. With `--many` it
+chooses the encoder's rate where all images are labelled, into `tuning_many.csv`. The chosen values
+are what stands under `finetune.recipe` in `params.yaml` and, for another dataset, in its
 experiment. The head's learning rate is the same for all.
 """
 
 import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from stages import artifacts, params, probe, weights
-from stages.draws import budget_name, draw_labelled
+from stages.draws import Budget, budget_name, draw_labelled
 from stages.encoders import Encoder
 from stages.errors import reported
 from stages.finetune.propagation import Neighbourhood
@@ -30,40 +33,30 @@ from stages.runtime import Bar, Machine, machine, progress
 from stages.sections import Params, Recipe
 
 RESULT = Path("benchmarks/results/tuning.csv")
+RESULT_MANY = Path("benchmarks/results/tuning_many.csv")
 GRID: dict[str, list[Any]] = {
     "encoder_learning_rate": [0.00001, 0.001, 0.003, 0.01, 0.03],
     "weight_decay": [0.5, 2.0],
     "head_learning_rate": [0.01],
     "labels": ["own", "propagated"],
 }
+MANY: dict[str, list[Any]] = {"encoder_learning_rate_many": [0.001, 0.003, 0.01]}
 BUDGETS = (10, 100, 1000)
 KNOBS = list(GRID)
 DRAWS = (100, 101)  # far from the numbers that `finetune.draws` counts
 
 
-def main(methods: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Measure the grid for each method and replace its rows in the table."""
+    many, methods = arguments[:1] == ["--many"], [name for name in arguments if name != "--many"]
     settings = params.validated(params.read(PARAMS))
     here = machine(settings.runtime)
-    points = [dict(zip(GRID, point, strict=True)) for point in itertools.product(*GRID.values())]
-    schedule = settings.finetune.schedule
-    steps = sum(steps_for(budget, schedule) for budget in BUDGETS) * len(points) * len(DRAWS)
     for method in methods or settings.methods:
         trial = Trial(method, settings, here)
-        recipes = [settings.finetune.recipe[method].model_copy(update=point) for point in points]
-        with progress(f"tune {method}", steps * schedule.batch_size) as bar:
-            rows = []
-            for recipe, budget in itertools.product(recipes, BUDGETS):
-                accuracies = [trial.accuracy(recipe, budget, draw, bar) for draw in DRAWS]
-                mean = sum(accuracies) / len(accuracies)
-                row = {
-                    "dataset": settings.data.source,
-                    "method": method,
-                    "budget": budget_name(budget),
-                    **recipe.model_dump(include=set(GRID)),
-                }
-                rows.append({**row, "draws": len(DRAWS), "validation_accuracy": round(mean, 4)})
-        save(settings.data.source, method, pd.DataFrame(rows))
+        if many:
+            save(RESULT_MANY, settings.data.source, method, list(MANY), trial.grid(MANY, ["all"], DRAWS[:1]))
+        else:
+            save(RESULT, settings.data.source, method, KNOBS, trial.grid(GRID, BUDGETS, DRAWS))
 
 
 class Trial:
@@ -81,13 +74,30 @@ class Trial:
         """The pretrained encoder, as it was written."""
         return weights.read_encoder(artifacts.ENCODERS / f"{self.method}.safetensors").to(self.here.device)
 
-    def accuracy(self, recipe: Recipe, budget: int, draw: int, bar: Bar) -> float:
+    def grid(
+        self, grid: dict[str, list[Any]], budgets: Sequence[Budget], draws: Sequence[int]
+    ) -> pd.DataFrame:
+        """One row for each point of the grid and each budget: the mean validation accuracy over the draws."""
+        points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
+        schedule, recipe = self.settings.finetune.schedule, self.settings.finetune.recipe[self.method]
+        sizes = [len(self.labels) if budget == "all" else int(budget) for budget in budgets]
+        steps = sum(steps_for(size, schedule) for size in sizes) * len(points) * len(draws)
+        rows = []
+        with progress(f"tune {self.method}", steps * schedule.batch_size) as bar:
+            for point, budget in itertools.product(points, budgets):
+                changed = recipe.model_copy(update=point)
+                mean = np.mean([self.accuracy(changed, budget, draw, bar) for draw in draws])
+                row = {"budget": budget_name(budget), **point, "draws": len(draws)}
+                rows.append({**row, "validation_accuracy": round(float(mean), 4)})
+        return pd.DataFrame(rows)
+
+    def accuracy(self, recipe: Recipe, budget: Budget, draw: int, bar: Bar) -> float:
         """The accuracy on the validation split, a fraction."""
         settings, here, classes = self.settings, self.here, len(self.classes)
         encoder, schedule = self.encoder(), settings.finetune.schedule
         rows = draw_labelled(self.labels, classes, budget, draw, settings.seed)
         labelled = Labelled(self.images, rows, self.labels[rows], given=len(rows))
-        if propagates(budget, schedule, recipe):
+        if propagates(len(rows), schedule, recipe):
             labelled = self.neighbourhood.spread(labelled, classes, encoder, here)
         classifier = start(encoder, labelled, classes, settings.probe.l2, here)
         stream = Stream.of(settings.seed, "tune", budget_name(budget), draw)
@@ -97,24 +107,26 @@ class Trial:
         return float((logits.argmax(1).cpu() == self.expected).float().mean())
 
 
-def save(dataset: str, method: str, rows: pd.DataFrame) -> None:
-    """Put a method's rows into the table and mark the best recipe."""
-    recipe, _ = min(mean_errors(rows).items(), key=lambda item: item[1])
-    best = dict(zip(KNOBS, recipe, strict=True))
-    rows["chosen"] = (rows[KNOBS] == pd.Series(best)).all(axis=1)
+def save(file: Path, dataset: str, method: str, knobs: list[str], rows: pd.DataFrame) -> None:
+    """Put a method's rows into the table and mark the best point."""
+    point, _ = min(mean_errors(rows, knobs).items(), key=lambda item: item[1])
+    best = dict(zip(knobs, point, strict=True))
+    rows = rows.assign(chosen=(rows[knobs] == pd.Series(best)).all(axis=1))
+    rows.insert(0, "dataset", dataset)
+    rows.insert(1, "method", method)
     chosen = ", ".join(f"{knob}: {value}" for knob, value in best.items())
-    print(f"the best recipe on {dataset}, under finetune.recipe: {method}: {{{chosen}}}")
-    if RESULT.exists():
-        old = pd.read_csv(RESULT)
+    print(f"the best on {dataset}, under finetune.recipe: {method}: {{{chosen}}}")
+    if file.exists():
+        old = pd.read_csv(file)
         rows = pd.concat([old[(old["dataset"] != dataset) | (old["method"] != method)], rows])
-    artifacts.write_table(RESULT, rows)
+    artifacts.write_table(file, rows)
 
 
-def mean_errors(rows: pd.DataFrame) -> dict[tuple[Any, ...], float]:
-    """The geometric mean of the validation error over the budgets, by the knobs of each recipe."""
+def mean_errors(rows: pd.DataFrame, knobs: list[str]) -> dict[tuple[Any, ...], float]:
+    """The geometric mean of the validation error over the budgets, by the knobs of each point."""
     return {
-        tuple(recipe): float(np.exp(np.log((1 - budgets["validation_accuracy"]).clip(lower=1e-4)).mean()))
-        for recipe, budgets in rows.groupby(KNOBS, sort=False)
+        tuple(point): float(np.exp(np.log((1 - budgets["validation_accuracy"]).clip(lower=1e-4)).mean()))
+        for point, budgets in rows.groupby(knobs, sort=False)
     }
 
 

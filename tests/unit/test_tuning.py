@@ -1,35 +1,59 @@
-"""The committed tuning table: the same grid for every arm, and its choices are those in force."""
+"""The committed tuning tables: the same grid for every arm, and their choices are those in force."""
+
+from typing import Any
 
 import pandas as pd
+import pytest
 
-from benchmarks.tune import BUDGETS, GRID, KNOBS, RESULT, mean_errors
+from benchmarks import experiment, tune
 from stages import params
 from stages.draws import budget_name
+from stages.sections import Params
 from tests.conftest import ROOT
 
-TABLE = pd.read_csv(ROOT / RESULT)
-SETTINGS = params.validated(params.read(ROOT / params.PARAMS))
+FEW, MANY = pd.read_csv(ROOT / tune.RESULT), pd.read_csv(ROOT / tune.RESULT_MANY)
+TABLES = {
+    "few": (FEW, tune.GRID, [budget_name(budget) for budget in tune.BUDGETS], len(tune.DRAWS)),
+    "many": (MANY, tune.MANY, ["nall"], 1),
+}
+tables = pytest.mark.parametrize(("table", "grid", "budgets", "draws"), TABLES.values(), ids=TABLES.keys())
+Grid = dict[str, list[Any]]
 
 
-def test_every_arm_was_tuned_on_the_same_grid() -> None:
-    points = {
-        method: sorted(map(tuple, rows[[*KNOBS, "budget", "draws"]].to_numpy().tolist()))
-        for method, rows in TABLE.groupby("method")
-    }
-    assert set(SETTINGS.methods) <= set(points)
-    scratch = points["scratch"]
-    assert len(set(scratch)) == len(scratch)
-    assert all(tuned == scratch for tuned in points.values())
-    assert {name: set(TABLE[name]) for name in GRID} == {name: set(values) for name, values in GRID.items()}
-    assert set(TABLE["budget"]) == {budget_name(budget) for budget in BUDGETS}
+def in_force() -> list[Params]:
+    """The parameters of params.yaml and of every experiment."""
+    raw = params.read(ROOT / params.PARAMS)
+    changed = [
+        experiment.applied(raw, params.read(file))
+        for file in sorted((ROOT / experiment.FOLDER).glob("*.yaml"))
+    ]
+    return [params.validated(content) for content in (raw, *changed)]
 
 
-def test_the_chosen_recipes_are_the_best_on_validation_and_in_force() -> None:
-    for method in SETTINGS.methods:
-        rows = TABLE[TABLE["method"] == method]
-        errors = mean_errors(rows)
-        chosen = rows[rows["chosen"]][KNOBS].drop_duplicates()
-        assert len(chosen) == 1
-        recipe = chosen.iloc[0].to_dict()
-        assert errors[tuple(recipe.values())] == min(errors.values())
-        assert SETTINGS.finetune.recipe[method].model_dump(include=set(KNOBS)) == recipe
+@tables
+def test_every_arm_was_tuned_on_the_same_grid(
+    table: pd.DataFrame, grid: Grid, budgets: list[str], draws: int
+) -> None:
+    expected = pd.MultiIndex.from_product([budgets, *grid.values()])
+    tuned = table.groupby(["dataset", "method"])
+    for arm, rows in tuned:
+        points = pd.MultiIndex.from_frame(rows[["budget", *grid]])
+        assert sorted(points) == sorted(expected), arm
+        assert set(rows["draws"]) == {draws}
+    for settings in in_force():
+        assert {(settings.data.source, method) for method in settings.methods} <= set(tuned.groups)
+
+
+@pytest.mark.parametrize(("table", "grid"), [(FEW, tune.GRID), (MANY, tune.MANY)], ids=["few", "many"])
+def test_the_chosen_points_are_the_best_on_validation_and_in_force(table: pd.DataFrame, grid: Grid) -> None:
+    knobs = list(grid)
+    for settings in in_force():
+        for method in settings.methods:
+            rows = table[(table["dataset"] == settings.data.source) & (table["method"] == method)]
+            errors = tune.mean_errors(rows, knobs)
+            chosen = rows[rows["chosen"]][knobs].drop_duplicates()
+            assert len(chosen) == 1
+            point = chosen.iloc[0].to_dict()
+            assert errors[tuple(point.values())] == min(errors.values())
+            recipe = settings.finetune.recipe[method].model_dump(include=set(knobs))
+            assert recipe == point, (settings.data.source, method)
