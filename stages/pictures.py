@@ -1,0 +1,80 @@
+"""Image files of the common formats, turned into the pixels that an encoder takes.
+
+The rule, the same for training images and for new ones: the first frame, turned upright as its EXIF
+tag says, transparency on white, 16 bits cut to 8; the largest square in the middle, resampled (bicubic,
+antialiased) to `size`. An image that has that size already keeps every pixel.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stages.errors import InputError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+MAX_PIXELS = 200_000_000  # as decoded; a file of a few bytes can claim more than the memory holds
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns first: ours refuses, by name
+
+
+def read(path: Path, size: int, channels: int) -> np.ndarray:
+    """An image file as uint8 (channels, size, size).
+
+    Args:
+        size: pixels of each side.
+        channels: 1 (luma) or 3 (RGB).
+
+    Raises:
+        InputError: the file is missing, empty, no image, damaged or too large; names it.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise InputError("is empty")
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(
+                    f"has {image.width:,} × {image.height:,} pixels; allowed: {MAX_PIXELS:,} in all"
+                )
+            # A JPEG can be decoded at a fraction of its size, which is many times faster; twice the
+            # size that is wanted leaves the resampling something to do.
+            image.draft(None, (2 * size, 2 * size))
+            return _pixels(ImageOps.exif_transpose(image), size, channels)
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        raise InputError(f"{path}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return f"is no image; allowed: {', '.join(FORMATS)}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
+
+
+def _pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    image = _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB" if channels == 3 else "L")
+    short = min(image.size)
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    image = image.crop((left, top, left + short, top + short))
+    if short != size:
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey values of 16 bits by their upper eight; other modes as they are."""
+    if image.mode == "F":
+        raise InputError("has floating-point pixels; allowed: 8 and 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise InputError("has pixels of 32 bits; allowed: 8 and 16 bits")
+    return Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
