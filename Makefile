@@ -10,13 +10,13 @@ PEERS := .venv-peers/.requirements-peers.lock
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-repro: setup ## run the pipeline: only what changed, then print the summary; JOBS=n: n methods at the same time
+repro: setup ## run the pipeline: only what changed, then print the summary; JOBS=n: n methods at the same time; GPUS=g: on g GPUs
 	@python -m stages.params
 ifdef JOBS
 	dvc repro prepare
 	@# DVC itself runs one stage after another; its own locks keep several of it out of each other's way.
-	dvc stage list --name-only | sed -n 's/^pretrain@//p' | xargs -P $(JOBS) -I METHOD sh -c \
-		'for stage in pretrain finetune evaluate; do \
+	dvc stage list --name-only | sed -n 's/^pretrain@//p' | xargs -P $(JOBS) $(if $(GPUS),--process-slot-var=SLOT) -I METHOD sh -c \
+		'$(if $(GPUS),export CUDA_VISIBLE_DEVICES=$$((SLOT % $(GPUS)));) for stage in pretrain finetune evaluate; do \
 			dvc --wait-for-lock repro --single-item $$stage@METHOD || exit 255; done'
 endif
 	dvc repro

@@ -125,6 +125,7 @@ def timings(dataset: str, methods: Sequence[str]) -> pd.DataFrame:
         }
         row = {"dataset": dataset, "method": method}
         row |= {f"{stage}_seconds": figures["seconds"] for stage, figures in spent.items()}
+        row["propagation_seconds"] = spent["finetune"]["propagation_seconds"]
         rows.append(row | {"hardware": spent["pretrain"]["hardware"]})
     return pd.DataFrame(rows)
 

@@ -40,7 +40,7 @@ GRID: dict[str, list[Any]] = {
     "head_learning_rate": [0.01],
     "labels": ["own", "propagated"],
 }
-MANY: dict[str, list[Any]] = {"encoder_learning_rate_many": [0.001, 0.003, 0.01]}
+MANY: dict[str, list[Any]] = {"encoder_learning_rate_many": [0.001, 0.003, 0.01, 0.03]}
 BUDGETS = (10, 100, 1000)
 KNOBS = list(GRID)
 DRAWS = (100, 101)  # far from the numbers that `finetune.draws` counts
@@ -87,7 +87,7 @@ class Trial:
             for point, budget in itertools.product(points, budgets):
                 changed = recipe.model_copy(update=point)
                 mean = np.mean([self.accuracy(changed, budget, draw, bar) for draw in draws])
-                row = {"budget": budget_name(budget), **point, "draws": len(draws)}
+                row = {"budget": budget_name(budget), "steps": schedule.steps, **point, "draws": len(draws)}
                 rows.append({**row, "validation_accuracy": round(float(mean), 4)})
         return pd.DataFrame(rows)
 

@@ -100,19 +100,22 @@ def _claim(path: Path) -> None:
     place = (CLAIMS / "-".join(path.parts).strip("/")).absolute()
     if place in _claimed:
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    file = place.open("a+", encoding="utf-8")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise InputError(
-            f"{path}: is being made by another run here (process {file.read()}); "
-            "wait until it has ended, or stop it"
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file = place.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(
+                f"{path}: is being made by another run here (process {file.read()}); "
+                "wait until it has ended, or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(CLAIMS)) from error
     _claimed[place] = file
 
 
@@ -139,7 +142,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that a stage has written."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no valid JSON ({error}); run `dvc repro` to make it again") from None
 
 

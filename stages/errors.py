@@ -1,5 +1,7 @@
 """Errors that a person can mend: said in one line each, without a traceback."""
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +37,12 @@ def reported() -> Iterator[None]:
 
 def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python's last resort (`sys.excepthook`), but for Ctrl-C one plain line instead of a traceback."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted: nothing is half-written; `dvc repro` goes on", file=sys.stderr)
-    else:
+    if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
+        return
+    print("interrupted: nothing is half-written; `dvc repro` goes on", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    # To end by the signal itself tells shells and DVC that a person wanted it; libraries' exit handlers would
+    # turn that into a plain failure.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)

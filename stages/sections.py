@@ -166,6 +166,7 @@ class Schedule(Section):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     warmup: Fraction
+    few: Count
     many: Count
 
 

@@ -1,6 +1,7 @@
 """Model files: weights as safetensors, never pickle, for models come from remotes and a pickle runs code.
 
-The header says which encoder they are for, and a digest of all tensors: a file with a flipped bit is refused.
+The header says which encoder they are for, and a digest of itself and all tensors: a file with a flipped
+bit is refused.
 """
 
 import errno
@@ -26,14 +27,15 @@ HEADER = "headstart"  # NOTE: one metadata key only: safetensors does not order 
 def write(path: Path, module: Encoder | Classifier, header: dict[str, Any]) -> None:
     """Write a module's weights; equal weights give equal bytes."""
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    content = save(state, metadata={HEADER: json.dumps(header | {"digest": digest(state)}, sort_keys=True)})
+    signed = header | {"digest": digest(header, state)}
+    content = save(state, metadata={HEADER: json.dumps(signed, sort_keys=True)})
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
 
 
-def digest(state: dict[str, Tensor]) -> str:
-    """A hash of tensors (contiguous, on the CPU) with their names and shapes."""
-    found = hashlib.blake2b(digest_size=16)
+def digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
+    """A hash of a header and of tensors (contiguous, on the CPU) with their names and shapes."""
+    found = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
     for name in sorted(state):
         found.update(f"{name}{tuple(state[name].shape)}".encode())
         found.update(state[name].reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -78,7 +80,7 @@ def _read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no readable safetensors file ({error})") from None
     if not isinstance(header, dict):
         raise InputError(f"{path}: was not written by Headstart: its header says nothing of an encoder")
@@ -103,7 +105,8 @@ def _fill(path: Path, module: Encoder | Classifier, header: dict[str, Any], stat
             wrong.append(name)
     if wrong:
         raise InputError(f"{path}: does not fit the encoder that it declares: {', '.join(sorted(wrong)[:5])}")
-    if header.get("digest") != digest(state):
-        raise InputError(f"{path}: is damaged: its weights are not those that were written")
+    said = header.pop("digest", None)
+    if said != digest(header, state):
+        raise InputError(f"{path}: is damaged: it is not what was written")
     # Memory is taken only now: what a file from elsewhere declares may be larger than the machine.
     module.to_empty(device="cpu").load_state_dict(state)

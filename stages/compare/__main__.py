@@ -17,6 +17,7 @@ SUMMARY = artifacts.METRICS / "summary.json"
 def main() -> None:
     """Gather the evaluations of exactly the methods and budgets in params.yaml."""
     settings = params.load("compare")
+    artifacts.require_writable(SUMMARY)
     names = [budget_name(budget) for budget in settings.finetune.budgets]
     evaluations: report.Evaluations = {}
     for method in settings.methods:

@@ -2,8 +2,12 @@
 
 D. Zhou, O. Bousquet, T. N. Lal, J. Weston, B. Schölkopf, "Learning with Local and Global Consistency",
 NIPS 2003; on the graph of A. Iscen, G. Tolias, Y. Avrithis, O. Chum, "Label Propagation for Deep
-Semi-supervised Learning", CVPR 2019, arXiv:1904.04717, whose constants these are but for the number of
-neighbours (theirs is 50) and the rounds, where they solve to the end.
+Semi-supervised Learning", CVPR 2019, arXiv:1904.04717.
+
+Other than theirs: the features are the pretrained encoder's, once, where Iscen et al. train on the labels
+first and repeat; a label starts at its image's nearest neighbours too, so that its image need not be
+joined; 10 neighbours (theirs 50); a fixed number of rounds (theirs: to the end); every label that an image
+takes over counts alike (theirs by certainty and class), also beside the given ones.
 """
 
 import time
@@ -25,6 +29,7 @@ NEIGHBOURS = 10
 POWER = 3.0  # of the similarities: near neighbours count for more
 ALPHA = 0.99  # what an image takes over from its neighbours in each round; the rest is its own label
 ROUNDS = 100
+CHUNK = 1024  # images whose similarities to all others are in memory at the same time
 
 
 class Neighbourhood:
@@ -32,12 +37,14 @@ class Neighbourhood:
 
     Attributes:
         rows: (N,) int64 of the pool, the images that are joined.
-        seconds: what it took to join them.
+        seconds: what joining them and spreading labels have taken.
     """
 
     def __init__(self, encoder: Encoder, pack: np.ndarray, machine: Machine) -> None:
         started = time.perf_counter()
-        self.rows = torch.arange(0, len(pack), -(-len(pack) // IMAGES))
+        self.rows = (
+            torch.linspace(0, len(pack) - 1, min(IMAGES, len(pack)), dtype=torch.float64).round().long()
+        )
         parts = [
             probe.encode(encoder, as_tensor(pack[part.numpy()]), machine) for part in self.rows.split(4096)
         ]
@@ -48,19 +55,22 @@ class Neighbourhood:
         self.seconds = time.perf_counter() - started
 
     def spread(self, labelled: Labelled, classes: int, encoder: Encoder, machine: Machine) -> Labelled:
-        """The labelled images, and behind them the joined ones with the labels that these take over.
+        """The labelled images, and behind them the joined ones that a label reaches, with that label.
 
         Each labelled image hands its label to those nearest to it, itself included where it is
         joined; from there labels go from neighbour to neighbour.
         """
-        images, labels = labelled.take(torch.arange(len(labelled)))
-        features = probe.encode(encoder, images, machine) - self.centre
-        weights, nearest = strongest(F.normalize(features, dim=1) @ self.unit.T)
-        seeds = torch.zeros(len(self.rows), classes, device=machine.device)
-        theirs = labels.to(machine.device)[:, None].expand_as(nearest)
-        seeds.index_put_((nearest, theirs), weights, accumulate=True)
-        others = ~torch.isin(self.rows, labelled.rows)
-        taken = propagated(self.joined, seeds).argmax(1).cpu()
+        started = time.perf_counter()
+        seeds = torch.zeros(len(self.rows), classes)
+        for part in torch.arange(len(labelled)).split(CHUNK):
+            images, labels = labelled.take(part)
+            features = probe.encode(encoder, images, machine) - self.centre
+            weights, nearest = strongest(F.normalize(features, dim=1) @ self.unit.T)
+            theirs = labels[:, None].expand_as(nearest)
+            seeds.index_put_((nearest.cpu(), theirs), weights.cpu(), accumulate=True)
+        scores, taken = propagated(self.joined, seeds).max(1)
+        others = (scores > 0) & ~torch.isin(self.rows, labelled.rows)
+        self.seconds += time.perf_counter() - started
         return Labelled(
             labelled.pack,
             torch.cat([labelled.rows, self.rows[others]]),
@@ -75,20 +85,21 @@ def strongest(similarity: Tensor) -> tuple[Tensor, Tensor]:
     return near.clamp_min(0) ** POWER, index
 
 
-def joined(unit: Tensor, chunk: int = 1024) -> Tensor:
+def joined(unit: Tensor, chunk: int = CHUNK) -> Tensor:
     """The graph of N unit vectors (N, D): symmetric, sparse (N, N), each weight over both degrees' roots.
 
-    N² similarities are computed, `chunk` · N of them at a time.
+    N² similarities are computed, `chunk` · N of them at a time. The graph is in the computer's own memory:
+    there sums have a fixed order, on a GPU they need not.
     """
     n, weights, numbers = len(unit), [], []
     for own in torch.arange(n, device=unit.device).split(chunk):
         similarity = unit[own] @ unit.T
         similarity[torch.arange(len(own)), own] = -torch.inf  # nobody is a neighbour of itself
         weight, index = strongest(similarity)
-        weights.append(weight)
-        numbers.append(index)
+        weights.append(weight.cpu())
+        numbers.append(index.cpu())
     to = torch.cat(numbers)
-    of = torch.arange(n, device=unit.device).repeat_interleave(to.shape[1])
+    of = torch.arange(n).repeat_interleave(to.shape[1])
     ends = torch.stack([of, to.flatten()])
     both, values = torch.cat([ends, ends.flip(0)], dim=1), torch.cat(weights).flatten().repeat(2)
     graph = torch.sparse_coo_tensor(both, values, (n, n), check_invariants=False).coalesce()
@@ -96,7 +107,7 @@ def joined(unit: Tensor, chunk: int = 1024) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         compact = graph.to_sparse_csr()
-    root = (compact @ torch.ones(n, 1, device=unit.device))[:, 0].clamp_min(1e-12).sqrt()
+    root = (compact @ torch.ones(n, 1))[:, 0].clamp_min(1e-12).sqrt()
     compact.values().div_(root[of] * root[to])  # both forms have their values in the order of rows
     return compact
 

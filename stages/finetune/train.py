@@ -55,8 +55,8 @@ def encoder_rate(labelled: int, schedule: Schedule, recipe: Recipe) -> float:
 
 
 def propagates(labelled: int, schedule: Schedule, recipe: Recipe) -> bool:
-    """Whether the pool's other images take over labels: many labelled images do not need them."""
-    return recipe.labels == "propagated" and labelled < schedule.many
+    """Whether the pool's other images take over labels: only few labelled images need that."""
+    return recipe.labels == "propagated" and labelled < schedule.few
 
 
 def start(encoder: Encoder, labelled: Labelled, classes: int, l2: float, machine: Machine) -> Classifier:

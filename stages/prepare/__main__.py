@@ -24,6 +24,7 @@ def main() -> None:
     """Read the source, split it by seed, write the three outputs."""
     settings = params.load("prepare")
     data, stream = settings.data, Stream.of(settings.seed, "prepare")
+    artifacts.require_writable(artifacts.IMAGES, artifacts.LABELS, artifacts.TEST)
     train, test = sources.read(data.source, Path(data.path))
     used = split.limited(len(train.images), data.train_limit, stream.at("train limit"))
     if data.validation >= len(used):

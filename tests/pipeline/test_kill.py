@@ -87,6 +87,10 @@ def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project
             else:
                 time.sleep(moments.uniform(0, 8))
             run.kill()
+            if (stage, kill) == (STAGES[1], 0):  # the first run after pretraining's last kill
+                whole_again = re.search(r"pretrain simclr: resumed at step (\S+) of (\S+)", run.said)
+                assert whole_again, run.said
+                assert whole_again[1] == whole_again[2]  # nothing was trained a second time
             later = run.said.partition(f"Running stage '{stage}'")[2]
             assert "Running stage" not in later, f"{stage} was over before kill {kill}:\n{run.said}"
             resumed += [(stage, int(step.replace(",", ""))) for step in said_of(run, stage)]
@@ -108,12 +112,14 @@ def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project
 @pytest.mark.parametrize("stage", ["prepare", "evaluate@simclr", "compare"])
 def test_a_killed_short_stage_begins_again_and_gives_the_same_bytes(stage: str, project: Project) -> None:
     expected, moments = results(project), random.Random(stage)  # noqa: S311
+    command = ["--force", "--single-item", stage]
     for _ in range(3):
-        run = Repro(project, "--force", "--single-item", stage)
+        run = Repro(project, *command)
         assert run.wait_for(f"Running stage '{stage}'"), run.said
-        time.sleep(moments.uniform(0, 3))
+        time.sleep(moments.uniform(0, 2))
         run.kill()
-    project.repro()
+    assert project.repro(*command) == [stage]
+    assert project.repro() == []
     assert results(project) == expected
     assert not list(project.path.rglob("*.tmp"))
 

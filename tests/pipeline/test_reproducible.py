@@ -51,7 +51,7 @@ def test_several_methods_at_once_give_the_bytes_of_one_after_another(
     serial, parallel = (fresh(baseline, tmp_path / name, **methods) for name in ("serial", "parallel"))
     serial.repro()
     # This environment is there already: make need not build one.
-    run = parallel.start("make", "repro", "JOBS=3", "--assume-old=.venv/.requirements.lock")
+    run = parallel.start("make", "repro", "JOBS=3", "GPUS=2", "--assume-old=.venv/.requirements.lock")
     output, _ = run.communicate()
     assert run.returncode == 0, output
     for stage in ("prepare", "pretrain@vicreg", "evaluate@simclr", "compare"):

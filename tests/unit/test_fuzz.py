@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stages import artifacts, weights
+from stages.encoders import Classifier
 from stages.errors import InputError
 from tests.conftest import tiny_encoder
 
@@ -76,6 +77,22 @@ def test_mutated_weights(name: str, tmp_path: Path) -> None:
         return same and all(torch.equal(value, state[key]) for key, value in back.state_dict().items())
 
     refused, _ = outcomes(path, name, check)
+    assert refused > 0.9 * MUTATIONS
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_mutated_classifiers(tmp_path: Path) -> None:
+    path, classes = tmp_path / "n10-draw0.safetensors", ["cat", "dog", "hen"]
+    classifier = Classifier(tiny_encoder(), 3)
+    weights.write_classifier(path, classifier, classes)
+    state = classifier.state_dict()
+
+    def check(path: Path) -> bool:
+        back, names = weights.read_classifier(path)
+        same = back.encoder.declaration == classifier.encoder.declaration and names == classes
+        return same and all(torch.equal(value, state[key]) for key, value in back.state_dict().items())
+
+    refused, _ = outcomes(path, "classifier", check)
     assert refused > 0.9 * MUTATIONS
 
 

@@ -117,12 +117,42 @@ def test_the_labels_of_the_others_are_better_than_chance(digits: Digits, cpu: Ma
     assert (result.labels[100:] == digits[1][result.rows[100:]]).float().mean() > 0.5
 
 
+def test_what_no_label_reaches_is_left_out(digits: Digits, cpu: Machine) -> None:
+    """Two crowds of equal images, and a label in one of them: near the other there is none."""
+    crowd = digits[0][one_of_each(digits)[:2]].repeat(30, 1, 1, 1)
+    own = Labelled(crowd.numpy(), torch.tensor([1]), torch.tensor([1]), given=1)
+    result = spread(own, cpu)
+    assert sorted(result.rows.tolist()) == list(range(1, 60, 2))
+    assert set(result.labels.tolist()) == {1}
+
+
+def test_a_label_starts_at_the_nearest_images_by_their_weight(
+    digits: Digits, cpu: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, own = Pixels(), labelled(digits, [5, 9])
+    around = Neighbourhood(encoder, own.pack, cpu)
+    seen: list[Tensor] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            propagation, "propagated", lambda graph, seeds: seen.append(seeds) or propagated(graph, seeds)
+        )
+        around.spread(own, 10, encoder, cpu)
+    features = (digits[0].float() / 255).flatten(1).double()
+    unit = F.normalize(features - features.mean(0), dim=1)
+    expected = torch.zeros(512, 10, dtype=torch.float64)
+    for row in (5, 9):
+        near = (unit @ unit[row]).topk(NEIGHBOURS)
+        expected[near.indices, digits[1][row]] += near.values**POWER
+    torch.testing.assert_close(seen[0].double(), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_of_a_large_pool_evenly_spaced_images_are_joined(
     digits: Digits, cpu: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(propagation, "IMAGES", 200)
-    rows = one_of_each(digits, range(1, 512, 3))  # none of them is among every third
+    rows = one_of_each(digits)
     result = spread(labelled(digits, rows), cpu)
-    assert result.rows.tolist() == rows + list(range(0, 512, 3))
+    spaced = np.linspace(0, 511, 200).round().astype(int)
+    assert result.rows.tolist() == rows + [row for row in spaced if row not in rows]
     assert torch.equal(result.labels[:10], digits[1][rows])
     assert (result.labels[10:] == digits[1][result.rows[10:]]).float().mean() > 0.3

@@ -81,9 +81,10 @@ def test_timings_are_read_by_method(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for stage, seconds in (("pretrain", 67.7), ("finetune", 48.6)):
         for method, factor in (("scratch", 0), ("simclr", 1)):
             figures = {"seconds": factor * seconds, "hardware": "a processor", "threads": 2}
+            figures |= {"propagation_seconds": 20.5} if stage == "finetune" else {}
             artifacts.write_json(Path(f"metrics/timings/{stage}/{method}.json"), figures)
     assert timings("mnist", ["scratch", "simclr"]).to_dict("records") == [
         {"dataset": "mnist", "method": method, "pretrain_seconds": a, "finetune_seconds": b,
-         "hardware": "a processor"}
+         "propagation_seconds": 20.5, "hardware": "a processor"}
         for method, a, b in (("scratch", 0, 0), ("simclr", 67.7, 48.6))
     ]  # fmt: skip

@@ -42,6 +42,9 @@ KEYS = {
     "SSH": "-----BEGIN " + "OPENSSH PRIVATE KEY-----",
     "GitHub": "ghp_" + "a" * 36,
     "Hugging Face": "hf_" + "a" * 34,
+    "AWS's secret": "AWS_SECRET_ACCESS_KEY" + "=" + "a" * 40,
+    "Azure": "AccountKey" + "=" + "a" * 40,
+    "OpenAI": "sk" + "-" + "a" * 40,
 }
 
 

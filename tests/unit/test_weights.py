@@ -54,7 +54,8 @@ def pack(encoder: Encoder, header: Any, **changes: Tensor | None) -> bytes:
     state = {**encoder.state_dict(), **{k.replace("__", "."): v for k, v in changes.items()}}
     whole = {k: v.contiguous() for k, v in state.items() if v is not None}
     if isinstance(header, dict):
-        header = {"digest": weights.digest(whole)} | header
+        unsigned = {name: value for name, value in header.items() if name != "digest"}
+        header = {"digest": weights.digest(unsigned, whole)} | header
     metadata = {weights.HEADER: json.dumps(header)} if header is not None else {"format": "pt"}
     return save(whole, metadata)
 
@@ -65,6 +66,9 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
     declared = encoder.declaration.model_dump()
     header = {"encoder": declared}
     whole = pack(encoder, header)
+    digest = weights.digest(
+        header, {name: value.contiguous() for name, value in encoder.state_dict().items()}
+    )
     return {
         "empty": (b"", "safetensors"),
         "truncated in the header": (whole[:100], "safetensors"),
@@ -88,6 +92,14 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
         "broadcastable shape": (pack(encoder, header, norm__bias=torch.ones(1)), "norm.bias"),
         "wrong dtype": (pack(encoder, header, norm__bias=torch.ones(4).half()), "norm.bias"),
         "a changed weight": (pack(encoder, header | {"digest": "0" * 32}), "damaged"),
+        "a changed declaration": (
+            pack(encoder, {"encoder": declared | {"image_size": 29}, "digest": digest}),
+            "damaged",
+        ),
+        "deeper than any header": (
+            save({"a": torch.ones(1)}, {weights.HEADER: "[" * 100_000}),
+            "safetensors",
+        ),
         "no digest": (pack(encoder, header | {"digest": None}), "damaged"),
         "wrong dtype of a counter": (
             pack(encoder, header, norm__num_batches_tracked=torch.tensor(0, dtype=torch.int32)),
