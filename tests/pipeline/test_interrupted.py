@@ -43,7 +43,7 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(unfinished: tuple[Project, 
 def test_ctrl_c_in_a_terminal_stops_dvc_and_its_stage(unfinished: tuple[Project, dict[str, bytes]]) -> None:
     project, expected = unfinished
     checkpoint = project.path / "models/checkpoints/pretrain/simclr"
-    run = project.start("dvc", "repro", start_new_session=True)
+    run = project.start("dvc", "repro", start_new_session=True, preexec_fn=listening)
     while not checkpoint.exists():
         assert run.poll() is None
         time.sleep(0.01)
@@ -57,12 +57,18 @@ def test_ctrl_c_in_a_terminal_stops_dvc_and_its_stage(unfinished: tuple[Project,
     assert outputs(project) == expected
 
 
+def listening() -> None:
+    """Be in the foreground of a terminal: what a shell starts in the background is deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(project: Project) -> None:
     """Start SimCLR's pretraining, and press Ctrl-C as soon as there is a checkpoint."""
     checkpoint = project.path / "models/checkpoints/pretrain/simclr"
     process = subprocess.Popen(
-        PRETRAIN, cwd=project.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        PRETRAIN, cwd=project.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=listening,
+    )  # fmt: skip
     while not checkpoint.exists():
         assert process.poll() is None
         time.sleep(0.01)
