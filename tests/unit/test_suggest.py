@@ -1,0 +1,86 @@
+"""The table and the contact sheet of what to label next, from a small pool on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stages import artifacts, selection, suggest, weights
+from stages.errors import InputError
+from tests.conftest import tiny_encoder
+
+LABELLED = 30
+SEED = 1  # that of params.yaml
+
+
+@pytest.fixture
+def pool(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
+    """Two hundred digits, of which the first thirty have a label; and two encoders."""
+    images, labels = digits
+    artifacts.write_array(artifacts.IMAGES / "pool.npy", images[:200].numpy())
+    index = pd.DataFrame({"id": [f"train-{row:05}" for row in range(200)], "source": "mnist/train"})
+    artifacts.write_table(artifacts.IMAGES / "pool.csv", index)
+    some = index[["id"]].assign(label=labels[:200].numpy()).iloc[:LABELLED]
+    artifacts.write_table(artifacts.LABELS / "pool.csv", some)
+    for method, knn in (("scratch", 0.7), ("autoencoder", 0.8), ("simclr", 0.9)):
+        artifacts.write_json(artifacts.METRICS / "pretrain" / f"{method}.json", {"knn": knn})
+        encoder = tiny_encoder(seed=round(10 * knn))
+        weights.write_encoder(artifacts.ENCODERS / f"{method}.safetensors", encoder)
+    return in_copy
+
+
+@pytest.mark.parametrize("strategy", selection.STRATEGIES)
+@pytest.mark.usefixtures("pool")
+def test_the_table_names_images_without_a_label_in_order(
+    strategy: str, digits: tuple[Tensor, Tensor]
+) -> None:
+    suggest.main(["--count", "12", "--strategy", strategy])
+    table = pd.read_csv("suggestions.csv")
+    assert list(table.columns) == ["rank", "id", "source"]
+    assert list(table["rank"]) == list(range(1, 13))
+    rows = [int(name.removeprefix("train-")) for name in table["id"]]
+    assert min(rows) >= LABELLED
+    encoder = tiny_encoder(seed=9).eval()  # simclr's, the best by kNN
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        features = encoder(digits[0][:200].float() / 255).float()
+    unit = torch.nn.functional.normalize(features - features.mean(0), dim=1).numpy()
+    expected = selection.STRATEGIES[strategy](unit, np.arange(LABELLED), 12, SEED)
+    assert len(set(rows) & set(expected.tolist())) >= 10  # in bf16 or not, nearly the same
+
+
+@pytest.mark.usefixtures("pool")
+def test_the_sheet_shows_them(digits: tuple[Tensor, Tensor]) -> None:
+    suggest.main(["--count", "12"])
+    sheet = np.asarray(Image.open("suggestions.png").convert("L"))
+    first = int(pd.read_csv("suggestions.csv")["id"][11].removeprefix("train-"))
+    left, top = suggest.GAP + (suggest.THUMBNAIL + suggest.GAP), 2 * suggest.GAP + suggest.THUMBNAIL
+    top += 2 * suggest.CAPTION  # the twelfth: second row, second column
+    shown = sheet[top : top + suggest.THUMBNAIL, left : left + suggest.THUMBNAIL]
+    picture = Image.fromarray(digits[0][first, 0].numpy()).resize((suggest.THUMBNAIL, suggest.THUMBNAIL))
+    assert np.array_equal(shown, np.asarray(picture))
+
+
+@pytest.mark.usefixtures("pool")
+def test_labels_can_be_ignored_and_a_method_named() -> None:
+    suggest.main(["--count", "200", "--ignore-labels", "--method", "autoencoder", "--output", "all.csv"])
+    assert len(pd.read_csv("all.csv")) == 200
+
+
+@pytest.mark.parametrize("count", ["0", "-3", "171"])
+@pytest.mark.usefixtures("pool")
+def test_a_count_that_cannot_be_is_refused_before_anything_is_written(count: str) -> None:
+    with pytest.raises(InputError, match=f"^--count is {count}; allowed: 1 to 170, the images without a"):
+        suggest.main(["--count", count])
+    assert not Path("suggestions.csv").exists()
+
+
+@pytest.mark.usefixtures("pool")
+def test_where_all_have_a_label_that_is_said() -> None:
+    index = artifacts.read_table(artifacts.IMAGES / "pool.csv", "id")
+    artifacts.write_table(artifacts.LABELS / "pool.csv", index[["id"]].assign(label=1))
+    with pytest.raises(InputError, match=r"^every image of the pool has a label; --ignore-labels"):
+        suggest.main(["--count", "5"])
