@@ -1,15 +1,18 @@
 """The committed tuning tables: the same grid for every arm, and their choices are those in force."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from torch import Tensor
 
 from benchmarks import experiment, tune
-from stages import params
+from stages import artifacts, params, weights
 from stages.draws import budget_name
 from stages.sections import Params
-from tests.conftest import ROOT
+from tests.conftest import ROOT, tiny_encoder
+from tests.pipeline.conftest import change
 
 FEW, MANY = pd.read_csv(ROOT / tune.RESULT), pd.read_csv(ROOT / tune.RESULT_MANY)
 TABLES = {
@@ -59,3 +62,55 @@ def test_the_chosen_points_are_the_best_on_validation_and_in_force(table: pd.Dat
             assert errors[tuple(point.values())] == min(errors.values())
             recipe = settings.finetune.recipe[method].model_dump(include=set(knobs))
             assert recipe == point, (settings.data.source, method)
+
+
+# --- measuring
+
+
+@pytest.fixture
+def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Real digits, an encoder, and a grid of two points; three steps each."""
+    images, labels = digits
+    artifacts.write_array(artifacts.IMAGES / "pool.npy", images[:300].numpy())
+    artifacts.write_array(artifacts.IMAGES / "validation.npy", images[300:].numpy())
+    ids = pd.DataFrame({"id": [f"train-{row:05}" for row in range(300)]})
+    artifacts.write_table(artifacts.IMAGES / "pool.csv", ids)
+    artifacts.write_table(artifacts.LABELS / "pool.csv", ids.assign(label=labels[:300].numpy()))
+    artifacts.write_table(artifacts.IMAGES / "validation.csv", pd.DataFrame({"label": labels[300:].numpy()}))
+    artifacts.write_json(artifacts.LABELS / "classes.json", [str(number) for number in range(10)])
+    weights.write_encoder(artifacts.ENCODERS / "simclr.safetensors", tiny_encoder())
+    change(in_copy / params.PARAMS, {"finetune.schedule.steps": 3, "runtime.threads": 1})
+    point = {name: values[:1] for name, values in tune.GRID.items()}
+    monkeypatch.setattr(tune, "GRID", point | {"labels": ["own", "propagated"]})
+    monkeypatch.setattr(tune, "MANY", {"encoder_learning_rate_many": [0.001, 0.01]})
+    monkeypatch.setattr(tune, "BUDGETS", (10, 20))
+    return in_copy
+
+
+@pytest.mark.usefixtures("small")
+def test_a_method_is_measured_and_its_rows_are_replaced() -> None:
+    for _ in range(2):
+        tune.main(["simclr"])
+        tune.main(["--many", "simclr"])
+    few, many = pd.read_csv(tune.RESULT), pd.read_csv(tune.RESULT_MANY)
+    assert list(few["budget"]) == ["n10", "n20"] * 2
+    assert list(few["labels"]) == ["own", "own", "propagated", "propagated"]
+    assert set(few["steps"]) == {3}
+    assert few["chosen"].sum() == 2
+    assert list(many["encoder_learning_rate_many"]) == [0.001, 0.01]
+    assert many["chosen"].sum() == 1
+    for table in (few, many):
+        assert set(table["dataset"]) == {"mnist"}
+        assert table["validation_accuracy"].between(0.05, 0.95).all()
+
+
+def test_the_point_of_the_lowest_mean_error_is_chosen(small: Path) -> None:
+    rows = pd.DataFrame({"budget": ["n10", "n20"] * 2, "knob": [1, 1, 2, 2]})
+    rows["validation_accuracy"] = [0.5, 0.98, 0.7, 0.96]  # geometric means of the errors: 0.1 and 0.11
+    tune.save(small / "table.csv", "mnist", "simclr", ["knob"], rows)
+    tune.save(small / "table.csv", "mnist", "scratch", ["knob"], rows.iloc[2:])
+    tune.save(small / "table.csv", "fashion-mnist", "simclr", ["knob"], rows)
+    table = pd.read_csv(small / "table.csv")
+    assert len(table) == 10
+    assert set(table[table["method"] == "simclr"].query("chosen")["knob"]) == {1}
+    assert set(table[table["method"] == "scratch"].query("chosen")["knob"]) == {2}
