@@ -66,6 +66,7 @@ def test_failing_disk_in_prepare_leaves_all_three_outputs(
         write(path, array)
 
     monkeypatch.setattr(artifacts, "write_array", failing)
+    monkeypatch.setattr(artifacts, "_claimed", {})  # as a process that ends
     with pytest.raises(OSError, match="No space left"):
         prepare.main()
     assert files(project, "data") == before
