@@ -4,7 +4,7 @@
 
 Needs the encoders (`dvc repro`). With 10, 20 and 50 labels it fits the linear probe of the best encoder's
 frozen features and measures it on the validation images; no test image is read. Ten draws: a draw
-is ten random images, or ten images chosen from other first centres of the clusters (`centre` has
+is as many random images, or the images chosen from other first centres of the clusters (`centre` has
 nothing to draw and gives the same each time). Writes `benchmarks/results/suggestions.csv`: accuracy and the
 gain over random draws, fractions with the half-width of their 95% intervals.
 """
@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 
 from stages import artifacts, params, probe, selection, suggest
-from stages.artifacts import as_tensor
 from stages.compare.statistics import estimate, paired_gain
 from stages.errors import reported
 
@@ -34,7 +33,7 @@ def main() -> None:
     pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     held_out = artifacts.read_images(artifacts.IMAGES / "validation.npy")
     expected = artifacts.read_labels(artifacts.IMAGES / "validation.csv")
-    features = suggest.encoded(method, np.concatenate([as_tensor(pool), as_tensor(held_out)]), settings)
+    features = suggest.encoded(method, np.concatenate([pool, held_out]), settings)
     bank, queries = features[: len(pool)], torch.from_numpy(features[len(pool) :])
 
     def accuracy(rows: np.ndarray) -> float:

@@ -15,6 +15,7 @@ experiment. The head's learning rate is the same for all.
 import itertools
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ DRAWS = (100, 101)  # far from the numbers that `finetune.draws` counts
 
 def main(arguments: list[str]) -> None:
     """Measure the grid for each method and replace its rows in the table."""
-    many, methods = arguments[:1] == ["--many"], [name for name in arguments if name != "--many"]
+    many, methods = "--many" in arguments, [name for name in arguments if name != "--many"]
     settings = params.validated(params.read(PARAMS))
     here = machine(settings.runtime)
     for method in methods or settings.methods:
@@ -68,7 +69,11 @@ class Trial:
         self.labels, self.classes = artifacts.read_pool_labels()
         self.held_out = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
         self.expected = artifacts.read_labels(artifacts.IMAGES / "validation.csv")
-        self.neighbourhood = Neighbourhood(self.encoder(), self.images, here)
+
+    @cached_property
+    def neighbourhood(self) -> Neighbourhood:
+        """The pool's graph, which only few labels need."""
+        return Neighbourhood(self.encoder(), self.images, self.here)
 
     def encoder(self) -> Encoder:
         """The pretrained encoder, as it was written."""

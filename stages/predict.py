@@ -92,8 +92,8 @@ def model_file(name: str | None) -> Path:
     file = artifacts.CLASSIFIERS / folder / (budget if "-draw" in budget else f"{budget}-draw0")
     file = file.with_name(f"{file.name}.safetensors")
     if not file.is_file():
-        made = artifacts.CLASSIFIERS.glob("*/*.safetensors")
-        there = sorted({f"{made_one.parent.name}/{made_one.stem.split('-')[0]}" for made_one in made})
+        made = artifacts.CLASSIFIERS.glob("*/*-draw0.safetensors")
+        there = sorted(f"{path.parent.name}/{path.stem.removesuffix('-draw0')}" for path in made)
         raise InputError(
             f"--model {name}: there is no {file}; there are: {', '.join(there) or 'none; run `dvc repro`'}"
         )

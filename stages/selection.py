@@ -70,9 +70,10 @@ def centre(features: np.ndarray, labelled: np.ndarray, count: int, seed: int) ->
     distance = np.full(len(features), np.inf)
     for row in labelled:
         distance = np.minimum(distance, np.linalg.norm(features - features[row], axis=1))
+    distance[labelled] = -1  # never chosen, not even where the others are copies of it
     chosen: list[int] = []
     for _ in range(count):
-        if np.isinf(distance).all():  # nothing has a label: the image in the middle of all
+        if len(labelled) + len(chosen) == 0:  # nothing has a label: the image in the middle of all
             row = int(np.linalg.norm(features - features.mean(0), axis=1).argmin())
         else:
             row = int(distance.argmax())

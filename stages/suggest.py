@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
@@ -87,7 +88,7 @@ def encoded(method: str, images: np.ndarray, settings: Params) -> np.ndarray:
             parts.append(probe.encode(encoder, part, here).cpu().numpy())
             bar.advance(len(part))
     features = np.concatenate(parts)
-    normalised: np.ndarray = F.normalize(as_tensor(features - features.mean(0)), dim=1).numpy()
+    normalised: np.ndarray = F.normalize(torch.from_numpy(features - features.mean(0)), dim=1).numpy()
     return normalised
 
 

@@ -67,6 +67,12 @@ def test_the_next_centre_is_the_farthest_from_all(points: np.ndarray) -> None:
     assert len(set(CLOUD[chosen].tolist())) == 6
 
 
+def test_copies_of_labelled_images_are_chosen_last_and_the_labelled_never() -> None:
+    copies = np.zeros((6, 3), dtype=np.float32)
+    copies[4] = 1
+    assert centre(copies, np.array([0, 1]), 4, 0).tolist() == [4, 2, 3, 5]
+
+
 def test_the_first_centre_is_in_the_middle(points: np.ndarray) -> None:
     (first,) = centre(points, NONE, 1, 0)
     assert first == np.linalg.norm(points - points.mean(0), axis=1).argmin()
