@@ -29,7 +29,7 @@ from stages.runtime import machine
 RESULT = Path("benchmarks/results/throughput.json")
 TABLE = RESULT.with_suffix(".md")
 # NOTE: a worker has up to two batches ready before the clock starts, so a short trial would flatter workers.
-ROUNDS, STEPS, TRIAL_STEPS = 3, 30, 40
+ROUNDS, STEPS, TRIAL_STEPS = 5, 50, 40
 PEERS = ("lightly", "stable_pretraining", "lightly_train")
 
 
