@@ -4,6 +4,7 @@ A file is whole or absent: it is written under a temporary name, flushed, and re
 `stages/weights.py`.
 """
 
+import csv
 import fcntl
 import json
 import os
@@ -125,6 +126,15 @@ def write_array(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
+def write_pack(path: Path, images: np.ndarray, rows: np.ndarray, part: int = 4096) -> None:
+    """Write some images of a pack, uint8 (n, C, H, W), as .npy, a part at a time."""
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        head = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
+        np.lib.format.write_array_header_1_0(file, head)
+        for start in range(0, len(rows), part):
+            file.write(np.ascontiguousarray(images[rows[start : start + part]]).tobytes())
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, without its row numbers."""
     with whole_file(path) as temporary:
@@ -153,13 +163,24 @@ def read_table(path: Path, *columns: str, text: bool = False) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of lines with more fields than the head
             table: pd.DataFrame = pd.read_csv(path, index_col=False, **as_text)
-    except (ValueError, pd.errors.ParserWarning) as error:
+        _require_whole_lines(path)
+    except (ValueError, csv.Error, pd.errors.ParserWarning) as error:
         raise InputError(f"{path}: is no readable table ({' '.join(str(error).split())})") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
         has = ", ".join(map(str, table.columns))
         raise InputError(f"{path}: column {', '.join(missing)} is missing; it has {has}")
     return table
+
+
+def _require_whole_lines(path: Path) -> None:
+    """Refuse a line with fewer fields than the head (ValueError): pandas takes what is cut off for empty."""
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        head = next(lines, [])
+        for line in lines:
+            if 0 < len(line) < len(head):
+                raise ValueError(f"line {lines.line_num} has {len(line)} fields, its head {len(head)}")
 
 
 def read_images(path: Path) -> np.ndarray:
@@ -193,19 +214,19 @@ def pixels(images: Tensor, device: torch.device) -> Tensor:
 
 
 def read_labels(path: Path) -> Tensor:
-    """The `label` column of a table, int64 (N,): an index into the classes."""
+    """The `label` column of a table, int64 (N,): an index into the classes; where it is empty, -1."""
     column = read_table(path, "label", text=True)["label"].fillna("")
-    bad = column[~column.str.fullmatch("-?[0-9]{1,9}")]
+    bad = column[~column.str.fullmatch("[0-9]{0,9}")]
     if len(bad):
         raise InputError(
             f"{path}: column label, row {bad.index[0] + 1}, is {bad.iloc[0]!r}; "
-            "allowed: the number of a class"
+            "allowed: the number of a class, or nothing"
         )
-    return torch.from_numpy(column.to_numpy().astype(np.int64))
+    return torch.from_numpy(column.replace("", "-1").to_numpy().astype(np.int64))
 
 
 def read_pool_labels() -> tuple[Tensor, list[str]]:
-    """The label of each image of the pool, int64 (N,), and the names of the classes.
+    """The label of each image of the pool, int64 (N,), -1 where it has none, and the names of the classes.
 
     Raises:
         InputError: the labels are not those of the pool's images, row by row, or are no classes.
@@ -218,7 +239,7 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
     if not ids.equals(expected):
         raise InputError(f"{path}: its ids are not those of {IMAGES / 'pool.csv'}, row by row")
     labels = read_labels(path)
-    bad = ((labels < 0) | (labels >= len(classes))).nonzero()
+    bad = (labels >= len(classes)).nonzero()
     if len(bad):
         row = int(bad[0])
         raise InputError(

@@ -1,5 +1,7 @@
 """Which images are labelled: the draws that all methods share, so that differences are paired."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,25 @@ def budget_name(budget: Budget) -> str:
     return f"n{budget}"
 
 
+def fitting(budgets: Sequence[Budget], labels: Tensor, classes: int) -> list[Budget]:
+    """The budgets that there are enough labelled images for, at least one of each class; says which are not.
+
+    A folder has as many labels as its owner has got round to: a budget appears when it has enough.
+
+    Args:
+        labels: (N,) int64 of the pool, -1 where an image has none.
+    """
+    labelled = int((labels >= 0).sum())
+    fit = [b for b in budgets if (labelled if b == "all" else int(b)) in range(max(classes, 1), labelled + 1)]
+    if absent := [str(budget) for budget in budgets if budget not in fit]:
+        print(
+            f"{labelled:,} images of the pool have a label, of {classes} classes: "
+            f"nothing to do for the budget {', '.join(absent)}",
+            flush=True,
+        )
+    return fit
+
+
 def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed: int) -> Tensor:
     """One random choice of `budget` images with equally many of each class.
 
@@ -22,9 +43,9 @@ def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed:
     for it.
 
     Args:
-        labels: (N,) int64 of the pool.
+        labels: (N,) int64 of the pool, -1 where an image has none.
         classes: how many classes there are.
-        budget: a number of images, or "all": then every draw is the whole pool.
+        budget: a number of images, or "all": then every draw is all that have a label.
         draw: the number of the draw.
         seed: the run's seed.
 
@@ -34,17 +55,18 @@ def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed:
     Raises:
         InputError: the budget is larger than the pool, or smaller than the number of classes.
     """
+    labelled = (labels >= 0).nonzero()[:, 0]
     if budget == "all":
-        return torch.arange(len(labels))
+        return labelled
     n = int(budget)
-    if not classes <= n <= len(labels):
+    if not classes <= n <= len(labelled):
         raise InputError(
             f"params.yaml: finetune.budgets has {n}; allowed: 'all', or {classes} (one label a class) "
-            f"to {len(labels)} (the pool)"
+            f"to {len(labelled)} (those of the pool that have one)"
         )
     stream = Stream.of(seed, "labels", draw)
     order = stream.at("extra").permutation(classes).tolist()
-    wanted = shares(torch.bincount(labels, minlength=classes).tolist(), n, order)
+    wanted = shares(torch.bincount(labels[labelled], minlength=classes).tolist(), n, order)
     chosen = []
     for label in range(classes):
         rows = (labels == label).nonzero()[:, 0]

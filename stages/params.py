@@ -19,7 +19,17 @@ from ruamel.yaml.error import YAMLError
 
 from stages.errors import InputError, reported
 from stages.findings import dotted, findings, unknown
-from stages.sections import METHODS, SOURCES, Budgets, Data, Params, Section, Training, available_methods
+from stages.sections import (
+    FOLDER,
+    METHODS,
+    OFFICIAL,
+    Budgets,
+    Data,
+    Params,
+    Section,
+    Training,
+    available_methods,
+)
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 
@@ -167,7 +177,10 @@ def _misfits(raw: dict[str, Any]) -> list[str]:
         budgets = TypeAdapter(Budgets).validate_python(raw["finetune"]["budgets"])
     except (ValidationError, KeyError, TypeError):
         return []  # these are findings already
-    available, classes = SOURCES[data.source]
+    if data.source == FOLDER:  # how many images there are is known when it has been read
+        there = Path(data.path).is_dir()
+        return [] if there else [f"data.path is {data.path!r}; allowed: a folder of images"]
+    available, classes = OFFICIAL[data.source]
     images = min(data.train_limit or available, available)
     pool = images - data.validation
     if pool < classes:

@@ -5,6 +5,8 @@ tag says, transparency on white, 16 bits cut to 8; the largest square in the mid
 antialiased) to `size`. An image that has that size already keeps every pixel.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,21 @@ def read(path: Path, size: int, channels: int) -> np.ndarray:
     Raises:
         InputError: the file is missing, empty, no image, damaged or too large; names it.
     """
+    with _opened(path) as image:
+        # A JPEG can be decoded at a fraction of its size, which is many times faster; twice the
+        # size that is wanted leaves the resampling something to do.
+        image.draft(None, (2 * size, 2 * size))
+        return _pixels(ImageOps.exif_transpose(image), size, channels)
+
+
+def is_grey(path: Path) -> bool:
+    """Whether an image file is stored without colours, by its header (errors as above)."""
+    with _opened(path) as image:
+        return image.mode[0] in "1LIF"  # 1, L, LA, I;16 …
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         if path.stat().st_size == 0:
             raise InputError("is empty")
@@ -36,10 +53,7 @@ def read(path: Path, size: int, channels: int) -> np.ndarray:
                 raise InputError(
                     f"has {image.width:,} × {image.height:,} pixels; allowed: {MAX_PIXELS:,} in all"
                 )
-            # A JPEG can be decoded at a fraction of its size, which is many times faster; twice the
-            # size that is wanted leaves the resampling something to do.
-            image.draft(None, (2 * size, 2 * size))
-            return _pixels(ImageOps.exif_transpose(image), size, channels)
+            yield image
     except Exception as error:  # a decoder may raise anything for a damaged file
         raise InputError(f"{path}: {_reason(error)}") from None
 

@@ -14,7 +14,9 @@ from stages.findings import unknown
 
 METHODS = Path(__file__).parent / "pretrain" / "methods"
 CONTROL = "scratch"  # the method that every gain is measured against
-SOURCES = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training images, classes
+OFFICIAL = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training images, classes
+FOLDER = "folder"  # the source that is the user's own images
+SOURCES = (*OFFICIAL, FOLDER)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -82,6 +84,17 @@ class Runtime(Section):
     threads: Annotated[int, Field(ge=1, le=1024)]
 
 
+class Folder(Section):
+    """How a folder of the user's own images is split and decoded."""
+
+    test: Annotated[float, Field(gt=0, le=0.5)]
+    validation: Annotated[float, Field(gt=0, le=0.5)]
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+    channels: Literal["auto", 1, 3]
+    on_bad_image: Literal["error", "skip"]
+    twins: Annotated[float, Field(gt=0, le=1)] | None
+
+
 class Data(Section):
     """Which images, and how they are split."""
 
@@ -90,6 +103,7 @@ class Data(Section):
     validation: Annotated[int, Field(ge=20)]
     train_limit: Count | None
     test_limit: Count | None
+    folder: Folder
 
 
 class EncoderParams(Section):

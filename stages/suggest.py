@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     method = chosen.method or best_method(settings)
     images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     index = artifacts.read_table(artifacts.IMAGES / "pool.csv", "id", "source", text=True)
-    labelled = np.array([], dtype=int) if chosen.ignore_labels else rows_with_label(index)
+    labels = artifacts.read_table(artifacts.LABELS / "pool.csv", "id", "label", text=True)
+    labelled = np.array([], dtype=int) if chosen.ignore_labels else rows_with_label(index, labels)
     free = len(images) - len(labelled)
     if not free:
         raise InputError("every image of the pool has a label; --ignore-labels chooses as if none had one")
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     features = encoded(method, images, settings)
     rows = selection.STRATEGIES[chosen.strategy](features, labelled, chosen.count, settings.seed)
     table = index.iloc[rows][["id", "source"]].reset_index(drop=True)
+    if "file" in labels:  # a folder's images: where they lie now
+        table["source"] = labels["file"].iloc[rows].to_numpy()
     table.insert(0, "rank", range(1, len(rows) + 1))
     artifacts.write_table(chosen.output, table)
     with artifacts.whole_file(chosen.sheet) as temporary:
@@ -64,15 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def best_method(settings: Params) -> str:
     """The method in params.yaml whose encoder has the best kNN accuracy on validation."""
     knn = {
-        method: artifacts.read_json(artifacts.METRICS / "pretrain" / f"{method}.json")["knn"]
+        method: artifacts.read_json(artifacts.METRICS / "pretrain" / f"{method}.json")["knn"] or 0.0
         for method in settings.methods
     }
-    return max(knn, key=lambda method: knn[method])
+    # NOTE: without any validation label all are 0: then the last, for scratch comes first and is no choice.
+    return max(reversed(settings.methods), key=lambda method: knn[method])
 
 
-def rows_with_label(index: pd.DataFrame) -> np.ndarray:
-    """The rows of the pool that have a label: those that the table of labels names."""
-    labels = artifacts.read_table(artifacts.LABELS / "pool.csv", "id", "label", text=True)
+def rows_with_label(index: pd.DataFrame, labels: pd.DataFrame) -> np.ndarray:
+    """The rows of the pool that have a label by the table of labels."""
     named = labels[labels["label"] != ""]["id"]
     return np.flatnonzero(index["id"].isin(named))
 

@@ -68,12 +68,14 @@ def drop(raw: dict[str, Any], dotted: str) -> None:
 
 @pytest.fixture(scope="session")
 def mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Source]:
-    return sources.read("mnist", tmp_path_factory.mktemp("mnist") / "nothing here")
+    folder = tmp_path_factory.mktemp("mnist")
+    return sources.read("mnist", folder / "nothing here", folder)
 
 
 @pytest.fixture(scope="session")
 def fashion_mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Source]:
-    return sources.read("fashion-mnist", tmp_path_factory.mktemp("fashion-mnist") / "nothing here")
+    folder = tmp_path_factory.mktemp("fashion-mnist")
+    return sources.read("fashion-mnist", folder / "nothing here", folder)
 
 
 @pytest.fixture(scope="session")

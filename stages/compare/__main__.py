@@ -8,17 +8,20 @@ import sys
 
 from stages import artifacts, params
 from stages.compare import report
-from stages.draws import budget_name
+from stages.draws import budget_name, fitting
 from stages.errors import InputError, reported
 
 SUMMARY = artifacts.METRICS / "summary.json"
 
 
 def main() -> None:
-    """Gather the evaluations of exactly the methods and budgets in params.yaml."""
+    """Gather the evaluations of exactly the methods and budgets in params.yaml that there are labels for."""
     settings = params.load("compare")
     artifacts.require_writable(SUMMARY)
-    names = [budget_name(budget) for budget in settings.finetune.budgets]
+    pool = artifacts.read_labels(artifacts.LABELS / "pool.csv")
+    classes = artifacts.read_json(artifacts.LABELS / "classes.json")
+    budgets = fitting(settings.finetune.budgets, pool, len(classes))
+    names = [budget_name(budget) for budget in budgets]
     evaluations: report.Evaluations = {}
     for method in settings.methods:
         path = artifacts.METRICS / "evaluate" / f"{method}.json"
@@ -27,8 +30,8 @@ def main() -> None:
         if missing:
             raise InputError(f"{path}: has no budget {', '.join(missing)}; run `dvc repro`")
         evaluations[method] = {name: found[name] for name in names}
-    pool = len(artifacts.read_labels(artifacts.LABELS / "pool.csv"))
-    labels = {budget_name(b): pool if b == "all" else int(b) for b in settings.finetune.budgets}
+    labelled = int((pool >= 0).sum())
+    labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
     table = report.label_efficiency(evaluations, labels)
     artifacts.write_json(SUMMARY, report.summary(evaluations))
     artifacts.write_json(artifacts.METRICS / "details.json", report.details(evaluations))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stages import artifacts, params, probe, weights
-from stages.draws import budget_name, draw_labelled
+from stages.draws import budget_name, draw_labelled, fitting
 from stages.encoders import Classifier
 from stages.errors import InputError, reported
 from stages.evaluate.metrics import confusion, measure
@@ -29,26 +29,30 @@ def main(method: str) -> None:
     """Predict the test split under every protocol, budget and draw; write predictions and figures."""
     settings = params.load("evaluate", method)
     here, started = machine(settings.runtime), time.perf_counter()
-    test = artifacts.as_tensor(artifacts.read_images(artifacts.TEST / "images.npy"))
-    actual = artifacts.read_labels(artifacts.TEST / "index.csv").numpy()
-    if len(test) != len(actual):
-        raise InputError(f"{artifacts.TEST}: {len(test)} images, but {len(actual)} labels")
     labels, classes = artifacts.read_pool_labels()
+    budgets = fitting(settings.finetune.budgets, labels, len(classes))
     metrics = artifacts.METRICS
     figures_file = metrics / "evaluate" / f"{method}.json"
     confusion_file = metrics / "evaluate" / f"{method}_confusion.csv"
     timings_file = metrics / "timings" / "evaluate" / f"{method}.json"
     artifacts.require_writable(artifacts.PREDICTIONS / method, figures_file, confusion_file, timings_file)
 
+    if not budgets:  # nothing was finetuned, so the test split is not needed
+        with artifacts.whole_folder(artifacts.PREDICTIONS / method):
+            artifacts.write_json(figures_file, {})
+            artifacts.write_table(confusion_file, confusion_table(np.zeros((0, 0)), [], 1, "none"))
+            artifacts.write_json(timings_file, here.timings(time.perf_counter() - started, 0))
+        return
+    test, actual = test_split()
     figures: dict[str, dict[str, list[Any]]] = {}
     tables: list[pd.DataFrame] = []
     finetune = settings.finetune
     frozen = FrozenFeatures(method, test, labels, len(classes), settings, here)
     with (
         artifacts.whole_folder(artifacts.PREDICTIONS / method) as folder,
-        progress(f"evaluate {method}", len(finetune.budgets) * finetune.draws, "models") as bar,
+        progress(f"evaluate {method}", len(budgets) * finetune.draws, "models") as bar,
     ):
-        for budget in finetune.budgets:
+        for budget in budgets:
             of_budget, counts = defaultdict(list), np.zeros((len(classes),) * 2, dtype=int)
             for draw in range(finetune.draws):
                 name = f"{budget_name(budget)}-draw{draw}"
@@ -67,10 +71,19 @@ def main(method: str) -> None:
             figures[budget_name(budget)] = dict(of_budget)
             tables.append(confusion_table(counts, classes, finetune.draws, budget_name(budget)))
 
-    predictions = 3 * len(finetune.budgets) * finetune.draws * len(test)
+    predictions = 3 * len(budgets) * finetune.draws * len(test)
     artifacts.write_json(figures_file, figures)
     artifacts.write_table(confusion_file, pd.concat(tables))
     artifacts.write_json(timings_file, here.timings(time.perf_counter() - started, predictions))
+
+
+def test_split() -> tuple[Tensor, np.ndarray]:
+    """The test images, uint8 (N, C, H, W), and their labels, (N,)."""
+    test = artifacts.as_tensor(artifacts.read_images(artifacts.TEST / "images.npy"))
+    actual = artifacts.read_labels(artifacts.TEST / "index.csv").numpy()
+    if len(test) != len(actual):
+        raise InputError(f"{artifacts.TEST}: {len(test)} images, but {len(actual)} labels")
+    return test, actual
 
 
 class FrozenFeatures:

@@ -9,7 +9,7 @@ import sys
 
 from stages import artifacts, checkpoint, params, weights
 from stages.checkpoint import CHECKPOINTS, Checkpoint
-from stages.draws import budget_name, draw_labelled
+from stages.draws import budget_name, draw_labelled, fitting
 from stages.encoders import Classifier
 from stages.errors import reported
 from stages.finetune import train
@@ -39,7 +39,7 @@ def main(method: str) -> None:
             Stream.of(settings.seed, "finetune", budget_name(budget), draw),
             draw_labelled(labels, len(classes), budget, draw, settings.seed),
         )
-        for budget in finetune.budgets
+        for budget in fitting(finetune.budgets, labels, len(classes))
         for draw in range(finetune.draws)
     }
     schedule, recipe, l2 = finetune.schedule, finetune.recipe[method], settings.probe.l2

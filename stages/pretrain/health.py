@@ -31,7 +31,8 @@ class Monitor:
     Args:
         title: names the run in warnings.
         encoder: on the machine's device.
-        images: (N, C, H, W) uint8 validation images; labels: (N,) int64 on the machine's device.
+        images: (N, C, H, W) uint8 validation images; labels: (N,) int64 on the machine's device, -1 where
+            an image has none.
         neighbours: the settings of the online kNN.
         health: whether a collapse stops the run or is only said.
     """
@@ -68,17 +69,24 @@ class Monitor:
         spread, rank = round(feature_std(sample), 4), round(rankme(sample), 2)
         columns: dict[str, Any] = {"feature_std": spread, "rankme": rank}
         if at_epoch:
-            columns["knn"] = round(probe.knn_accuracy(features, self.labels, self.neighbours), 4)
+            columns["knn"] = self._knn(features)
         if alarm := self._judge(step, spread, rank, loss, at_epoch):
             columns["alarm"] = alarm
         self.seconds += time.perf_counter() - started
         return columns
 
+    def _knn(self, features: Tensor) -> float | None:
+        """Among the validation images that have a label; None where fewer than two have one."""
+        known = self.labels >= 0
+        if int(known.sum()) < 2:
+            return None
+        return round(probe.knn_accuracy(features[known], self.labels[known], self.neighbours), 4)
+
     def replay(self, curve: list[dict[str, Any]]) -> None:
         """Know again what was seen before an interruption, from the curve's rows: they hold all of it."""
         for row in curve:
             if row.get("rankme") is not None:
-                at_epoch = row.get("knn") is not None
+                at_epoch = "knn" in row
                 self._judge(row["step"], row["feature_std"], row["rankme"], row["loss"], at_epoch)
 
     def _judge(self, step: int, spread: float, rank: float, loss: float | None, at_epoch: bool) -> str | None:

@@ -146,7 +146,7 @@ def test_damaged_table_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
-@pytest.mark.parametrize("label", ["", "cat", "1.5"])
+@pytest.mark.parametrize("label", ["cat", "1.5", "-1"])
 def test_label_that_is_no_class_is_refused(tmp_path: Path, label: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"id,label\na,1\nb,{label}\n")
@@ -154,11 +154,28 @@ def test_label_that_is_no_class_is_refused(tmp_path: Path, label: str) -> None:
         artifacts.read_labels(path)
 
 
+def test_an_empty_label_is_none_and_a_line_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,label,file\na,1,x\nb,,y\n")
+    assert artifacts.read_labels(path).tolist() == [1, -1]
+    path.write_text("id,label,file\na,1,x\nb\n")
+    with pytest.raises(InputError, match="line 3 has 1 fields, its head 3"):
+        artifacts.read_labels(path)
+
+
+def test_a_pack_is_written_in_parts_as_numpy_would(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 255, (50, 3, 8, 8), dtype=np.uint8)
+    rows = np.array([4, 0, 49, 3, 3, 20, 21])
+    artifacts.write_pack(tmp_path / "parts.npy", images, rows, part=2)
+    np.save(tmp_path / "whole.npy", images[rows])
+    assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("labels", "word"),
     [
         ("id,label\na,0\nb,2\n", "row 2, is 2; allowed: 0 to 1"),
-        ("id,label\na,-1\nb,1\n", "row 1, is -1; allowed: 0 to 1"),
+        ("id,label\na,-1\nb,1\n", "row 1, is '-1'; allowed: the number"),
         ("id,label\nb,1\na,0\n", "ids"),
         ("id,label\na,0\n", "ids"),
     ],

@@ -160,7 +160,7 @@ def test_mutated_label_tables() -> None:
         labels, classes = artifacts.read_pool_labels()
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if any(row.values())]
-        said = torch.tensor([int(row["label"]) for row in rows])
+        said = torch.tensor([int(row["label"] or -1) for row in rows])
         return torch.equal(labels, said) and [row["id"] for row in rows] == expected and len(classes) == 10
 
     refused, read = outcomes(artifacts.LABELS / "pool.csv", "table", check)
@@ -188,7 +188,7 @@ def test_mutated_tables_of_validation_labels(tmp_path: Path) -> None:
         labels: Tensor = artifacts.read_labels(path)
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if any(row.values())]
-        return labels.tolist() == [int(row["label"]) for row in rows]
+        return labels.tolist() == [int(row["label"] or -1) for row in rows]
 
     refused, read = outcomes(path, "validation", check)
     assert refused > 0.2 * MUTATIONS

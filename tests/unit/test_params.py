@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from stages import params, sections
 from stages.errors import InputError
 from stages.pretrain.methods import simclr
-from stages.sections import SOURCES, Params, Schedule, Training, Views
+from stages.sections import OFFICIAL, Params, Schedule, Training, Views
 from tests.conftest import ROOT, drop, put
 
 
@@ -221,7 +221,7 @@ def test_pool_is_what_validation_leaves_of_the_whole_data(raw: dict[str, Any]) -
     assert "to 1000 " in finding(raw)
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", OFFICIAL)
 def test_every_source_is_accepted(raw: dict[str, Any], source: str) -> None:
     raw["data"] |= {"source": source, "train_limit": None, "validation": 5000}
     raw["finetune"]["budgets"] = [55_000]
@@ -230,12 +230,22 @@ def test_every_source_is_accepted(raw: dict[str, Any], source: str) -> None:
     assert "to 55000 (the pool)" in finding(raw)
 
 
+def test_a_folder_must_be_there_and_says_itself_how_much_it_holds(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    raw["data"] |= {"source": "folder", "path": str(tmp_path), "train_limit": None}
+    raw["finetune"]["budgets"] = [1_000_000]
+    assert params.validated(raw).data.source == "folder"
+    raw["data"]["path"] = str(tmp_path / "none")
+    assert finding(raw) == f"data.path is '{tmp_path}/none'; allowed: a folder of images"
+
+
 @pytest.mark.parametrize("source", ["fashion_mnist", 1, None, ["mnist"]])
 def test_unknown_source_is_one_line_with_those_that_exist(raw: dict[str, Any], source: object) -> None:
     raw["data"]["source"] = source
     line = finding(raw)
     assert line.startswith(f"data.source: unknown name {source!r}")
-    assert line.endswith("allowed: mnist, fashion-mnist")
+    assert line.endswith("allowed: mnist, fashion-mnist, folder")
     assert ("did you mean fashion-mnist?" in line) == (source == "fashion_mnist")
 
 

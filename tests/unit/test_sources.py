@@ -8,11 +8,10 @@ import pytest
 from torchvision.datasets import MNIST, FashionMNIST
 
 from stages.errors import InputError
-from stages.prepare import datasets, sources
-from stages.prepare.__main__ import index
+from stages.prepare import datasets, official, sources
 from stages.prepare.datasets import DATASETS, TEST_IMAGES, TEST_LABELS, TRAIN_LABELS
 from stages.prepare.sources import Source
-from stages.sections import SOURCES
+from stages.sections import OFFICIAL
 
 MNIST_FILES = DATASETS["mnist"].files
 
@@ -21,8 +20,8 @@ def test_every_source_that_params_yaml_may_name_can_be_read(
     mnist: tuple[Source, Source], fashion_mnist: tuple[Source, Source]
 ) -> None:
     found = {train.dataset: (len(train.images), len(train.classes)) for train, _ in (mnist, fashion_mnist)}
-    assert found == SOURCES
-    assert DATASETS.keys() == SOURCES.keys()
+    assert found == OFFICIAL
+    assert DATASETS.keys() == OFFICIAL.keys()
 
 
 def test_mnist_is_the_official_one(mnist: tuple[Source, Source]) -> None:
@@ -174,7 +173,7 @@ def cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_failed_download_says_what_to_do(tmp_path: Path, name: str, package: str) -> None:
     with pytest.raises(InputError) as caught:
-        sources.read(name, tmp_path / "raw")
+        sources.read(name, tmp_path, tmp_path / "raw")
     (message,) = caught.value.args
     assert message.startswith(f"{tmp_path / 'raw'}: {DATASETS[name].title}'s four .gz files are not here")
     assert f"install the package {package}" in message
@@ -191,12 +190,12 @@ def test_apt_get_is_asked_again_after_an_update_and_its_words_are_passed_on(
         (cut_off / name).write_text(f"#!/bin/sh\necho $1 >> {asked}\necho E: no such package >&2\nexit 100\n")
         (cut_off / name).chmod(0o755)
     with pytest.raises(InputError, match="apt-get update: E: no such package"):
-        sources.read("fashion-mnist", tmp_path / "raw")
+        sources.read("fashion-mnist", tmp_path, tmp_path / "raw")
     assert asked.read_text().split() == ["download", "update"]
 
 
 def test_index_has_a_row_per_image_in_the_packs_order(mnist: tuple[Source, Source]) -> None:
-    table = index(mnist[0], np.array([3, 59_999]), "pool")
+    table = official.part(mnist[0], np.array([3, 59_999]), "pool").table
     assert table.to_dict("list") == {
         "id": ["train-00003", "train-59999"],
         "split": ["pool", "pool"],

@@ -1,0 +1,132 @@
+"""Decoding many image files: on all cores, in bounded memory, and each of them only once.
+
+What was decoded is kept in `data/cache`, outside DVC's outputs, under the digest of the file's content: a
+rerun with ten new images decodes ten. The cache may be deleted at any time.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from stages import pictures
+from stages.errors import InputError
+from stages.runtime import progress
+
+CACHE = Path("data/cache")
+RULE = 1  # of `stages/pictures.py`: another rule makes another cache
+T = TypeVar("T")
+PART = 1024  # images in memory at the same time
+DIGEST, CHECK = 32, 16  # bytes
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a file before it is decoded: the digest of its content, and whether it has colours."""
+
+    digest: bytes
+    grey: bool
+
+
+def inspect(path: Path) -> Seen | str:
+    """Digest and header of an image file, or why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        return Seen(digest, pictures.is_grey(path))
+    except (InputError, OSError) as error:
+        return str(error)
+
+
+def inspect_all(paths: Sequence[Path]) -> list[Seen | str]:
+    """`inspect` of each path, in their order."""
+    return [seen for part in _parallel("prepare: reading", inspect, paths) for seen in part]
+
+
+class Decoded:
+    """The images that were decoded to one size and number of channels, uint8 (C, H, W), on disk.
+
+    Two files: the pixels of one image after the other, and for each the digest of its file with a
+    checksum of its pixels. Pixels are written first, so a record that has its digest is whole.
+    """
+
+    def __init__(self, size: int, channels: int, folder: Path = CACHE) -> None:
+        self.size, self.channels = size, channels
+        name = f"{channels}x{size}-rule{RULE}"
+        self._pixels, self._keys = folder / f"{name}.pixels", folder / f"{name}.keys"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rows: dict[bytes, int] = {}
+        self._open()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image."""
+        return self.channels, self.size, self.size
+
+    def add(self, paths: Sequence[Path], digests: Sequence[bytes]) -> dict[Path, str]:
+        """Decode the files that are not here yet; what is wrong with those that cannot be decoded."""
+        new = {d: path for path, d in zip(paths, digests, strict=True) if d not in self.rows}
+        wrong: dict[Path, str] = {}
+        waiting = iter(new.items())
+        with self._pixels.open("ab") as pixels, self._keys.open("ab") as keys:
+            for part in _parallel("prepare: decoding", self._decode, list(new.values())):
+                records = b""
+                for image in part:
+                    digest, path = next(waiting)
+                    if isinstance(image, str):
+                        wrong[path] = image
+                        continue
+                    content = image.tobytes()
+                    pixels.write(content)
+                    records += digest + _check(content)
+                    self.rows[digest] = len(self.rows)
+                pixels.flush()
+                keys.write(records)
+                keys.flush()
+        return wrong
+
+    def images(self) -> np.ndarray:
+        """All of them, memory-mapped, uint8 (N, C, H, W)."""
+        if not self.rows:
+            return np.zeros((0, *self.shape), dtype=np.uint8)
+        return np.memmap(self._pixels, dtype=np.uint8, mode="r", shape=(len(self.rows), *self.shape))
+
+    def _decode(self, path: Path) -> np.ndarray | str:
+        try:
+            return pictures.read(path, self.size, self.channels)
+        except InputError as error:
+            return str(error)
+
+    def _open(self) -> None:
+        """Find out what is there; from the first record that is not whole on, all is dropped."""
+        record, each = DIGEST + CHECK, int(np.prod(self.shape))
+        for file in (self._pixels, self._keys):
+            file.touch()
+        keys = self._keys.read_bytes()
+        with self._pixels.open("rb") as pixels:
+            for start in range(0, len(keys) - record + 1, record):
+                content = pixels.read(each)
+                key = keys[start : start + record]
+                if len(content) < each or key[DIGEST:] != _check(content):
+                    break
+                self.rows[key[:DIGEST]] = len(self.rows)
+        os.truncate(self._pixels, len(self.rows) * each)
+        os.truncate(self._keys, len(self.rows) * record)
+
+
+def _check(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=CHECK).digest()
+
+
+def _parallel(title: str, work: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[list[T]]:
+    """`work` on every path, on all cores, in parts and in order."""
+    with progress(title, len(paths)) as bar, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(paths), PART):
+            part = paths[start : start + PART]
+            yield list(pool.map(work, part))
+            bar.advance(len(part))

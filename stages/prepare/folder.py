@@ -1,0 +1,142 @@
+"""What a folder of images says about itself: files, labels, splits and groups, read from its layout.
+
+- **class folders**: each subfolder is a class, `unlabeled` beside them has none; or the same once more below
+  `train`, `validation` and `test`, which then are the splits;
+- **a table** `labels.csv` with the columns `file` and, as far as wanted, `label`, `split` (train, validation,
+  test) and `group`. Where it has labels, folders mean nothing; an image that it does not name, or an empty
+  field, has none;
+- **nothing but images**: none has a label.
+
+Nothing is decoded here. Every finding is collected, so that all can be said in one go.
+"""
+
+import os
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from stages.artifacts import read_table
+from stages.errors import InputError
+from stages.pictures import SUFFIXES
+
+TABLE = "labels.csv"
+UNLABELLED = ("unlabeled", "unlabelled")
+SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image file and what is said of it; None: nothing.
+
+    Attributes:
+        file: below the folder, with `/`.
+        split: train, validation or test.
+        group: images of one group (a patient, a film) are never in two splits.
+    """
+
+    file: str
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's own name: what stays when it is moved into a class folder."""
+        return unicodedata.normalize("NFC", PurePosixPath(self.file).name)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong, one line each: with files (which can be left out), and with the table (which cannot)."""
+
+    files: dict[str, str]
+    table: list[str]
+
+
+def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
+    """The images of a folder, what is wrong with them, and the layout in words.
+
+    Raises:
+        InputError: there is no such folder, it holds no image, or its table lacks the column `file`.
+    """
+    if not folder.is_dir():
+        raise InputError(f"params.yaml: data.path is {str(folder)!r}; allowed: a folder of images")
+    files, broken = _files(folder)
+    if not files and not broken:
+        raise InputError(f"{folder}: holds no image; looked for {', '.join(sorted(SUFFIXES))}")
+    pictures, layout = _from_folders(files)
+    wrong: list[str] = []
+    if (folder / TABLE).is_file():
+        pictures, wrong, labelled = _from_table(folder, pictures)
+        layout = f"{TABLE} with labels" if labelled else f"{layout}, and {TABLE}"
+    lonely = {label for label, n in Counter(p.label for p in pictures).items() if label and n < 2}
+    wrong += [f"class {label!r} has one image; allowed: two or more" for label in sorted(lonely)]
+    pictures = [replace(p, label=None) if p.label in lonely else p for p in pictures]
+    return pictures, Findings(broken, wrong), layout
+
+
+def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The image files below the folder, and what is wrong with those that cannot be opened or named."""
+    files, broken = [], {}
+    # NOTE: links are followed, for DVC may put links to its cache here.
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            file = path.relative_to(folder).as_posix()
+            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
+                continue
+            try:
+                file.encode()
+            except UnicodeEncodeError:
+                broken[ascii(file)] = "has a name that is no valid UTF-8"
+                continue
+            if path.is_file():
+                files.append(file)
+            else:
+                broken[file] = "is a link to nothing" if path.is_symlink() else "is no file"
+    return files, broken
+
+
+def _from_folders(files: list[str]) -> tuple[list[Picture], str]:
+    """Labels and splits as the folders say."""
+    tops = {PurePosixPath(file).parts[0] for file in files if "/" in file}
+    by_split = {"train", "test"} <= tops and tops <= {*SPLITS, *UNLABELLED}
+    pictures = []
+    for file in files:
+        *parents, _ = PurePosixPath(file).parts
+        split = SPLITS.get(parents.pop(0)) if by_split and parents and parents[0] in SPLITS else None
+        label = parents[0] if parents and parents[0] not in UNLABELLED else None
+        pictures.append(Picture(file, label, split))
+    if not any(picture.label for picture in pictures):
+        return pictures, "nothing but images"
+    return pictures, "class folders" + (" below train and test" if by_split else "")
+
+
+def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str], bool]:
+    """What the table says of the images; what is wrong in it; whether it has labels."""
+    path = folder / TABLE
+    table = read_table(path, "file", text=True)
+    labelled = "label" in table.columns
+    known = {picture.file: replace(picture, label=None) if labelled else picture for picture in pictures}
+    said: dict[str, dict[str, str]] = {}
+    wrong = []
+    for number, row in enumerate(table.to_dict("records"), start=2):
+        where, file = f"{path}, line {number}", str(row["file"])
+        given = {key: str(row[key]).strip() for key in ("label", "split", "group") if row.get(key)}
+        if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+            wrong.append(f"{where}: {file} leaves the folder; allowed: paths below {folder}")
+        elif (file := PurePosixPath(file).as_posix()) not in known:
+            wrong.append(f"{where}: there is no image {file}")
+        elif file in said and said[file] != given:
+            wrong.append(f"{where}: {file} stands there twice, as {said[file]} and as {given}")
+        elif given.get("split", "train") not in SPLITS:
+            wrong.append(f"{where}: split is {given['split']!r}; allowed: {', '.join(SPLITS)}")
+        else:
+            said[file] = given
+    for file, given in said.items():
+        old = known[file]
+        split = SPLITS[given["split"]] if "split" in given else old.split
+        known[file] = Picture(file, given.get("label", old.label), split, given.get("group"))
+    return list(known.values()), wrong, labelled

@@ -1,0 +1,205 @@
+"""A folder of the user's own images: split by each image's own content, twins of test images left out.
+
+An image's split never depends on which other images there are, nor on its label: so adding images moves
+none, and labelling an image of the pool changes nothing that pretraining sees. Images of the test or
+validation part that have no label yet wait there; they are not pretrained on.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from stages.errors import InputError
+from stages.prepare import folder, split
+from stages.prepare.decode import Decoded, Seen, inspect_all
+from stages.prepare.folder import Picture
+from stages.prepare.parts import NO_LABEL, Part, Prepared
+from stages.randomness import Stream
+from stages.sections import Data, Folder
+
+LEAST_VALIDATION = 10  # images; fewer say nothing of the features
+CHUNK = 2048  # images that are compared at the same time
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture that can be read: its digest, its split, and its row among the decoded."""
+
+    picture: Picture
+    digest: bytes
+    split: str
+    row: int
+
+
+def prepared(data: Data, stream: Stream) -> Prepared:
+    """Read the folder, refuse or skip what is bad, split, leave out duplicates.
+
+    Raises:
+        InputError: one finding for each bad file and each bad line of the table, in one go.
+    """
+    path, settings = Path(data.path), data.folder
+    pictures, findings, layout = folder.scan(path)
+    seen = inspect_all([path / picture.file for picture in pictures])
+    channels = settings.channels
+    if channels == "auto":
+        channels = 1 if all(one.grey for one in seen if isinstance(one, Seen)) else 3
+    decoded = Decoded(settings.image_size, channels)
+    good = [(p, one.digest) for p, one in zip(pictures, seen, strict=True) if isinstance(one, Seen)]
+    undecoded = decoded.add([path / picture.file for picture, _ in good], [digest for _, digest in good])
+    bad = [f"{path / file}: {reason}" for file, reason in findings.files.items()]
+    bad += [one for one in seen if isinstance(one, str)] + list(undecoded.values())
+    report_bad(bad, findings.table, settings.on_bad_image)
+
+    left_out = [(line.partition(": ")[0], "bad file", "") for line in bad]
+    placed = place([pair for pair in good if pair[1] in decoded.rows], settings, decoded.rows)
+    images, duplicates = without_duplicates(placed)
+    images, twins = without_twins(images, decoded.images(), settings.twins)
+    left_out += duplicates + twins
+    classes = sorted({image.picture.label for image in images if image.picture.label}, key=natural)
+    waiting = [i for i in images if i.split == "test" and i.picture.label is None]
+    tested = [i for i in images if i.split == "test" and i.picture.label is not None]
+    of_split = {name: [i for i in images if i.split == name] for name in ("pool", "validation")} | {
+        "test": tested
+    }
+    parts = {name: part(members, decoded.images(), name, path, classes) for name, members in of_split.items()}
+    check_parts(parts, classes, waiting, path)
+    counts = {
+        "bad_files": len(bad),
+        "conflicting_labels": sum(reason == "conflicting labels" for _, reason, _ in left_out),
+        "duplicates": sum(reason == "duplicate" for _, reason, _ in left_out),
+        "near_duplicates_of_test": len(twins),
+        "waiting_for_a_label": len(waiting),
+    }
+    said = ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items())
+    print(f"{path}: {layout}, {len(classes)} classes, {channels} channel(s); {said}", flush=True)
+    limits = {"pool": data.train_limit, "test": data.test_limit}
+    for name, limit in limits.items():
+        rows = split.limited(len(parts[name].rows), limit, stream.at(f"{name} limit"))
+        parts[name] = parts[name].limited(rows)
+    return Prepared(**parts, classes=classes, counts=counts, left_out=left_out)
+
+
+def report_bad(files: list[str], table: list[str], on_bad_image: str) -> None:
+    """Refuse bad files, or say that they are skipped; a table that is wrong is always refused."""
+    if table or (files and on_bad_image == "error"):
+        hint = ["data.folder.on_bad_image: skip leaves bad files out"] if files else []
+        raise InputError(*files, *table, *hint)
+    for line in files:
+        print(f"skipped: {line}", flush=True)
+
+
+def place(pairs: list[tuple[Picture, bytes]], settings: Folder, rows: dict[bytes, int]) -> list[Image]:
+    """The images in their order, each with its split: what is said of it, else by its group or its content.
+
+    They are sorted by their files' own names, so that a label moves none, and then by content.
+    """
+    said = {picture.split for picture, _ in pairs}
+    test = 0.0 if "test" in said else settings.test
+    validation = 0.0 if "validation" in said else settings.validation
+    images = []
+    for picture, digest in sorted(pairs, key=lambda pair: (pair[0].name, pair[1], pair[0].file)):
+        name = picture.split
+        if name in (None, "train"):
+            key = f"group {picture.group}".encode() if picture.group else digest
+            name = split.by_content(key, 0.0 if name == "train" else test, validation)
+        images.append(Image(picture, digest, str(name), rows[digest]))
+    return images
+
+
+def without_duplicates(images: list[Image]) -> tuple[list[Image], list[tuple[str, str, str]]]:
+    """Of files with equal content the first, with the label that any has; where they differ, with none.
+
+    It goes where the strictest of them belongs: a copy of a test image is a test image.
+    """
+    copies = defaultdict(list)
+    for image in images:
+        copies[image.digest].append(image)
+    kept, left_out = [], []
+    for same in copies.values():
+        labels = {image.picture.label for image in same} - {None}
+        strictest = next(name for name in ("test", "validation", "pool") if name in {i.split for i in same})
+        label = labels.pop() if len(labels) == 1 else None
+        first = same[0]
+        kept.append(replace(first, picture=replace(first.picture, label=label), split=strictest))
+        reason = "conflicting labels" if labels else "duplicate"
+        left_out += [(image.picture.file, reason, first.picture.file) for image in same[1:]]
+    return kept, left_out
+
+
+def without_twins(
+    images: list[Image], pixels: np.ndarray, threshold: float | None
+) -> tuple[list[Image], list[tuple[str, str, str]]]:
+    """Leave out pool and validation images that are nearly a test image: their pixels correlate so much.
+
+    Args:
+        pixels: of the decoded images, uint8 (N, C, H, W).
+        threshold: the smallest correlation of near duplicates, at most 1; None: look for none.
+    """
+    tested = [image for image in images if image.split == "test"]
+    others = [image for image in images if image.split != "test"]
+    if threshold is None or not tested:
+        return images, []
+    twins: dict[str, str] = {}
+    for start in range(0, len(tested), CHUNK):
+        part = tested[start : start + CHUNK]
+        references = standardised(pixels, part)
+        for begin in range(0, len(others), CHUNK):
+            compared = others[begin : begin + CHUNK]
+            nearest = (standardised(pixels, compared) @ references.T).max(1)
+            for number in (nearest.values >= threshold).nonzero()[:, 0].tolist():
+                file = compared[number].picture.file
+                twins.setdefault(file, part[int(nearest.indices[number])].picture.file)
+    kept = [image for image in images if image.picture.file not in twins]
+    return kept, [(file, "near duplicate of a test image", other) for file, other in twins.items()]
+
+
+def standardised(pixels: np.ndarray, images: list[Image]) -> Tensor:
+    """Pixels with mean 0 and length 1, (n, C · H · W): their products are correlations."""
+    rows = np.array([image.row for image in images])
+    values = torch.from_numpy(pixels[rows].reshape(len(rows), -1)).float()
+    return torch.nn.functional.normalize(values - values.mean(1, keepdim=True), dim=1)
+
+
+def part(images: list[Image], pixels: np.ndarray, name: str, path: Path, classes: list[str]) -> Part:
+    """The images of one split, in their order."""
+    number = {label: index for index, label in enumerate(classes)}
+    table = pd.DataFrame(
+        {
+            "id": [image.digest.hex()[:16] for image in images],
+            "split": name,
+            # NOTE: the name alone, for a label may move a file into another folder and must change nothing.
+            "source": [image.picture.name for image in images],
+            "file": [str(path / image.picture.file) for image in images],
+        }
+    )
+    labels = [number.get(image.picture.label or "", NO_LABEL) for image in images]
+    rows = np.array([image.row for image in images], dtype=np.int64)
+    return Part(pixels, rows, table, np.array(labels, dtype=np.int64))
+
+
+def check_parts(parts: dict[str, Part], classes: list[str], waiting: list[Image], path: Path) -> None:
+    """Refuse a folder that nothing could be learnt from or measured on."""
+    if len(parts["validation"].rows) < LEAST_VALIDATION:
+        raise InputError(
+            f"{path}: {len(parts['validation'].rows)} images are held out for validation; allowed: at least "
+            f"{LEAST_VALIDATION} (more images, or a larger data.folder.validation)"
+        )
+    if len(classes) == 1:
+        raise InputError(f"{path}: there is one class, {classes[0]!r}; allowed: none, or two and more")
+    if classes and not len(parts["test"].rows):
+        some = ", ".join(image.picture.file for image in waiting[:3])
+        raise InputError(
+            f"{path}: no labelled image is held out for the test; label some of those that wait there"
+            + (f", such as {some}" if some else ", or raise data.folder.test")
+        )
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts names as people do: 2 before 10."""
+    return [(int(text), "") if text.isdigit() else (-1, text) for text in re.split(r"(\d+)", name)]

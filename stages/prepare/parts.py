@@ -1,0 +1,87 @@
+"""The three parts that every source is turned into, and how they are written."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages import artifacts
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images with their table.
+
+    Attributes:
+        images: uint8 (N, C, H, W), perhaps memory-mapped; rows: which of them, in order, (n,).
+        table: one row for each: id, split, source, and whatever else is known.
+        labels: (n,) int64, the number of a class or `NO_LABEL`.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    table: pd.DataFrame
+    labels: np.ndarray
+
+    def labelled(self) -> pd.DataFrame:
+        """The table with a column of labels, empty where there is none."""
+        names = [str(label) if label != NO_LABEL else "" for label in self.labels]
+        return self.table.assign(label=names)
+
+    def limited(self, rows: np.ndarray) -> "Part":
+        """Some of it, by their numbers."""
+        return Part(
+            self.images, self.rows[rows], self.table.iloc[rows].reset_index(drop=True), self.labels[rows]
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a source was turned into.
+
+    Attributes:
+        classes: their names, in the order of their numbers.
+        counts: of what was found beside them; left_out: the files behind that, with `file,reason,other`.
+    """
+
+    pool: Part
+    validation: Part
+    test: Part
+    classes: list[str]
+    counts: dict[str, int] = field(default_factory=dict)
+    left_out: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def write(self) -> None:
+        """Images, labels and test split take their places together, after the last byte is written."""
+        labels_of_pool = self.pool.labelled()
+        with (
+            artifacts.whole_folder(artifacts.IMAGES) as images_folder,
+            artifacts.whole_folder(artifacts.LABELS) as labels_folder,
+            artifacts.whole_folder(artifacts.TEST) as test_folder,
+        ):
+            shown = ["id", "split", "source"]
+            artifacts.write_pack(images_folder / "pool.npy", self.pool.images, self.pool.rows)
+            artifacts.write_table(images_folder / "pool.csv", self.pool.table[shown])
+            artifacts.write_pack(
+                images_folder / "validation.npy", self.validation.images, self.validation.rows
+            )
+            artifacts.write_table(
+                images_folder / "validation.csv", self.validation.labelled()[[*shown, "label"]]
+            )
+            files = [name for name in ("file",) if name in labels_of_pool]
+            artifacts.write_table(labels_folder / "pool.csv", labels_of_pool[["id", "label", *files]])
+            artifacts.write_json(labels_folder / "classes.json", self.classes)
+            artifacts.write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
+            artifacts.write_table(test_folder / "index.csv", self.test.labelled()[[*shown, "label"]])
+            self._write_counts(artifacts.METRICS / "data.json", artifacts.METRICS / "data_left_out.csv")
+
+    def _write_counts(self, counts_file: Path, left_out_file: Path) -> None:
+        counts = {"classes": len(self.classes), **self.counts}
+        for name, part in (("pool", self.pool), ("validation", self.validation), ("test", self.test)):
+            counts |= {name: len(part.rows), f"{name}_labelled": int((part.labels != NO_LABEL).sum())}
+        artifacts.write_json(counts_file, counts)
+        columns = ["file", "reason", "other"]
+        artifacts.write_table(left_out_file, pd.DataFrame(sorted(self.left_out), columns=columns))

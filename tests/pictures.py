@@ -1,0 +1,49 @@
+"""Small folders of real image files, in all formats and sizes, for the tests of `source: folder`."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+COLOURS = {"circle": (220, 60, 40), "square": (40, 160, 70), "triangle": (60, 80, 210)}
+KINDS = (
+    ("png", "RGB"),
+    ("jpg", "RGB"),
+    ("webp", "RGB"),
+    ("bmp", "RGB"),
+    ("tif", "RGB"),
+    ("gif", "P"),
+    ("png", "RGBA"),
+)
+
+
+def picture(shape: str, number: int) -> Image.Image:
+    """A shape on noise: its own place, size, shade and picture size for each number."""
+    random = np.random.default_rng([number, *shape.encode()])
+    wide, high = (int(side) for side in random.integers(36, 80, 2))
+    image = Image.fromarray(random.integers(90, 255, (high, wide, 3), dtype=np.uint8))
+    radius = int(random.integers(9, 16))
+    x, y = wide // 2 + int(random.integers(-3, 4)), high // 2 + int(random.integers(-3, 4))
+    colour = tuple(int(np.clip(c + random.integers(-40, 40), 0, 255)) for c in COLOURS[shape])
+    draw = ImageDraw.Draw(image)
+    if shape == "triangle":
+        draw.regular_polygon((x, y, radius), 3, fill=colour)
+    elif shape == "square":
+        draw.rectangle((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    else:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    return image
+
+
+def write_shapes(folder: Path, each: int, unlabelled: int = 0) -> list[Path]:
+    """Class folders with `each` pictures a class, and `unlabelled` a class in `unlabeled`; the files."""
+    files = []
+    for shape in COLOURS:
+        for number in range(each + unlabelled):
+            suffix, mode = KINDS[number % len(KINDS)]
+            place = shape if number < each else "unlabeled"
+            path = folder / place / f"{shape[0]}{number:04d}é.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(shape, number).convert(mode).save(path)
+            files.append(path)
+    return files

@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import pictures
+from stages.prepare import decode
+from stages.prepare.decode import Decoded, Seen, inspect, inspect_all
+
+
+def files(folder: Path, count: int, mode: str = "RGB") -> list[Path]:
+    random = np.random.default_rng(count)
+    made = []
+    for number in range(count):
+        path = folder / f"{number}.png"
+        Image.fromarray(random.integers(0, 255, (20, 30, 3), dtype=np.uint8)).convert(mode).save(path)
+        made.append(path)
+    return made
+
+
+def digests(paths: list[Path]) -> list[bytes]:
+    seen = inspect_all(paths)
+    assert all(isinstance(one, Seen) for one in seen)
+    return [one.digest for one in seen if isinstance(one, Seen)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "grey"),
+    [("RGB", False), ("P", False), ("RGBA", False), ("L", True), ("LA", True), ("1", True), ("I;16", True)],
+)
+def test_colours_are_told_by_the_header(tmp_path: Path, mode: str, grey: bool) -> None:
+    Image.new(mode, (9, 9)).save(tmp_path / "a.png")
+    seen = inspect(tmp_path / "a.png")
+    assert isinstance(seen, Seen)
+    assert seen.grey == grey
+
+
+def test_what_cannot_be_read_is_said_by_name(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("text")
+    assert inspect(tmp_path / "empty.png") == f"{tmp_path / 'empty.png'}: is empty"
+    assert str(inspect(tmp_path / "text.png")).startswith(f"{tmp_path / 'text.png'}: is no image")
+
+
+def test_images_are_those_of_the_decoder_in_order(tmp_path: Path) -> None:
+    paths = files(tmp_path, 7)
+    decoded = Decoded(16, 3, tmp_path / "cache")
+    assert decoded.add(paths, digests(paths)) == {}
+    for path, digest in zip(paths, digests(paths), strict=True):
+        assert (decoded.images()[decoded.rows[digest]] == pictures.read(path, 16, 3)).all()
+
+
+def test_a_second_run_decodes_what_is_new_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = files(tmp_path, 12)
+    Decoded(16, 3, tmp_path / "cache").add(paths[:9], digests(paths[:9]))
+    read, asked = pictures.read, []
+
+    def counted(path: Path, size: int, channels: int) -> np.ndarray:
+        asked.append(path)
+        return read(path, size, channels)
+
+    monkeypatch.setattr(decode.pictures, "read", counted)
+    again = Decoded(16, 3, tmp_path / "cache")
+    again.add(paths, digests(paths))
+    assert sorted(asked) == sorted(paths[9:])
+    assert len(again.images()) == 12
+    other = Decoded(16, 1, tmp_path / "cache")  # another number of channels is another cache
+    assert other.rows == {}
+
+
+def test_equal_files_are_decoded_once(tmp_path: Path) -> None:
+    paths = files(tmp_path, 2)
+    paths[1].write_bytes(paths[0].read_bytes())
+    decoded = Decoded(16, 3, tmp_path / "cache")
+    decoded.add(paths, digests(paths))
+    assert len(decoded.images()) == 1
+
+
+def test_files_that_cannot_be_decoded_are_named_and_the_rest_is_there(tmp_path: Path) -> None:
+    paths = files(tmp_path, 5)
+    paths[2].write_bytes(paths[2].read_bytes()[:-400])
+    decoded = Decoded(16, 3, tmp_path / "cache")
+    wrong = decoded.add(paths, digests(paths))
+    assert list(wrong) == [paths[2]]
+    assert "cannot be decoded" in wrong[paths[2]]
+    assert len(decoded.rows) == len(decoded.images()) == 4
+    assert (decoded.images()[decoded.rows[digests(paths)[4]]] == pictures.read(paths[4], 16, 3)).all()
+
+
+@pytest.mark.parametrize("damage", ["pixels cut", "keys cut", "a bit", "pixels gone", "more pixels"])
+def test_a_damaged_cache_is_not_used(tmp_path: Path, damage: str) -> None:
+    paths = files(tmp_path, 6)
+    Decoded(16, 3, tmp_path / "cache").add(paths, digests(paths))
+    pixels, keys = sorted((tmp_path / "cache").iterdir(), reverse=True)
+    content = bytearray(pixels.read_bytes())
+    if damage == "pixels cut":  # a kill in the middle of an image
+        pixels.write_bytes(content[:-100])
+    elif damage == "keys cut":
+        keys.write_bytes(keys.read_bytes()[:-10])
+    elif damage == "a bit":
+        content[4 * 768 + 5] ^= 1
+        pixels.write_bytes(content)
+    elif damage == "pixels gone":
+        pixels.unlink()
+    else:  # pixels were written, their keys not yet
+        pixels.write_bytes(content + bytes(500))
+    decoded = Decoded(16, 3, tmp_path / "cache")
+    kept = {"pixels cut": 5, "keys cut": 5, "a bit": 4, "pixels gone": 0, "more pixels": 6}[damage]
+    assert len(decoded.rows) == kept
+    decoded.add(paths, digests(paths))
+    for path, digest in zip(paths, digests(paths), strict=True):
+        assert (decoded.images()[decoded.rows[digest]] == pictures.read(path, 16, 3)).all()

@@ -1,0 +1,154 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages.errors import InputError
+from stages.prepare.folder import Picture, scan
+
+
+def write(folder: Path, *files: str) -> None:
+    for number, file in enumerate(files):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 9), number).save(folder / file)
+
+
+def table(folder: Path, *rows: str) -> None:
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def found(folder: Path) -> dict[str, tuple[str | None, str | None, str | None]]:
+    pictures, findings, _ = scan(folder)
+    assert findings.files == {}
+    assert findings.table == []
+    return {picture.file: (picture.label, picture.split, picture.group) for picture in pictures}
+
+
+def test_class_folders_with_an_unlabelled_one_beside_them(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.png", "cat/deep/er/2.PNG", "dog/1.png", "dog/3.jpg", "unlabeled/4.png", "5.bmp")
+    assert found(tmp_path) == {
+        "cat/1.png": ("cat", None, None), "cat/deep/er/2.PNG": ("cat", None, None),
+        "dog/1.png": ("dog", None, None), "dog/3.jpg": ("dog", None, None),
+        "unlabeled/4.png": (None, None, None), "5.bmp": (None, None, None),
+    }  # fmt: skip
+    assert scan(tmp_path)[2] == "class folders"
+
+
+def test_class_folders_below_train_and_test(tmp_path: Path) -> None:
+    write(
+        tmp_path, "train/cat/1.png", "train/cat/2.png", "val/dog/1.png", "test/dog/2.png", "unlabelled/3.png"
+    )
+    assert found(tmp_path) == {
+        "train/cat/1.png": ("cat", "train", None), "train/cat/2.png": ("cat", "train", None),
+        "val/dog/1.png": ("dog", "validation", None), "test/dog/2.png": ("dog", "test", None),
+        "unlabelled/3.png": (None, None, None),
+    }  # fmt: skip
+
+
+def test_a_class_may_be_called_test_where_there_is_no_train(tmp_path: Path) -> None:
+    write(tmp_path, "test/1.png", "test/2.png", "flight/1.png", "flight/2.png")
+    assert {label for label, _, _ in found(tmp_path).values()} == {"test", "flight"}
+
+
+def test_a_table_beside_a_flat_folder(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png", "c.png", "ü.png", "d.png")
+    table(
+        tmp_path,
+        "file,label,split,group",
+        "a.png,cat,,",
+        "./b.png,cat,test,k",
+        "c.png,,,k",
+        "ü.png,dög,train,",
+        "d.png,dög,,",
+    )
+    assert found(tmp_path) == {
+        "a.png": ("cat", None, None), "b.png": ("cat", "test", "k"), "c.png": (None, None, "k"),
+        "ü.png": ("dög", "train", None), "d.png": ("dög", None, None),
+    }  # fmt: skip
+    assert scan(tmp_path)[2] == "labels.csv with labels"
+
+
+def test_where_the_table_has_labels_folders_mean_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "2024/a.png", "2024/b.png", "2025/c.png")
+    table(tmp_path, "file,label", "2024/a.png,cat", "2025/c.png,cat")
+    assert {file: said[0] for file, said in found(tmp_path).items()} == {
+        "2024/a.png": "cat", "2024/b.png": None, "2025/c.png": "cat",
+    }  # fmt: skip
+
+
+def test_where_it_has_none_folders_are_classes(tmp_path: Path) -> None:
+    write(tmp_path, "cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png")
+    table(tmp_path, "file,split", "cat/a.png,test", "dog/c.png,val")
+    assert found(tmp_path)["cat/a.png"] == ("cat", "test", None)
+    assert found(tmp_path)["dog/c.png"] == ("dog", "validation", None)
+    assert found(tmp_path)["dog/d.png"] == ("dog", None, None)
+
+
+def test_nothing_but_images(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.webp")
+    assert scan(tmp_path)[2] == "nothing but images"
+    assert all(picture.label is None for picture in scan(tmp_path)[0])
+
+
+def test_every_finding_is_there_at_once(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "notes.txt").write_text("no image by its name")
+    rows = [
+        "a.png,cat,",
+        "a.png,dog,",
+        "b.png,cat,sometimes",
+        "missing.png,cat,",
+        "../up.png,cat,",
+        "/etc/x.png,cat,",
+    ]
+    table(tmp_path, "file,label,split", *rows, "c.png,bird,", "c.png,bird,")
+    _, findings, _ = scan(tmp_path)
+    assert findings.files == {"gone.png": "is a link to nothing"}
+    where = f"{tmp_path / 'labels.csv'}, line"
+    assert findings.table == [
+        f"{where} 3: a.png stands there twice, as {{'label': 'cat'}} and as {{'label': 'dog'}}",
+        f"{where} 4: split is 'sometimes'; allowed: train, validation, val, test",
+        f"{where} 5: there is no image missing.png",
+        f"{where} 6: ../up.png leaves the folder; allowed: paths below {tmp_path}",
+        f"{where} 7: /etc/x.png leaves the folder; allowed: paths below {tmp_path}",
+        "class 'bird' has one image; allowed: two or more",
+        "class 'cat' has one image; allowed: two or more",
+    ]
+
+
+def test_a_name_that_is_no_utf8_is_found(tmp_path: Path) -> None:
+    write(tmp_path, "a.png")
+    (tmp_path / "a.png").rename(str(tmp_path / "a") + "\udcff.png")
+    _, findings, _ = scan(tmp_path)
+    assert findings.files == {"'a\\udcff.png'": "has a name that is no valid UTF-8"}
+
+
+def test_links_to_a_cache_are_followed(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere", "x.png")
+    (tmp_path / "images/cat").mkdir(parents=True)
+    (tmp_path / "images/cat/1.png").symlink_to(tmp_path / "elsewhere/x.png")
+    (tmp_path / "images/dog").symlink_to(tmp_path / "elsewhere")
+    assert [picture.file for picture in scan(tmp_path / "images")[0]] == ["cat/1.png", "dog/x.png"]
+
+
+def test_a_folder_that_is_none_or_empty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="allowed: a folder of images"):
+        scan(tmp_path / "none")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"holds no image; looked for .*\.png"):
+        scan(tmp_path)
+
+
+def test_a_table_without_files_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a.png")
+    pd.DataFrame({"name": ["a.png"], "label": ["cat"]}).to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(InputError, match="column file is missing; it has name, label"):
+        scan(tmp_path)
+
+
+def test_a_picture_keeps_its_name_when_it_is_moved() -> None:
+    composed, decomposed = Picture("unlabeled/é.png"), Picture("cat/é.png")
+    assert composed.name == decomposed.name == "é.png"
