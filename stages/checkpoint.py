@@ -57,12 +57,14 @@ class Checkpoint:
 
     Attributes:
         saved: what was found at the start and counts; None where nothing was, or where it does not count.
+        beside: tensors that are written with the state, and are there again when it is taken up.
     """
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
         self.written, self.cost = time.monotonic(), 0.0
         self.saved = self._found()
+        self.beside = _below("beside.", self.saved.tensors) if self.saved else {}
 
     def due(self) -> bool:
         """Whether it is time to write again."""
@@ -88,6 +90,7 @@ class Checkpoint:
             for number, parameter in enumerate(_parameters(optimiser)):
                 for name, value in optimiser.state[parameter].items():
                     tensors[f"optimiser.{number}.{name}"] = value
+        tensors |= {f"beside.{name}": value for name, value in self.beside.items()}
         tensors["losses"] = torch.stack(losses) if losses else torch.empty(0)
         text = json.dumps({"key": self.key, "finished": optimiser is None, **facts}).encode()
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -132,8 +135,8 @@ def key_of(stage: str, method: str, machine: Machine, without: Collection[str] =
 
     Args:
         stage: its parameters and dependencies are those that dvc.yaml declares.
-        without: parameters (dotted keys) and dependencies (paths) that are left out, because a part of
-            the stage depends on less: `narrowed` adds that.
+        without: parameters (dotted keys) and dependencies (paths, also of single files in one) that are left
+            out, because a part of the stage depends on less: `narrowed` adds that.
     """
     values = params.declared_values(stage, method)
     facts = [
@@ -144,7 +147,9 @@ def key_of(stage: str, method: str, machine: Machine, without: Collection[str] =
     ]
     key = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=DIGEST)
     for dependency in params.declared_files(stage, method):
-        for file in _files(Path(dependency)) if dependency not in without else ():
+        for file in _files(Path(dependency)):
+            if {dependency, str(file)} & set(without):
+                continue
             with file.open("rb") as opened:
                 key.update(f"\0{file}\0".encode() + hashlib.file_digest(opened, "blake2b").digest())
     return key.hexdigest()

@@ -25,7 +25,7 @@ PART = 1024  # images in memory at the same time
 DIGEST, CHECK = 32, 16  # bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What is known of a file before it is decoded: the digest of its content, and whether it has colours."""
 
@@ -43,9 +43,9 @@ def inspect(path: Path) -> Seen | str:
         return str(error)
 
 
-def inspect_all(paths: Sequence[Path]) -> list[Seen | str]:
-    """`inspect` of each path, in their order."""
-    return [seen for part in _parallel("prepare: reading", inspect, paths) for seen in part]
+def inspect_all(folder: Path, files: Sequence[str]) -> list[Seen | str]:
+    """`inspect` of each file, in their order."""
+    return [seen for part in _parallel("prepare: reading", inspect, folder, files) for seen in part]
 
 
 class Decoded:
@@ -68,18 +68,17 @@ class Decoded:
         """Of one image."""
         return self.channels, self.size, self.size
 
-    def add(self, paths: Sequence[Path], digests: Sequence[bytes]) -> dict[Path, str]:
-        """Decode the files that are not here yet; what is wrong with those that cannot be decoded."""
-        new = {d: path for path, d in zip(paths, digests, strict=True) if d not in self.rows}
-        wrong: dict[Path, str] = {}
-        waiting = iter(new.items())
+    def add(self, folder: Path, files: dict[bytes, str]) -> list[str]:
+        """Decode the files, named by their content's digest, that are not here yet; what is wrong with them."""
+        new = {digest: file for digest, file in files.items() if digest not in self.rows}
+        waiting, wrong = iter(new), []
         with self._pixels.open("ab") as pixels, self._keys.open("ab") as keys:
-            for part in _parallel("prepare: decoding", self._decode, list(new.values())):
+            for part in _parallel("prepare: decoding", self._decode, folder, list(new.values())):
                 records = b""
                 for image in part:
-                    digest, path = next(waiting)
+                    digest = next(waiting)
                     if isinstance(image, str):
-                        wrong[path] = image
+                        wrong.append(image)
                         continue
                     content = image.tobytes()
                     pixels.write(content)
@@ -123,10 +122,10 @@ def _check(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=CHECK).digest()
 
 
-def _parallel(title: str, work: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[list[T]]:
-    """`work` on every path, on all cores, in parts and in order."""
-    with progress(title, len(paths)) as bar, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for start in range(0, len(paths), PART):
-            part = paths[start : start + PART]
-            yield list(pool.map(work, part))
+def _parallel(title: str, work: Callable[[Path], T], folder: Path, files: Sequence[str]) -> Iterator[list[T]]:
+    """`work` on every file of a folder, on all cores, in parts and in order."""
+    with progress(title, len(files)) as bar, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(files), PART):
+            part = files[start : start + PART]
+            yield list(pool.map(work, (folder / file for file in part)))
             bar.advance(len(part))

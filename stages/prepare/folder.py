@@ -25,7 +25,7 @@ UNLABELLED = ("unlabeled", "unlabelled")
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One image file and what is said of it; None: nothing.
 

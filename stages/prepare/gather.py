@@ -24,10 +24,10 @@ from stages.randomness import Stream
 from stages.sections import Data, Folder
 
 LEAST_VALIDATION = 10  # images; fewer say nothing of the features
-CHUNK = 2048  # images that are compared at the same time
+TESTED, OTHERS = 8192, 1024  # images that are compared at the same time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Image:
     """A picture that can be read: its digest, its split, and its row among the decoded."""
 
@@ -45,15 +45,15 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     """
     path, settings = Path(data.path), data.folder
     pictures, findings, layout = folder.scan(path)
-    seen = inspect_all([path / picture.file for picture in pictures])
+    seen = inspect_all(path, [picture.file for picture in pictures])
     channels = settings.channels
     if channels == "auto":
         channels = 1 if all(one.grey for one in seen if isinstance(one, Seen)) else 3
     decoded = Decoded(settings.image_size, channels)
     good = [(p, one.digest) for p, one in zip(pictures, seen, strict=True) if isinstance(one, Seen)]
-    undecoded = decoded.add([path / picture.file for picture, _ in good], [digest for _, digest in good])
+    undecoded = decoded.add(path, {digest: picture.file for picture, digest in good})
     bad = [f"{path / file}: {reason}" for file, reason in findings.files.items()]
-    bad += [one for one in seen if isinstance(one, str)] + list(undecoded.values())
+    bad += [one for one in seen if isinstance(one, str)] + undecoded
     report_bad(bad, findings.table, settings.on_bad_image)
 
     left_out = [(line.partition(": ")[0], "bad file", "") for line in bad]
@@ -146,11 +146,11 @@ def without_twins(
     if threshold is None or not tested:
         return images, []
     twins: dict[str, str] = {}
-    for start in range(0, len(tested), CHUNK):
-        part = tested[start : start + CHUNK]
+    for start in range(0, len(tested), TESTED):
+        part = tested[start : start + TESTED]
         references = standardised(pixels, part)
-        for begin in range(0, len(others), CHUNK):
-            compared = others[begin : begin + CHUNK]
+        for begin in range(0, len(others), OTHERS):
+            compared = others[begin : begin + OTHERS]
             nearest = (standardised(pixels, compared) @ references.T).max(1)
             for number in (nearest.values >= threshold).nonzero()[:, 0].tolist():
                 file = compared[number].picture.file

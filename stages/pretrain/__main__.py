@@ -21,6 +21,9 @@ from stages.randomness import Stream
 from stages.runtime import Machine, machine
 from stages.sections import Params, Training
 
+# They are looked at, not learnt from: a new one trains nothing again.
+LABELS_OF_VALIDATION = (str(artifacts.IMAGES / "validation.csv"),)
+
 
 def main(method: str) -> None:
     """Build the encoder, train it as `method` says, write encoder, curve, figures and timings."""
@@ -43,9 +46,10 @@ def main(method: str) -> None:
         strengths = settings.views.presets[settings.views.pretrain]
         learner = build(method, encoder, section, strengths, stream)
         monitor.uninformative = learner.uninformative
-        kept = Checkpoint(checkpoint_file, key_of("pretrain", method, here))
+        kept = Checkpoint(checkpoint_file, key_of("pretrain", method, here, without=LABELS_OF_VALIDATION))
         if kept.saved:
-            monitor.replay(kept.saved.facts["curve"])
+            monitor.replay(kept.saved.facts["curve"], kept.beside)
+        kept.beside = monitor.seen
         curve, seconds = train(method, learner, pool, section, here, stream.at(method), monitor, kept)
         seen = curve[-1]["step"] * section.batch_size
     else:

@@ -49,6 +49,7 @@ class Monitor:
         self.seconds = 0.0  # spent here
         self.untrained = (0.0, 0.0)  # spread and rank at step 0
         self.ill = {"features": 0, "loss": 0}  # looks in a row that found something wrong with them
+        self.seen: dict[str, Tensor] = {}  # by step, the directions of the features at epochs' ends, in half
 
     def __call__(self, step: int, loss: float | None, at_epoch: bool) -> dict[str, Any]:
         """Spread and rank of the features after `step`; with the kNN accuracy at an epoch's end.
@@ -69,24 +70,32 @@ class Monitor:
         spread, rank = round(feature_std(sample), 4), round(rankme(sample), 2)
         columns: dict[str, Any] = {"feature_std": spread, "rankme": rank}
         if at_epoch:
-            columns["knn"] = self._knn(features)
+            self.seen[str(step)] = F.normalize(features, dim=1).half().cpu()
+            columns["knn"] = self._knn(step)
         if alarm := self._judge(step, spread, rank, loss, at_epoch):
             columns["alarm"] = alarm
         self.seconds += time.perf_counter() - started
         return columns
 
-    def _knn(self, features: Tensor) -> float | None:
+    def _knn(self, step: int) -> float | None:
         """Among the validation images that have a label; None where fewer than two have one."""
         known = self.labels >= 0
         if int(known.sum()) < 2:
             return None
-        return round(probe.knn_accuracy(features[known], self.labels[known], self.neighbours), 4)
+        features = self.seen[str(step)].to(self.labels.device)[known].float()
+        return round(probe.knn_accuracy(features, self.labels[known], self.neighbours), 4)
 
-    def replay(self, curve: list[dict[str, Any]]) -> None:
-        """Know again what was seen before an interruption, from the curve's rows: they hold all of it."""
+    def replay(self, curve: list[dict[str, Any]], seen: dict[str, Tensor]) -> None:
+        """Know again what was seen before an interruption, from the curve's rows and the features.
+
+        The kNN is measured anew: more validation images may have a label than then.
+        """
+        self.seen = seen
         for row in curve:
             if row.get("rankme") is not None:
                 at_epoch = "knn" in row
+                if at_epoch:
+                    row["knn"] = self._knn(row["step"])
                 self._judge(row["step"], row["feature_std"], row["rankme"], row["loss"], at_epoch)
 
     def _judge(self, step: int, spread: float, rank: float, loss: float | None, at_epoch: bool) -> str | None:

@@ -76,6 +76,25 @@ def test_fifty_more_labels_pretrain_nothing_and_a_budget_appears(own: Project) -
     assert own.repro() == []
 
 
+def test_a_label_in_the_validation_split_trains_nothing_again(own: Project) -> None:
+    table = pd.read_csv(own.path / "data/prepared/images/validation.csv", keep_default_na=False)
+    names = set(table[table["label"] == ""]["source"])
+    files = [file for file in (own.path / "data/images/unlabeled").iterdir() if file.name in names]
+    assert files
+    before, encoder = own.read("metrics/pretrain/simclr.csv"), own.read("models/encoders/simclr.safetensors")
+    label(own, files)
+    own.run("dvc", "add", "data/images")
+    output = own.run("dvc", "repro").stdout
+    assert "pretrain simclr: resumed at step 10 of 10" in output  # nothing is left to be trained
+    assert own.read("models/encoders/simclr.safetensors") == encoder
+    looked_at_anew = own.read("metrics/pretrain/simclr.csv")
+    assert looked_at_anew != before
+    shutil.rmtree(own.path / "models/checkpoints")
+    own.repro("--force", "--single-item", "pretrain@simclr")
+    assert own.read("metrics/pretrain/simclr.csv") == looked_at_anew
+    assert own.read("models/encoders/simclr.safetensors") == encoder
+
+
 def test_a_row_in_the_table_is_a_label_too(project: Project) -> None:
     files = write_shapes(project.path / "data/images", each=1, unlabelled=99)
     flat = project.path / "data/images"

@@ -20,9 +20,13 @@ def files(folder: Path, count: int, mode: str = "RGB") -> list[Path]:
 
 
 def digests(paths: list[Path]) -> list[bytes]:
-    seen = inspect_all(paths)
+    seen = inspect_all(paths[0].parent, [path.name for path in paths])
     assert all(isinstance(one, Seen) for one in seen)
     return [one.digest for one in seen if isinstance(one, Seen)]
+
+
+def add(decoded: Decoded, paths: list[Path]) -> list[str]:
+    return decoded.add(paths[0].parent, dict(zip(digests(paths), (path.name for path in paths), strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -46,14 +50,14 @@ def test_what_cannot_be_read_is_said_by_name(tmp_path: Path) -> None:
 def test_images_are_those_of_the_decoder_in_order(tmp_path: Path) -> None:
     paths = files(tmp_path, 7)
     decoded = Decoded(16, 3, tmp_path / "cache")
-    assert decoded.add(paths, digests(paths)) == {}
+    assert add(decoded, paths) == []
     for path, digest in zip(paths, digests(paths), strict=True):
         assert (decoded.images()[decoded.rows[digest]] == pictures.read(path, 16, 3)).all()
 
 
 def test_a_second_run_decodes_what_is_new_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = files(tmp_path, 12)
-    Decoded(16, 3, tmp_path / "cache").add(paths[:9], digests(paths[:9]))
+    add(Decoded(16, 3, tmp_path / "cache"), paths[:9])
     read, asked = pictures.read, []
 
     def counted(path: Path, size: int, channels: int) -> np.ndarray:
@@ -62,7 +66,7 @@ def test_a_second_run_decodes_what_is_new_alone(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(decode.pictures, "read", counted)
     again = Decoded(16, 3, tmp_path / "cache")
-    again.add(paths, digests(paths))
+    add(again, paths)
     assert sorted(asked) == sorted(paths[9:])
     assert len(again.images()) == 12
     other = Decoded(16, 1, tmp_path / "cache")  # another number of channels is another cache
@@ -73,7 +77,7 @@ def test_equal_files_are_decoded_once(tmp_path: Path) -> None:
     paths = files(tmp_path, 2)
     paths[1].write_bytes(paths[0].read_bytes())
     decoded = Decoded(16, 3, tmp_path / "cache")
-    decoded.add(paths, digests(paths))
+    add(decoded, paths)
     assert len(decoded.images()) == 1
 
 
@@ -81,9 +85,9 @@ def test_files_that_cannot_be_decoded_are_named_and_the_rest_is_there(tmp_path: 
     paths = files(tmp_path, 5)
     paths[2].write_bytes(paths[2].read_bytes()[:-400])
     decoded = Decoded(16, 3, tmp_path / "cache")
-    wrong = decoded.add(paths, digests(paths))
-    assert list(wrong) == [paths[2]]
-    assert "cannot be decoded" in wrong[paths[2]]
+    wrong = add(decoded, paths)
+    assert len(wrong) == 1
+    assert wrong[0].startswith(f"{paths[2]}: cannot be decoded")
     assert len(decoded.rows) == len(decoded.images()) == 4
     assert (decoded.images()[decoded.rows[digests(paths)[4]]] == pictures.read(paths[4], 16, 3)).all()
 
@@ -91,7 +95,7 @@ def test_files_that_cannot_be_decoded_are_named_and_the_rest_is_there(tmp_path: 
 @pytest.mark.parametrize("damage", ["pixels cut", "keys cut", "a bit", "pixels gone", "more pixels"])
 def test_a_damaged_cache_is_not_used(tmp_path: Path, damage: str) -> None:
     paths = files(tmp_path, 6)
-    Decoded(16, 3, tmp_path / "cache").add(paths, digests(paths))
+    add(Decoded(16, 3, tmp_path / "cache"), paths)
     pixels, keys = sorted((tmp_path / "cache").iterdir(), reverse=True)
     content = bytearray(pixels.read_bytes())
     if damage == "pixels cut":  # a kill in the middle of an image
@@ -108,6 +112,6 @@ def test_a_damaged_cache_is_not_used(tmp_path: Path, damage: str) -> None:
     decoded = Decoded(16, 3, tmp_path / "cache")
     kept = {"pixels cut": 5, "keys cut": 5, "a bit": 4, "pixels gone": 0, "more pixels": 6}[damage]
     assert len(decoded.rows) == kept
-    decoded.add(paths, digests(paths))
+    add(decoded, paths)
     for path, digest in zip(paths, digests(paths), strict=True):
         assert (decoded.images()[decoded.rows[digest]] == pictures.read(path, 16, 3)).all()

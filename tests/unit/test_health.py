@@ -128,11 +128,30 @@ def test_what_is_wrong_stands_in_the_curve_and_is_known_again_after_a_restart(di
     assert [("alarm" in row) for row in curve] == [False, False, False, True]
     assert f"step 30: {curve[-1]['alarm']}" == watch.collapse
     again = monitor(digits)
-    again.replay(curve[:3])
+    again.replay(curve[:3], watch.seen)
     assert again.collapse is None
     again.encoder = watch.encoder
     again(30, 3.0, False)
     assert again.collapse == watch.collapse
+
+
+def test_the_knn_is_measured_anew_where_more_images_have_a_label_than_before(digits: Labelled) -> None:
+    images, labels = digits
+    some = torch.where(torch.arange(len(labels)) % 2 == 0, labels, -1)
+    watch = monitor((images, some))
+    curve = [{"step": step, "loss": None, **watch(step, None, True)} for step in (0, 10)]
+    whole = monitor(digits)
+    expected = whole(0, None, True)["knn"]
+    assert curve[0]["knn"] != expected
+    again = monitor(digits)
+    again.replay(curve, watch.seen)
+    assert [row["knn"] for row in curve] == [expected, expected]
+
+
+def test_without_two_labels_there_is_no_knn(digits: Labelled) -> None:
+    images, labels = digits
+    watch = monitor((images, torch.full_like(labels, -1)))
+    assert watch(0, None, True)["knn"] is None
 
 
 def test_a_look_at_features_and_one_at_the_loss_do_not_add_up(digits: Labelled) -> None:

@@ -1,0 +1,75 @@
+"""What a folder of many small JPEGs costs `prepare`: images/s and peak memory, and what a rerun costs.
+
+    python -m benchmarks.decoding [IMAGES …]
+
+The JPEGs are made here, 64 × 48 pixels of a blurred noise, in ten class folders. For each number a
+process of its own reads, decodes, splits and writes them; a second one does it again with ten more images,
+and decodes these alone. Writes `benchmarks/results/decoding.csv`; `peak_memory_mb` is the largest anonymous
+and shared memory, looked at every 0.2 s, without the page cache.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from benchmarks.drive import memory_of_command, said
+from stages import artifacts, params
+from stages.errors import reported
+from stages.prepare import gather
+from stages.randomness import Stream
+
+RESULT = Path("benchmarks/results/decoding.csv")
+IMAGES = (10_000, 30_000, 100_000)
+MORE = 10
+
+
+def main(sizes: tuple[int, ...]) -> None:
+    """Measure each number of images, first and again with ten more, each in a process of its own."""
+    rows = []
+    for images in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            for start, stop in ((0, images), (images, images + MORE)):
+                write_jpegs(Path(folder) / "images", start, stop)
+                answer, peak = memory_of_command("benchmarks.decoding", "--one", folder)
+                seconds = json.loads(answer.splitlines()[-1])["seconds"]
+                row = {"images": stop, "decoded": stop - start, "seconds": seconds}
+                row |= {"images_per_second": round(stop / seconds), "peak_memory_mb": peak >> 20}
+                rows.append(row)
+                said(f"{stop:,} images, {stop - start:,} of them new: {row}")
+    table = pd.DataFrame(rows)
+    artifacts.write_table(RESULT, table)
+    print(table.to_string(index=False))
+
+
+def write_jpegs(folder: Path, start: int, stop: int) -> None:
+    """The images `start` to `stop`, in class folders."""
+    for number in range(start, stop):
+        noise = np.random.default_rng(number).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+        place = folder / str(number % 10)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).resize((64, 48), Image.Resampling.BICUBIC).save(place / f"{number:07d}.jpg")
+
+
+def one(folder: str) -> None:
+    """Prepare the images of one folder; print how long it took."""
+    settings = params.validated(params.read(params.PARAMS))
+    os.chdir(folder)
+    data = settings.data.model_copy(update={"source": "folder", "path": "images"})
+    started = time.perf_counter()
+    gather.prepared(data, Stream.of(settings.seed, "prepare")).write()
+    print(json.dumps({"seconds": round(time.perf_counter() - started, 1)}))
+
+
+if __name__ == "__main__":
+    with reported():
+        if sys.argv[1:2] == ["--one"]:
+            one(sys.argv[2])
+        else:
+            main(tuple(map(int, sys.argv[1:])) or IMAGES)
