@@ -22,7 +22,7 @@ import torch
 from benchmarks.contenders.common import Clock, Recipe, Setting
 from stages import artifacts, params, probe
 from stages.draws import draw_labelled
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.errors import reported
 from stages.pretrain.__main__ import fresh_encoder
 from stages.randomness import Stream

@@ -18,7 +18,7 @@ from benchmarks.experiment import applied
 from stages import artifacts, params, probe
 from stages.compare.statistics import estimate
 from stages.draws import draw_labelled
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.errors import InputError, reported
 from stages.pretrain.__main__ import fresh_encoder
 from stages.pretrain.learner import build

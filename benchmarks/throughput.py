@@ -21,7 +21,8 @@ from benchmarks.contenders import headstart
 from benchmarks.contenders.common import Recipe
 from benchmarks.drive import Contender, running, said
 from stages import artifacts, params
-from stages.encoders import Declaration, build
+from stages.encoder import Declaration
+from stages.encoders import build
 from stages.errors import reported
 from stages.randomness import Stream
 from stages.runtime import machine
@@ -63,7 +64,7 @@ def main(quick: bool) -> None:
         "batch_size": section.batch_size,
         "steps": steps,
         "rounds": rounds,
-        "encoder": settings.encoder.model_dump() | {"channels": 1, "image_size": 28},
+        "encoder": settings.encoder.model_dump(include={"name", "width"}) | {"channels": 1, "image_size": 28},
         "projector": [section.projector_hidden, section.projector_hidden, section.projector_output],
     }
     artifacts.write_json(RESULT, result)
@@ -102,7 +103,9 @@ def searched(contender: Contender, steps: int) -> dict[str, Any]:
 
 def flops_of_a_step(recipe: Recipe) -> int:
     """FLOPs of a training step of encoder, projector and loss on two views of a batch."""
-    declaration = Declaration(**recipe.settings.encoder.model_dump(), channels=1, image_size=28)
+    declaration = Declaration(
+        **recipe.settings.encoder.model_dump(include={"name", "width"}), channels=1, image_size=28
+    )
     encoder = build(declaration, Stream.of(0, "flops").generator())
     here = machine(recipe.runtime("fp32"))
     learner = headstart.build(encoder.to(here.device), recipe, here)

@@ -24,7 +24,7 @@ import pandas as pd
 
 from stages import artifacts, params, probe, weights
 from stages.draws import Budget, budget_name, draw_labelled
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.errors import reported
 from stages.finetune.propagation import Neighbourhood
 from stages.finetune.train import Labelled, finetune, propagates, start, steps_for

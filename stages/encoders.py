@@ -1,57 +1,15 @@
-"""Encoders: the networks that turn images into features.
-
-Every encoder takes float images in [0, 1], shape (N, C, H, W), normalises them with statistics
-that travel inside its weights, and returns (N, `features`) float features.
-"""
+"""Encoders: the networks that turn images into features, and how one is built from its declaration."""
 
 import math
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from stages.encoder import Declaration, Encoder
+from stages.torchvision_encoder import TorchvisionEncoder
 from stages.transformer import Block, initialise_transformer, sinusoids
-
-
-class Declaration(BaseModel):
-    """All that is needed to build an encoder again: it is stored beside the weights."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Literal["cnn", "residual", "vit"]
-    width: int = Field(ge=1, le=1024)
-    channels: int = Field(ge=1, le=4)
-    image_size: int = Field(ge=8, le=1024)
-
-
-class Encoder(nn.Module):
-    """What all encoders share: the declaration, the normalisation and the number of features."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, declaration: Declaration, features: int) -> None:
-        super().__init__()
-        self.declaration = declaration
-        self.features = features
-        self.register_buffer("mean", torch.zeros(declaration.channels))
-        self.register_buffer("std", torch.ones(declaration.channels))
-
-    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Store the pool's mean and standard deviation per channel, each (C,), in [0, 1] units."""
-        self.mean.copy_(mean)
-        self.std.copy_(std.clamp_min(1e-3))  # a constant channel must not divide by zero
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] to zero mean and unit variance, in channels_last layout."""
-        normalised = (images - self.mean[:, None, None]) / self.std[:, None, None]
-        return normalised.contiguous(memory_format=torch.channels_last)
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw new weights from the generator."""
-        initialise(self, generator)
 
 
 class ClassicCNN(Encoder):
@@ -182,7 +140,12 @@ class Classifier(nn.Module):
         return logits
 
 
-KINDS = {"cnn": ClassicCNN, "residual": SmallResidual, "vit": VisionTransformer}
+KINDS: dict[str, Callable[[Declaration], Encoder]] = {
+    "cnn": ClassicCNN,
+    "residual": SmallResidual,
+    "vit": VisionTransformer,
+    **dict.fromkeys(TorchvisionEncoder.FEATURES, TorchvisionEncoder),
+}
 
 
 def build(declaration: Declaration, generator: torch.Generator) -> Encoder:
@@ -196,12 +159,3 @@ def unfilled(declaration: Declaration) -> Encoder:
     """The encoder's names and shapes without memory behind them (PyTorch's meta device)."""
     with torch.device("meta"):
         return KINDS[declaration.name](declaration).to(memory_format=torch.channels_last)
-
-
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """He initialisation (arXiv:1502.01852) of every convolution and linear layer, in order."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)

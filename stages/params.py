@@ -152,6 +152,8 @@ def _unfit(raw: dict[str, Any]) -> list[str]:
     """Methods that are named and cannot work well with the chosen encoder, or in so small batches."""
     found = []
     encoder = _value(raw, "encoder.name")
+    if _value(raw, "encoder.weights") == "torchvision" and encoder in ("cnn", "residual", "vit"):
+        found.append(f"encoder.weights is 'torchvision'; allowed: random ({encoder} is not torchvision's)")
     named = raw.get("methods")
     for name in named if isinstance(named, list) else ():
         model = method_params(name) if name in available_methods() else Section

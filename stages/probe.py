@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.artifacts import pixels
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.runtime import Machine
 from stages.sections import Neighbours
 

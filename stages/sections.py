@@ -109,8 +109,9 @@ class Data(Section):
 class EncoderParams(Section):
     """The network that is pretrained."""
 
-    name: Literal["cnn", "residual", "vit"]
+    name: Literal["cnn", "residual", "vit", "resnet18", "resnet50", "vit_b_16"]
     width: Annotated[int, Field(ge=4, le=1024)]
+    weights: Literal["random", "torchvision"]
 
 
 class Views(Section):
@@ -182,6 +183,7 @@ class Schedule(Section):
     warmup: Fraction
     few: Count
     many: Count
+    class_weights: Literal["equal", "balanced"]
 
 
 class Finetune(Section):

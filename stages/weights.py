@@ -18,7 +18,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stages.artifacts import whole_file
-from stages.encoders import Classifier, Declaration, Encoder, unfilled
+from stages.encoder import Declaration, Encoder
+from stages.encoders import Classifier, unfilled
 from stages.errors import InputError
 
 HEADER = "headstart"  # NOTE: one metadata key only: safetensors does not order several

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from stages import params
-from stages.encoders import Declaration, Encoder, build
+from stages.encoder import Declaration, Encoder
+from stages.encoders import build
 from stages.prepare import sources
 from stages.prepare.sources import Source
 from stages.randomness import Stream

@@ -6,7 +6,7 @@ from benchmarks.contenders import headstart
 from benchmarks.contenders.common import Clock, Recipe, Setting
 from stages import optimisation
 from stages.artifacts import as_tensor, pixels
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.runtime import machine
 
 SETTINGS = headstart.SETTINGS

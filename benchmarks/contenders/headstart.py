@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.contenders.common import Clock, Finished, Recipe, Setting
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.pretrain.learner import Learner
 from stages.pretrain.learner import build as build_learner
 from stages.pretrain.methods import simclr

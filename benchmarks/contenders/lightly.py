@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.contenders.common import Clock, Digits, Recipe, Setting
 from stages import optimisation
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.runtime import machine
 
 SETTINGS = [Setting(workers, precision) for precision in ("fp32", "bf16") for workers in (0, 1, 2)]

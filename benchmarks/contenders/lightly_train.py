@@ -17,7 +17,7 @@ os.environ["LIGHTLY_TRAIN_IMAGE_MODE"] = "UNCHANGED"  # one channel stays one ch
 import lightly_train
 
 from benchmarks.contenders.common import Clock, Recipe, Setting, watched
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.runtime import machine
 
 SETTINGS = [Setting(workers, precision) for precision in ("fp32", "bf16") for workers in (0, 1, 2)]

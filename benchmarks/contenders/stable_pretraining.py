@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from benchmarks.contenders.common import Clock, Digits, Recipe, Setting
 from stages import optimisation
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.pretrain.learner import perceptron
 from stages.runtime import machine
 

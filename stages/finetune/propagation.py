@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stages import probe
 from stages.artifacts import as_tensor
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.finetune.train import Labelled
 from stages.runtime import Machine
 

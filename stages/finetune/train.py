@@ -12,7 +12,8 @@ from torch import Tensor
 from stages import optimisation, probe, views
 from stages.artifacts import as_tensor, pixels
 from stages.checkpoint import Checkpoint
-from stages.encoders import Classifier, Encoder
+from stages.encoder import Encoder
+from stages.encoders import Classifier
 from stages.randomness import Stream
 from stages.runtime import Bar, Machine
 from stages.sections import Recipe, Schedule, Views
@@ -57,6 +58,18 @@ def encoder_rate(labelled: int, schedule: Schedule, recipe: Recipe) -> float:
 def propagates(labelled: int, schedule: Schedule, recipe: Recipe) -> bool:
     """Whether the pool's other images take over labels: only few labelled images need that."""
     return recipe.labels == "propagated" and labelled < schedule.few
+
+
+def class_weights(labels: Tensor, classes: int, schedule: Schedule, device: torch.device) -> Tensor | None:
+    """The weight of each class in the loss, (classes,): none, or so that all classes count alike.
+
+    `balanced`: n / (K · n of the class), as in G. King, L. Zeng, "Logistic Regression in Rare Events Data",
+    2001; the mean over the images stays 1. A class without images gets 0.
+    """
+    if schedule.class_weights == "equal":
+        return None
+    counts = torch.bincount(labels, minlength=classes)
+    return torch.where(counts > 0, len(labels) / (classes * counts.clamp_min(1)), 0.0).to(device)
 
 
 def start(encoder: Encoder, labelled: Labelled, classes: int, l2: float, machine: Machine) -> Classifier:
@@ -118,6 +131,7 @@ def finetune(
     )
     steps = steps_for(labelled.given, schedule)
     positions = torch.arange(schedule.batch_size, device=machine.device)
+    weights = class_weights(labelled.labels, classifier.head.out_features, schedule, machine.device)
     losses: list[Tensor] = []
     first, seconds, last = 0, 0.0, "none"
     if kept and kept.saved:
@@ -135,7 +149,7 @@ def finetune(
         optimisation.set_rates(optimiser, optimisation.warmup_cosine(step, steps, schedule.warmup))
         with machine.autocast():
             logits = classifier(batch)
-        loss = F.cross_entropy(logits.float(), labels.to(machine.device))
+        loss = F.cross_entropy(logits.float(), labels.to(machine.device), weights)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

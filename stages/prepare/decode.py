@@ -69,7 +69,7 @@ class Decoded:
         return self.channels, self.size, self.size
 
     def add(self, folder: Path, files: dict[bytes, str]) -> list[str]:
-        """Decode the files, named by their content's digest, that are not here yet; what is wrong with them."""
+        """Decode the files, by their content's digest, that are not here yet; what is wrong with some."""
         new = {digest: file for digest, file in files.items() if digest not in self.rows}
         waiting, wrong = iter(new), []
         with self._pixels.open("ab") as pixels, self._keys.open("ab") as keys:

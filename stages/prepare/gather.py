@@ -12,19 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from stages.errors import InputError
 from stages.prepare import folder, split
 from stages.prepare.decode import Decoded, Seen, inspect_all
 from stages.prepare.folder import Picture
 from stages.prepare.parts import NO_LABEL, Part, Prepared
+from stages.prepare.twins import near_duplicates
 from stages.randomness import Stream
 from stages.sections import Data, Folder
 
 LEAST_VALIDATION = 10  # images; fewer say nothing of the features
-TESTED, OTHERS = 8192, 1024  # images that are compared at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,29 +139,15 @@ def without_twins(
         pixels: of the decoded images, uint8 (N, C, H, W).
         threshold: the smallest correlation of near duplicates, at most 1; None: look for none.
     """
+    if threshold is None:
+        return images, []
     tested = [image for image in images if image.split == "test"]
     others = [image for image in images if image.split != "test"]
-    if threshold is None or not tested:
-        return images, []
-    twins: dict[str, str] = {}
-    for start in range(0, len(tested), TESTED):
-        part = tested[start : start + TESTED]
-        references = standardised(pixels, part)
-        for begin in range(0, len(others), OTHERS):
-            compared = others[begin : begin + OTHERS]
-            nearest = (standardised(pixels, compared) @ references.T).max(1)
-            for number in (nearest.values >= threshold).nonzero()[:, 0].tolist():
-                file = compared[number].picture.file
-                twins.setdefault(file, part[int(nearest.indices[number])].picture.file)
+    rows, references = (np.array([i.row for i in some], dtype=np.int64) for some in (others, tested))
+    found = near_duplicates(pixels, rows, references, threshold)
+    twins = {others[one].picture.file: tested[other].picture.file for one, other in found.items()}
     kept = [image for image in images if image.picture.file not in twins]
     return kept, [(file, "near duplicate of a test image", other) for file, other in twins.items()]
-
-
-def standardised(pixels: np.ndarray, images: list[Image]) -> Tensor:
-    """Pixels with mean 0 and length 1, (n, C · H · W): their products are correlations."""
-    rows = np.array([image.row for image in images])
-    values = torch.from_numpy(pixels[rows].reshape(len(rows), -1)).float()
-    return torch.nn.functional.normalize(values - values.mean(1, keepdim=True), dim=1)
 
 
 def part(images: list[Image], pixels: np.ndarray, name: str, path: Path, classes: list[str]) -> Part:

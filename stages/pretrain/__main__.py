@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from stages import artifacts, encoders, params, weights
 from stages.checkpoint import CHECKPOINTS, Checkpoint, key_of
-from stages.encoders import Encoder
+from stages.encoder import Declaration, Encoder
 from stages.errors import InputError, reported
 from stages.pretrain.health import Monitor
 from stages.pretrain.learner import build
@@ -20,6 +21,7 @@ from stages.pretrain.train import train
 from stages.randomness import Stream
 from stages.runtime import Machine, machine
 from stages.sections import Params, Training
+from stages.torchvision_encoder import TorchvisionEncoder
 
 # They are looked at, not learnt from: a new one trains nothing again.
 LABELS_OF_VALIDATION = (str(artifacts.IMAGES / "validation.csv"),)
@@ -87,10 +89,15 @@ def validation(here: Machine) -> tuple[Tensor, Tensor]:
 
 
 def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder:
-    """The encoder of params.yaml with new weights, normalised for the pool: the same for every method."""
-    declaration = encoders.Declaration(
-        **settings.encoder.model_dump(), channels=pool.shape[1], image_size=pool.shape[2]
-    )
+    """The encoder of params.yaml with its first weights, normalised for the pool: the same for all."""
+    chosen = settings.encoder
+    try:
+        declaration = Declaration(
+            name=chosen.name, width=chosen.width, channels=pool.shape[1], image_size=pool.shape[2]
+        )
+    except ValidationError as error:  # of a file from elsewhere it would be no mistake in params.yaml
+        reason = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
+        raise InputError(f"params.yaml: encoder.name is {chosen.name!r}: {reason}") from None
     encoder = encoders.build(declaration, stream.generator())
     sums, squares = np.zeros(pool.shape[1]), np.zeros(pool.shape[1])
     for start in range(0, len(pool), 4096):  # in parts: the pool may be larger than the memory
@@ -102,6 +109,8 @@ def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder
         torch.from_numpy(mean).float(),
         torch.from_numpy(np.sqrt(np.maximum(squares / pixels - mean**2, 0))).float(),
     )
+    if chosen.weights == "torchvision" and isinstance(encoder, TorchvisionEncoder):
+        encoder.load_published()
     return encoder
 
 

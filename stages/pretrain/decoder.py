@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from stages.encoders import Declaration, initialise
+from stages.encoder import Declaration, initialise
 from stages.randomness import Stream
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages import probe
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.errors import InputError
 from stages.runtime import Machine
 from stages.sections import Health, Neighbours

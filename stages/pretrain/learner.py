@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.encoders import Encoder, initialise
+from stages.encoder import Encoder, initialise
 from stages.randomness import Stream
 from stages.sections import Training, Views
 from stages.views import two_views

@@ -19,7 +19,11 @@ from tests.pipeline.test_honesty import files
         ("pretrain__simclr__temperature", -1, ["pretrain.simclr.temperature", "-1", "greater than 0"]),
         ("finetune__draws", "three", ["finetune.draws", "'three'", "integer"]),
         ("methods", ["scratch", "simcrl"], ["methods", "'simcrl'", "did you mean simclr", "autoencoder"]),
-        ("encoder__name", "resnet", ["encoder.name", "'resnet'", "'cnn', 'residual' or 'vit'"]),
+        (
+            "encoder__name",
+            "resnet",
+            ["encoder.name", "'resnet'", "'cnn', 'residual', 'vit', 'resnet18', 'resnet50' or 'vit_b_16'"],
+        ),
         ("finetune__budgets", [10, 100_000], ["finetune.budgets[1]", "100000", "500"]),
         ("finetune__budgets", [5], ["finetune.budgets[0]", "5", "10"]),
     ],

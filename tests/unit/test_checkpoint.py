@@ -85,7 +85,9 @@ def finetuned(digits: tuple[Tensor, Tensor], encoder: str, kept: Checkpoint | No
         encoder_learning_rate=0.01, encoder_learning_rate_many=0.01, head_learning_rate=0.01,
         weight_decay=0.1, labels="own",
     )  # fmt: skip
-    schedule = Schedule(steps=30, epochs=1, batch_size=8, warmup=0.1, few=10, many=5000)
+    schedule = Schedule(
+        steps=30, epochs=1, batch_size=8, warmup=0.1, few=10, many=5000, class_weights="equal"
+    )
     rows = draw_labelled(labels, 10, 20, 0, 1)
     classifier = encoders.Classifier(tiny_encoder(encoder), 10)
     with progress("finetune", 240) as bar:

@@ -6,7 +6,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stages.encoders import Classifier, Declaration, Encoder, build, generalised_mean, initialise
+from stages.encoder import Declaration, Encoder, initialise
+from stages.encoders import Classifier, build, generalised_mean
 from tests.conftest import tiny_encoder
 
 EACH = pytest.mark.parametrize("name", ["cnn", "residual", "vit"])

@@ -23,7 +23,11 @@ CPU = Machine(torch.device("cpu"), "fp32")
 
 def schedule(**changes: Any) -> Schedule:
     return Schedule(
-        **({"steps": 30, "epochs": 1, "batch_size": 32, "warmup": 0.1, "few": 500, "many": 1000} | changes)
+        **(
+            {"steps": 30, "epochs": 1, "batch_size": 32, "warmup": 0.1, "few": 500, "many": 1000}
+            | {"class_weights": "equal"}
+            | changes
+        )
     )
 
 
@@ -218,3 +222,25 @@ def test_a_huge_learning_rate_is_stopped_and_named(labelled: Labelled) -> None:
     nn.init.constant_(classifier.head.weight, 1e38)  # as a rate beyond all bounds would leave it
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+"):
         fit(classifier, labelled, head_learning_rate=10.0, encoder_learning_rate=10.0)
+
+
+def test_balanced_weights_let_all_classes_count_alike() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [3])
+    weights = train.class_weights(labels, 4, schedule(class_weights="balanced"), CPU.device)
+    assert weights is not None
+    torch.testing.assert_close(weights, torch.tensor([10 / 24, 10 / 12, 0.0, 10 / 4]))
+    sums = torch.zeros(4).index_add(0, labels, weights[labels])
+    torch.testing.assert_close(sums, torch.tensor([2.5, 2.5, 0.0, 2.5]))
+    assert train.class_weights(labels, 4, schedule(), CPU.device) is None
+
+
+def test_a_rare_class_is_thought_likelier_where_weights_are_balanced(digits: Labelled) -> None:
+    images, labels = digits
+    kept = (labels != 3) | (torch.arange(len(labels)) % 16 == 0)
+    shares = {}
+    for kind in ("equal", "balanced"):
+        classifier = train.start(tiny_encoder(), known((images[kept], labels[kept])), 10, 1.0, CPU)
+        fit(classifier, (images[kept], labels[kept]), class_weights=kind)
+        threes = classifier.eval()(images[labels == 3].float() / 255).softmax(1)[:, 3]
+        shares[kind] = float(threes.mean())
+    assert shares["balanced"] > 1.5 * shares["equal"]

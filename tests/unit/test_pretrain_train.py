@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stages import optimisation
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.errors import InputError
 from stages.pretrain.__main__ import fresh_encoder
 from stages.pretrain.learner import Learner, build
@@ -297,7 +297,9 @@ def test_autocast_is_the_machines(digits: Labelled) -> None:
 
 
 def settings(**changes: Any) -> Any:
-    return types.SimpleNamespace(encoder=EncoderParams(**({"name": "residual", "width": 4} | changes)))
+    return types.SimpleNamespace(
+        encoder=EncoderParams(**({"name": "residual", "width": 4, "weights": "random"} | changes))
+    )
 
 
 def test_fresh_encoder_is_normalised_for_the_pool(digits: Labelled) -> None:

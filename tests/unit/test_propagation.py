@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.finetune import propagation
 from stages.finetune.propagation import ALPHA, NEIGHBOURS, POWER, ROUNDS, Neighbourhood, joined, propagated
 from stages.finetune.train import Labelled

@@ -10,7 +10,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stages import weights
-from stages.encoders import Classifier, Encoder
+from stages.encoder import Encoder
+from stages.encoders import Classifier
 from stages.errors import InputError, reported
 from tests.conftest import Bomb, tiny_encoder
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.pretrain.decoder import Decoder
 from stages.pretrain.learner import Learner
 from stages.randomness import Stream

@@ -7,7 +7,7 @@ NeurIPS 2020, arXiv:2006.07733.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.encoders import Encoder, initialise
+from stages.encoder import Encoder, initialise
 from stages.pretrain.learner import Learner, Teacher, TwoViewParams, perceptron, rising_momentum
 from stages.randomness import Stream
 from stages.sections import Fraction, Views

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from stages.encoders import Encoder, initialise
+from stages.encoder import Encoder, initialise
 from stages.pretrain.learner import Learner, Teacher, TwoViewParams, perceptron, rising_momentum
 from stages.randomness import Stream
 from stages.sections import Fraction, Views

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from stages.encoders import Encoder, initialise
+from stages.encoder import Encoder, initialise
 from stages.pretrain.decoder import Decoder
 from stages.pretrain.learner import Learner
 from stages.randomness import Stream

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.encoders import Encoder
+from stages.encoder import Encoder
 from stages.pretrain.learner import TwoViewLearner, TwoViewParams
 from stages.randomness import Stream
 from stages.sections import Fraction, Views

@@ -1,0 +1,65 @@
+"""What all encoders are: a network with a declaration from which it can be built again.
+
+Every encoder takes float images in [0, 1], shape (N, C, H, W), normalises them with statistics
+that travel inside its weights, and returns (N, `features`) float features.
+"""
+
+from typing import Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+
+class Declaration(BaseModel):
+    """All that is needed to build an encoder again: it is stored beside the weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["cnn", "residual", "vit", "resnet18", "resnet50", "vit_b_16"]
+    width: int = Field(ge=1, le=1024)
+    channels: int = Field(ge=1, le=4)
+    image_size: int = Field(ge=8, le=1024)
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Self:
+        if self.name == "vit_b_16" and self.image_size % 16:
+            raise ValueError(f"vit_b_16 takes images whose side is a multiple of 16, not {self.image_size}")
+        return self
+
+
+class Encoder(nn.Module):
+    """What all encoders share: the declaration, the normalisation and the number of features."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, declaration: Declaration, features: int) -> None:
+        super().__init__()
+        self.declaration = declaration
+        self.features = features
+        self.register_buffer("mean", torch.zeros(declaration.channels))
+        self.register_buffer("std", torch.ones(declaration.channels))
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Store the pool's mean and standard deviation per channel, each (C,), in [0, 1] units."""
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp_min(1e-3))  # a constant channel must not divide by zero
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] to zero mean and unit variance, in channels_last layout."""
+        normalised = (images - self.mean[:, None, None]) / self.std[:, None, None]
+        return normalised.contiguous(memory_format=torch.channels_last)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw new weights from the generator."""
+        initialise(self, generator)
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """He initialisation (arXiv:1502.01852) of every convolution and linear layer, in order."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

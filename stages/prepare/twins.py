@@ -1,0 +1,75 @@
+"""Near duplicates: pairs of images whose pixels correlate so much that one flatters a test with the other.
+
+All pairs are compared, at the price of a few numbers a pair: of two vectors of length 1 the product is at
+most that of their projections onto some directions plus that of what is left of each (Cauchy and Schwarz).
+With an image's lowest frequencies as the directions, few pairs remain that must be looked at in full.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FREQUENCIES = 8  # of each direction of the image, and each channel
+IMAGES, PAIRS = 1024, 4096  # that are in memory at the same time
+ROUNDING = 1e-4  # by which the bound may err
+
+
+def near_duplicates(
+    pixels: np.ndarray, rows: np.ndarray, references: np.ndarray, threshold: float
+) -> dict[int, int]:
+    """The images that are nearly one of the references.
+
+    Args:
+        pixels: uint8 (N, C, H, W), perhaps memory-mapped.
+        rows: (n,) of the images, references: (m,) of those that they are compared with.
+        threshold: the smallest correlation of near duplicates, at most 1.
+
+    Returns:
+        By the number of an image (in `rows`) the number of the first reference that it is nearly.
+    """
+    if not len(references):
+        return {}
+    bounds = torch.cat([_bounded(part) for part in _parts(pixels, references)])
+    found: dict[int, int] = {}
+    start = 0
+    for part in _parts(pixels, rows):
+        close = (_bounded(part) @ bounds.T >= threshold - ROUNDING).nonzero()
+        for pairs in close.split(PAIRS):
+            theirs = standardised(pixels, references[pairs[:, 1].numpy()]).flatten(1)
+            correlation = (part.flatten(1)[pairs[:, 0]] * theirs).sum(1)
+            for image, reference in pairs[correlation >= threshold].tolist():
+                found.setdefault(start + image, reference)
+        start += len(part)
+    return found
+
+
+def standardised(pixels: np.ndarray, rows: np.ndarray) -> Tensor:
+    """Pixels of an image with mean 0 and length 1, float (n, C, H, W): their products are correlations."""
+    images = torch.from_numpy(pixels[rows]).float()
+    centred = images - images.mean((1, 2, 3), keepdim=True)
+    return F.normalize(centred.flatten(1), dim=1).view_as(images)
+
+
+def _parts(pixels: np.ndarray, rows: np.ndarray) -> Iterator[Tensor]:
+    for start in range(0, len(rows), IMAGES):
+        yield standardised(pixels, rows[start : start + IMAGES])
+
+
+def _bounded(images: Tensor) -> Tensor:
+    """Vectors (n, K) whose products are at least those of the images (n, C, H, W)."""
+    waves = low_frequencies(images.shape[-1])
+    projected = (waves @ images @ waves.T).flatten(1)
+    left = (1 - projected.square().sum(1)).clamp_min(0).sqrt()
+    return torch.cat([projected, left[:, None]], 1)
+
+
+def low_frequencies(size: int) -> Tensor:
+    """The first rows of the orthonormal cosine transform (DCT-II), (FREQUENCIES, size)."""
+    place, frequency = torch.arange(size) + 0.5, torch.arange(FREQUENCIES)[:, None]
+    waves = torch.cos(math.pi / size * frequency * place) * math.sqrt(2 / size)
+    waves[0] /= math.sqrt(2)
+    return waves

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stages.prepare import twins
+from stages.prepare.twins import low_frequencies, near_duplicates, standardised
+
+
+def noise(count: int, size: int = 24, channels: int = 3, smooth: bool = False) -> np.ndarray:
+    values = torch.rand(count, channels, 4 if smooth else size, 4 if smooth else size)
+    images = F.interpolate(values, (size, size), mode="bicubic").clamp(0, 1)
+    return (255 * images).round().to(torch.uint8).numpy()
+
+
+def by_brute_force(
+    pixels: np.ndarray, rows: np.ndarray, references: np.ndarray, threshold: float
+) -> dict[int, int]:
+    found = {}
+    for number, row in enumerate(rows):
+        for other, reference in enumerate(references):
+            if np.corrcoef(pixels[row].ravel(), pixels[reference].ravel())[0, 1] >= threshold:
+                found[number] = other
+                break
+    return found
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.7, 0.9])
+@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize("size", [13, 24])
+def test_pairs_are_those_of_brute_force(
+    threshold: float, smooth: bool, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twins, "IMAGES", 7)
+    monkeypatch.setattr(twins, "PAIRS", 5)
+    torch.manual_seed(size)
+    plain = noise(40, size, smooth=smooth)
+    mixed = (0.7 * plain[:20] + 0.3 * noise(20, size, smooth=smooth)).astype(np.uint8)
+    pixels = np.concatenate([plain, mixed, plain[3:6]])
+    rows, references = np.r_[0:25, 45:63], np.r_[25:45]
+    expected = by_brute_force(pixels, rows, references, threshold)
+    assert near_duplicates(pixels, rows, references, threshold) == expected
+
+
+def test_an_image_darker_or_flatter_is_the_same_picture() -> None:
+    torch.manual_seed(1)
+    images = noise(2)
+    pixels = np.concatenate([images, (images // 2 + 20)])
+    assert near_duplicates(pixels, np.array([2, 3]), np.array([0, 1]), 0.99) == {0: 0, 1: 1}
+
+
+def test_a_flat_image_is_nothings_twin() -> None:
+    pixels = np.full((2, 1, 16, 16), 200, dtype=np.uint8)
+    assert near_duplicates(pixels, np.array([0]), np.array([1]), 0.5) == {}
+    assert near_duplicates(pixels, np.array([0]), np.array([], dtype=int), 0.5) == {}
+
+
+@pytest.mark.parametrize("size", [8, 13, 28, 64])
+def test_the_directions_are_orthonormal(size: int) -> None:
+    waves = low_frequencies(size)
+    torch.testing.assert_close(waves @ waves.T, torch.eye(8), atol=1e-5, rtol=0)
+
+
+def test_standardised_pixels_have_mean_nought_and_length_one() -> None:
+    torch.manual_seed(1)
+    values = standardised(noise(5), np.array([4, 0]))
+    torch.testing.assert_close(values.mean((1, 2, 3)), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(values.flatten(1).norm(dim=1), torch.ones(2))
