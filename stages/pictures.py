@@ -40,7 +40,7 @@ def read(path: Path, size: int, channels: int) -> np.ndarray:
 def is_grey(path: Path) -> bool:
     """Whether an image file is stored without colours, by its header (errors as above)."""
     with _opened(path) as image:
-        return image.mode[0] in "1LIF"  # 1, L, LA, I;16 …
+        return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
 
 
 @contextmanager

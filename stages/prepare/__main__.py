@@ -19,7 +19,9 @@ def main() -> None:
     """Read the source, split it, write the three outputs."""
     settings = params.load("prepare")
     data, stream = settings.data, Stream.of(settings.seed, "prepare")
-    artifacts.require_writable(artifacts.IMAGES, artifacts.LABELS, artifacts.TEST)
+    artifacts.require_writable(
+        artifacts.IMAGES, artifacts.LABELS, artifacts.TEST, artifacts.METRICS / "data.json"
+    )
     source = gather if data.source == FOLDER else official
     found = source.prepared(data, stream)
     found.write()

@@ -13,6 +13,7 @@ Nothing is decoded here. Every finding is collected, so that all can be said in 
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -114,12 +115,19 @@ def _from_folders(files: list[str]) -> tuple[list[Picture], str]:
     return pictures, "class folders" + (" below train and test" if by_split else "")
 
 
+def _written_as(file: str, known: Container[str], same: dict[str, str]) -> str:
+    """The name of a file as the folder has it, where an accent is written in another way; else as given."""
+    file = PurePosixPath(file).as_posix()
+    return file if file in known else same.get(unicodedata.normalize("NFC", file), file)
+
+
 def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str], bool]:
     """What the table says of the images; what is wrong in it; whether it has labels."""
     path = folder / TABLE
     table = read_table(path, "file", text=True)
     labelled = "label" in table.columns
     known = {picture.file: replace(picture, label=None) if labelled else picture for picture in pictures}
+    same = {unicodedata.normalize("NFC", file): file for file in known}  # an é may be written in two ways
     said: dict[str, dict[str, str]] = {}
     wrong = []
     for number, row in enumerate(table.to_dict("records"), start=2):
@@ -127,7 +135,7 @@ def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], l
         given = {key: str(row[key]).strip() for key in ("label", "split", "group") if row.get(key)}
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
             wrong.append(f"{where}: {file} leaves the folder; allowed: paths below {folder}")
-        elif (file := PurePosixPath(file).as_posix()) not in known:
+        elif (file := _written_as(file, known, same)) not in known:
             wrong.append(f"{where}: there is no image {file}")
         elif file in said and said[file] != given:
             wrong.append(f"{where}: {file} stands there twice, as {said[file]} and as {given}")

@@ -62,14 +62,14 @@ def test_failing_disk_in_prepare_leaves_all_three_outputs(
     before = files(project, "data")
     project.set(data__train_limit=700)
     monkeypatch.chdir(project.path)
-    write = artifacts.write_array
+    write = artifacts.write_pack
 
-    def failing(path: Path, array: np.ndarray) -> None:
+    def failing(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
         if path.name == "images.npy":  # of the test split: the last of the three
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write(path, array)
+        write(path, images, rows)
 
-    monkeypatch.setattr(artifacts, "write_array", failing)
+    monkeypatch.setattr(artifacts, "write_pack", failing)
     monkeypatch.setattr(artifacts, "_claimed", {})  # as a process that ends
     with pytest.raises(OSError, match="No space left"):
         prepare.main()
@@ -90,7 +90,7 @@ def test_every_error_is_listed_at_once(project: Project) -> None:
 def test_truncated_source_is_refused_with_both_checksums(project: Project) -> None:
     before = files(project, "data/prepared")
     raw = project.path / "data" / "raw"
-    raw.mkdir(parents=True)
+    raw.mkdir(parents=True, exist_ok=True)
     (raw / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b truncated")
     result = project.stage("stages.prepare", check=False)
     assert result.returncode == 2

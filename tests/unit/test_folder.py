@@ -69,6 +69,12 @@ def test_a_table_beside_a_flat_folder(tmp_path: Path) -> None:
     assert scan(tmp_path)[2] == "labels.csv with labels"
 
 
+def test_an_accent_may_be_written_in_two_ways(tmp_path: Path) -> None:
+    write(tmp_path, "e\u0301.png", "b.png")
+    table(tmp_path, "file,label", "\u00e9.png,cat", "b.png,cat")
+    assert found(tmp_path)["e\u0301.png"] == ("cat", None, None)
+
+
 def test_where_the_table_has_labels_folders_mean_nothing(tmp_path: Path) -> None:
     write(tmp_path, "2024/a.png", "2024/b.png", "2025/c.png")
     table(tmp_path, "file,label", "2024/a.png,cat", "2025/c.png,cat")
