@@ -24,7 +24,7 @@ from stages import artifacts, params, probe
 from stages.draws import draw_labelled
 from stages.encoder import Encoder
 from stages.errors import reported
-from stages.pretrain.__main__ import fresh_encoder
+from stages.pretrain.start import fresh_encoder
 from stages.randomness import Stream
 from stages.runtime import machine
 

@@ -20,8 +20,8 @@ from stages.compare.statistics import estimate
 from stages.draws import draw_labelled
 from stages.encoder import Encoder
 from stages.errors import InputError, reported
-from stages.pretrain.__main__ import fresh_encoder
 from stages.pretrain.learner import build
+from stages.pretrain.start import fresh_encoder
 from stages.pretrain.train import train
 from stages.randomness import Stream
 from stages.runtime import Machine, machine

@@ -31,7 +31,7 @@ from benchmarks.drive import memory_of_command, said
 from stages import artifacts, params
 from stages.errors import reported
 from stages.optimisation import batch_indices
-from stages.pretrain.__main__ import fresh_encoder
+from stages.pretrain.start import fresh_encoder
 from stages.randomness import Stream
 
 RESULT = Path("benchmarks/results/scaling.csv")

@@ -62,6 +62,12 @@ def read_encoder(path: Path) -> Encoder:
     return encoder
 
 
+def read_digest(path: Path) -> str | None:
+    """The hash of its own content that a file of weights states; reading the weights checks it."""
+    digest = _read_weights(path)[0].get("digest")
+    return str(digest) if digest else None
+
+
 def read_classifier(path: Path) -> tuple[Classifier, list[str]]:
     """The classifier of a file, and the names of its classes."""
     header, state = _read_weights(path)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks.contenders.common import Clock, Finished, Recipe, Setting
 from stages.encoder import Encoder
+from stages.pretrain.contrast import nt_xent
 from stages.pretrain.learner import Learner
 from stages.pretrain.learner import build as build_learner
 from stages.pretrain.methods import simclr
@@ -31,7 +32,7 @@ def build(encoder: Encoder, recipe: Recipe, here: Machine) -> simclr.Method:
 def loss_of(learner: simclr.Method, both: Tensor) -> Tensor:
     """The learner's loss of views that are there already, (2N, C, H, W)."""
     first, second = learner.projector(learner.encoder(both)).float().chunk(2)
-    return simclr.nt_xent(first, second, learner.params.temperature)
+    return nt_xent(first, second, learner.params.temperature)
 
 
 class Clocked(Learner):

@@ -5,23 +5,20 @@ python -m stages.pretrain METHOD
 
 import sys
 
-import numpy as np
 import pandas as pd
-import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from stages import artifacts, encoders, params, weights
+from stages import artifacts, params, weights
 from stages.checkpoint import CHECKPOINTS, Checkpoint, key_of
-from stages.encoder import Declaration, Encoder
+from stages.encoder import Encoder
 from stages.errors import InputError, reported
 from stages.pretrain.health import Monitor
 from stages.pretrain.learner import build
+from stages.pretrain.start import Import, fresh_encoder, imported_encoder
 from stages.pretrain.train import train
 from stages.randomness import Stream
 from stages.runtime import Machine, machine
-from stages.sections import Params, Training
-from stages.torchvision_encoder import TorchvisionEncoder
+from stages.sections import Training
 
 # They are looked at, not learnt from: a new one trains nothing again.
 LABELS_OF_VALIDATION = (str(artifacts.IMAGES / "validation.csv"),)
@@ -39,12 +36,15 @@ def main(method: str) -> None:
     checkpoint_file = CHECKPOINTS / "pretrain" / method
     artifacts.require_writable(encoder_file, curve_file, figures_file, timings_file, checkpoint_file)
     pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
-    encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)
+    section = settings.pretrain[method]
+    encoder = fresh_encoder(settings, pool, stream.at("encoder"))
+    if isinstance(section, Import):
+        encoder = imported_encoder(section, encoder.declaration)
+    encoder.to(here.device)
 
     monitor = Monitor(method, encoder, *validation(here), settings.knn, settings.health, here)
-    section = settings.pretrain[method]
     seconds, seen = 0.0, 0
-    if isinstance(section, Training):
+    if isinstance(section, Training) and section.epochs:
         strengths = settings.views.presets[settings.views.pretrain]
         learner = build(method, encoder, section, strengths, stream)
         monitor.uninformative = learner.uninformative
@@ -86,32 +86,6 @@ def validation(here: Machine) -> tuple[Tensor, Tensor]:
     if len(labels) != len(images):
         raise InputError(f"{artifacts.IMAGES}: {len(images)} validation images, {len(labels)} labels")
     return images, labels
-
-
-def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder:
-    """The encoder of params.yaml with its first weights, normalised for the pool: the same for all."""
-    chosen = settings.encoder
-    try:
-        declaration = Declaration(
-            name=chosen.name, width=chosen.width, channels=pool.shape[1], image_size=pool.shape[2]
-        )
-    except ValidationError as error:  # of a file from elsewhere it would be no mistake in params.yaml
-        reason = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
-        raise InputError(f"params.yaml: encoder.name is {chosen.name!r}: {reason}") from None
-    encoder = encoders.build(declaration, stream.generator())
-    sums, squares = np.zeros(pool.shape[1]), np.zeros(pool.shape[1])
-    for start in range(0, len(pool), 4096):  # in parts: the pool may be larger than the memory
-        part = pool[start : start + 4096].astype(np.float64) / 255
-        sums, squares = sums + part.sum((0, 2, 3)), squares + (part**2).sum((0, 2, 3))
-    pixels = pool.size / pool.shape[1]
-    mean = sums / pixels
-    encoder.set_statistics(
-        torch.from_numpy(mean).float(),
-        torch.from_numpy(np.sqrt(np.maximum(squares / pixels - mean**2, 0))).float(),
-    )
-    if chosen.weights == "torchvision" and isinstance(encoder, TorchvisionEncoder):
-        encoder.load_published()
-    return encoder
 
 
 def count(encoder: Encoder) -> int:

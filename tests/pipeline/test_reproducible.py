@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from stages import weights
 from stages.sections import available_methods
 from tests.pipeline.conftest import Project, change
 from tests.pipeline.test_kill import results
 
 pytestmark = pytest.mark.full
+IMPORTED = "models/imported.safetensors"
 EVERY_METHOD = [name for name in available_methods() if name != "mae"]
 
 
@@ -22,6 +24,8 @@ def fresh(baseline: Project, path: Path, **changes: object) -> Project:
     (path / "dvc.lock").unlink()
     short = {f"pretrain.{name}.{key}": value for name in available_methods() if name != "scratch"
              for key, value in (("epochs", 1), ("batch_size", 64))}  # fmt: skip
+    shutil.copy(baseline.path / "models" / "encoders" / "simclr.safetensors", path / IMPORTED)
+    short["pretrain.imported.digest"] = weights.read_digest(path / IMPORTED)
     change(path / "params.yaml", short | {"finetune.budgets": [10]} | changes)
     return project
 

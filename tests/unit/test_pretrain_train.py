@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from stages import optimisation
 from stages.encoder import Encoder
 from stages.errors import InputError
-from stages.pretrain.__main__ import fresh_encoder
 from stages.pretrain.learner import Learner, build
+from stages.pretrain.start import fresh_encoder
 from stages.pretrain.train import CURVE_POINTS, LOOKS, Watch, train
 from stages.randomness import Stream
 from stages.runtime import Machine

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from stages import views
-from stages.pretrain.methods.simclr import Method, Params, nt_xent
+from stages.pretrain.contrast import nt_xent
+from stages.pretrain.methods.simclr import Method, Params
 from stages.randomness import Stream
 from stages.sections import Views
 from tests.conftest import MOVING, assert_gradients_reach_every_parameter, strengths, tiny_encoder

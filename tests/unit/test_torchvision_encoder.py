@@ -11,7 +11,7 @@ from stages import weights
 from stages.encoder import Declaration
 from stages.encoders import build, unfilled
 from stages.errors import InputError
-from stages.pretrain.__main__ import fresh_encoder
+from stages.pretrain.start import fresh_encoder
 from stages.randomness import Stream
 from stages.torchvision_encoder import TorchvisionEncoder
 

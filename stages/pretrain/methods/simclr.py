@@ -7,12 +7,11 @@ Visual Representations", ICML 2020, arXiv:2002.05709.
 import math
 from typing import Annotated
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from stages.encoder import Encoder
+from stages.pretrain.contrast import nt_xent
 from stages.pretrain.learner import TwoViewLearner, TwoViewParams
 from stages.randomness import Stream
 from stages.sections import Views
@@ -38,22 +37,3 @@ class Method(TwoViewLearner):
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         first, second = self.projections(images, positions, stream)
         return nt_xent(first, second, self.params.temperature)
-
-
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """The normalised-temperature cross-entropy of eq. 1, averaged over all 2N views.
-
-    A view's positive is the other view of its image; its negatives are the 2N − 2 views of the
-    other images; it is never compared with itself. The convention is the paper's and lightly's: the mean
-    over all 2N views, the positive in the denominator too.
-
-    Args:
-        first, second: (N, D) projections of the two views.
-    """
-    z = F.normalize(torch.cat([first, second]), dim=1)
-    # NOTE: bf16 has 8 bits: too few to tell neighbours apart.
-    with torch.autocast(z.device.type, enabled=False):
-        similarity = z @ z.T / temperature  # (2N, 2N)
-    similarity.fill_diagonal_(-torch.inf)
-    positive = torch.arange(len(z), device=z.device).roll(len(first))
-    return F.cross_entropy(similarity, positive)
