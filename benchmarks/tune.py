@@ -7,8 +7,8 @@ Needs the encoders (`dvc repro`). For each method, recipe and budget it finetune
 of its own, which no evaluation uses, and writes `benchmarks/results/tuning.csv`: the validation
 accuracy of every point, and `chosen` on the recipe with the lowest geometric mean of the error
 over the budgets, so that halving an error counts alike at 10 labels and at 1,000. With `--many` it
-chooses the encoder's rate where all images are labelled, into `tuning_many.csv`. The chosen values
-are what stands under `finetune.recipe` in `params.yaml` and, for another dataset, in its
+chooses the encoder's rate and the decay where all images are labelled, into `tuning_many.csv`. The
+chosen values are what stands under `finetune.recipe` in `params.yaml` and, for another dataset, in its
 experiment. The head's learning rate is the same for all.
 """
 
@@ -41,7 +41,10 @@ GRID: dict[str, list[Any]] = {
     "head_learning_rate": [0.01],
     "labels": ["own", "propagated"],
 }
-MANY: dict[str, list[Any]] = {"encoder_learning_rate_many": [0.001, 0.003, 0.01, 0.03]}
+MANY: dict[str, list[Any]] = {
+    "encoder_learning_rate_many": [0.001, 0.003, 0.01],
+    "weight_decay_many": [0.05, 0.2, 2.0],
+}
 BUDGETS = (10, 100, 1000)
 KNOBS = list(GRID)
 DRAWS = (100, 101)  # far from the numbers that `finetune.draws` counts
@@ -52,12 +55,15 @@ def main(arguments: list[str]) -> None:
     many, methods = "--many" in arguments, [name for name in arguments if name != "--many"]
     settings = params.validated(params.read(PARAMS))
     here = machine(settings.runtime)
+    schedule, source = settings.finetune.schedule, settings.data.source
     for method in methods or settings.methods:
         trial = Trial(method, settings, here)
         if many:
-            save(RESULT_MANY, settings.data.source, method, list(MANY), trial.grid(MANY, ["all"], DRAWS[:1]))
+            rows = trial.grid(MANY, ["all"], DRAWS[:1]).assign(epochs=schedule.epochs)
+            save(RESULT_MANY, source, method, list(MANY), rows)
         else:
-            save(RESULT, settings.data.source, method, KNOBS, trial.grid(GRID, BUDGETS, DRAWS))
+            rows = trial.grid(GRID, BUDGETS, DRAWS).assign(steps=schedule.steps)
+            save(RESULT, source, method, KNOBS, rows)
 
 
 class Trial:
@@ -92,7 +98,7 @@ class Trial:
             for point, budget in itertools.product(points, budgets):
                 changed = recipe.model_copy(update=point)
                 mean = np.mean([self.accuracy(changed, budget, draw, bar) for draw in draws])
-                row = {"budget": budget_name(budget), "steps": schedule.steps, **point, "draws": len(draws)}
+                row = {"budget": budget_name(budget), **point, "draws": len(draws)}
                 rows.append({**row, "validation_accuracy": round(float(mean), 4)})
         return pd.DataFrame(rows)
 

@@ -182,6 +182,8 @@ def _misfits(raw: dict[str, Any]) -> list[str]:
     if data.source == FOLDER:  # how many images there are is known when it has been read
         there = Path(data.path).is_dir()
         return [] if there else [f"data.path is {data.path!r}; allowed: a folder of images"]
+    if data.source not in OFFICIAL:  # likewise
+        return []
     available, classes = OFFICIAL[data.source]
     images = min(data.train_limit or available, available)
     pool = images - data.validation

@@ -34,13 +34,33 @@ def read(path: Path, size: int, channels: int) -> np.ndarray:
         # A JPEG can be decoded at a fraction of its size, which is many times faster; twice the
         # size that is wanted leaves the resampling something to do.
         image.draft(None, (2 * size, 2 * size))
-        return _pixels(ImageOps.exif_transpose(image), size, channels)
+        return pixels(ImageOps.exif_transpose(image), size, channels)
 
 
 def is_grey(path: Path) -> bool:
     """Whether an image file is stored without colours, by its header (errors as above)."""
     with _opened(path) as image:
-        return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
+        return has_no_colours(image)
+
+
+def has_no_colours(image: Image.Image) -> bool:
+    """Whether its pixels are stored as grey values."""
+    return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
+
+
+def pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """An upright image as uint8 (channels, size, size); InputError: more than 16 bits."""
+    image = _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB" if channels == 3 else "L")
+    short = min(image.size)
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    image = image.crop((left, top, left + short, top + short))
+    if short != size:
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
 
 
 @contextmanager
@@ -66,20 +86,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def _pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
-    image = _eight_bits(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB" if channels == 3 else "L")
-    short = min(image.size)
-    left, top = (image.width - short) // 2, (image.height - short) // 2
-    image = image.crop((left, top, left + short, top + short))
-    if short != size:
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

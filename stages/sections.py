@@ -16,7 +16,12 @@ METHODS = Path(__file__).parent / "pretrain" / "methods"
 CONTROL = "scratch"  # the method that every gain is measured against
 OFFICIAL = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training images, classes
 FOLDER = "folder"  # the source that is the user's own images
-SOURCES = (*OFFICIAL, FOLDER)
+TORCHVISION = (  # datasets for classification with a test split, by torchvision's names
+    *("CIFAR10", "CIFAR100", "Country211", "DTD", "FGVCAircraft", "FashionMNIST", "Flowers102", "Food101"),
+    *("GTSRB", "Imagenette", "KMNIST", "MNIST", "OxfordIIITPet", "PCAM", "RenderedSST2", "STL10", "SVHN"),
+    *("StanfordCars", "USPS"),
+)
+SOURCES = (*OFFICIAL, FOLDER, *(f"torchvision/{name}" for name in TORCHVISION))
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -60,6 +65,13 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _channels(value: object) -> object:
+    if isinstance(value, bool) or value not in ("auto", 1, 3):  # True equals 1
+        raise ValueError(f" is {value!r}; allowed: 'auto', 1 or 3")
+    return value
+
+
+Channels = Annotated[Literal["auto", 1, 3], BeforeValidator(_channels)]
 Method = Annotated[str, BeforeValidator(_method)]
 SourceName = Annotated[str, BeforeValidator(_source)]
 Budgets = Annotated[
@@ -85,12 +97,10 @@ class Runtime(Section):
 
 
 class Folder(Section):
-    """How a folder of the user's own images is split and decoded."""
+    """How a folder of the user's own images is split, and what of it is left out."""
 
     test: Annotated[float, Field(gt=0, le=0.5)]
     validation: Annotated[float, Field(gt=0, le=0.5)]
-    image_size: Annotated[int, Field(ge=8, le=1024)]
-    channels: Literal["auto", 1, 3]
     on_bad_image: Literal["error", "skip"]
     twins: Annotated[float, Field(gt=0, le=1)] | None
 
@@ -103,6 +113,8 @@ class Data(Section):
     validation: Annotated[int, Field(ge=20)]
     train_limit: Count | None
     test_limit: Count | None
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+    channels: Channels
     folder: Folder
 
 
@@ -171,6 +183,7 @@ class Recipe(Section):
     encoder_learning_rate_many: Rate
     head_learning_rate: Rate
     weight_decay: Rate
+    weight_decay_many: Rate
     labels: Literal["own", "propagated"]
 
 

@@ -49,10 +49,11 @@ def steps_for(labelled: int, schedule: Schedule) -> int:
     return max(schedule.steps, math.ceil(schedule.epochs * labelled / schedule.batch_size))
 
 
-def encoder_rate(labelled: int, schedule: Schedule, recipe: Recipe) -> float:
-    """The encoder's peak rate: few labels are easily learnt by heart, many have more to teach it."""
-    many = labelled >= schedule.many
-    return recipe.encoder_learning_rate_many if many else recipe.encoder_learning_rate
+def rate_and_decay(labelled: int, schedule: Schedule, recipe: Recipe) -> tuple[float, float]:
+    """The encoder's peak rate, and the decay: few labels are easily learnt by heart, many teach more."""
+    if labelled >= schedule.many:
+        return recipe.encoder_learning_rate_many, recipe.weight_decay_many
+    return recipe.encoder_learning_rate, recipe.weight_decay
 
 
 def propagates(labelled: int, schedule: Schedule, recipe: Recipe) -> bool:
@@ -122,11 +123,11 @@ def finetune(
     Raises:
         InputError: the loss is no longer finite; names the step.
     """
-    rate = encoder_rate(labelled.given, schedule, recipe)
+    rate, decay = rate_and_decay(labelled.given, schedule, recipe)
     optimiser = optimisation.adamw(
         [
-            *optimisation.decayed_groups(classifier.encoder, rate, recipe.weight_decay),
-            *optimisation.decayed_groups(classifier.head, recipe.head_learning_rate, recipe.weight_decay),
+            *optimisation.decayed_groups(classifier.encoder, rate, decay),
+            *optimisation.decayed_groups(classifier.head, recipe.head_learning_rate, decay),
         ]
     )
     steps = steps_for(labelled.given, schedule)

@@ -44,10 +44,10 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     path, settings = Path(data.path), data.folder
     pictures, findings, layout = folder.scan(path)
     seen = inspect_all(path, [picture.file for picture in pictures])
-    channels = settings.channels
+    channels = data.channels
     if channels == "auto":
         channels = 1 if all(one.grey for one in seen if isinstance(one, Seen)) else 3
-    decoded = Decoded(settings.image_size, channels)
+    decoded = Decoded(data.image_size, channels)
     good = [(p, one.digest) for p, one in zip(pictures, seen, strict=True) if isinstance(one, Seen)]
     undecoded = decoded.add(path, {digest: picture.file for picture, digest in good})
     bad = [f"{path / file}: {reason}" for file, reason in findings.files.items()]

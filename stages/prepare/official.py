@@ -1,4 +1,7 @@
-"""A dataset with an official test split, which is kept; validation is held out of train by the seed."""
+"""A dataset with an official test split, which is kept; validation is held out of train by the seed.
+
+Training images without a label, as STL-10 has many, go to the pool.
+"""
 
 from pathlib import Path
 
@@ -6,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import InputError
-from stages.prepare import sources, split
-from stages.prepare.parts import Part, Prepared
+from stages.prepare import published, sources, split
+from stages.prepare.parts import NO_LABEL, Part, Prepared
 from stages.prepare.sources import Source
 from stages.randomness import Stream
 from stages.sections import Data
@@ -15,13 +18,16 @@ from stages.sections import Data
 
 def prepared(data: Data, stream: Stream) -> Prepared:
     """Pool and validation from the training split, the test split as it is."""
-    train, test = sources.read(data.source, Path(data.path))
+    train, test = read(data)
     used = split.limited(len(train.images), data.train_limit, stream.at("train limit"))
-    if data.validation >= len(used):
+    known = train.labels[used] != NO_LABEL
+    if data.validation >= known.sum():
         raise InputError(
-            f"params.yaml: data.validation is {data.validation}; allowed: fewer than the {len(used)} images"
+            f"params.yaml: data.validation is {data.validation}; allowed: fewer than the {known.sum()} "
+            "labelled images"
         )
-    pool, validation = split.held_out(used, data.validation, stream.at("validation"))
+    pool, validation = split.held_out(used[known], data.validation, stream.at("validation"))
+    pool = np.sort(np.concatenate([pool, used[~known]]))
     tested = split.limited(len(test.images), data.test_limit, stream.at("test limit"))
     return Prepared(
         part(train, pool, "pool"),
@@ -29,6 +35,14 @@ def prepared(data: Data, stream: Stream) -> Prepared:
         part(test, tested, "test"),
         train.classes,
     )
+
+
+def read(data: Data) -> tuple[Source, Source]:
+    """The official training and test split of the dataset that params.yaml names."""
+    path, (family, _, name) = Path(data.path), data.source.partition("/")
+    if name:
+        return published.read(name, path, data.image_size, data.channels)
+    return sources.read(family, path)
 
 
 def part(source: Source, rows: np.ndarray, name: str) -> Part:

@@ -171,18 +171,11 @@ def test_fashion_mnist_as_files_gives_the_same_numbers(project: Project) -> None
     project.set(
         data__source="folder", data__path="data/images", data__train_limit=None, data__test_limit=None
     )
-    project.set(data__folder={**folder_settings(project), "image_size": 28, "twins": None})
+    project.set(data__image_size=28, data__folder__twins=None)
     shutil.rmtree(project.path / "models/checkpoints")
     project.run("dvc", "add", "data/images")
     project.repro()
     assert {name: project.read(name) for name in compared} == before
-
-
-def folder_settings(project: Project) -> dict[str, Any]:
-    from stages import params
-
-    settings: dict[str, Any] = params.read(project.path / "params.yaml")["data"]["folder"]
-    return settings
 
 
 def test_every_bad_file_is_listed_and_nothing_is_half_written(own: Project) -> None:

@@ -83,7 +83,7 @@ def finetuned(digits: tuple[Tensor, Tensor], encoder: str, kept: Checkpoint | No
     images, labels = digits
     recipe = Recipe(
         encoder_learning_rate=0.01, encoder_learning_rate_many=0.01, head_learning_rate=0.01,
-        weight_decay=0.1, labels="own",
+        weight_decay=0.1, weight_decay_many=0.1, labels="own",
     )  # fmt: skip
     schedule = Schedule(
         steps=30, epochs=1, batch_size=8, warmup=0.1, few=10, many=5000, class_weights="equal"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages import probe
+from stages.encoder import Encoder
 from stages.encoders import Classifier
 from stages.errors import InputError
 from stages.finetune import train
@@ -34,7 +35,7 @@ def schedule(**changes: Any) -> Schedule:
 def recipe(**changes: Any) -> Recipe:
     plain = {
         "encoder_learning_rate": 0.01, "encoder_learning_rate_many": 0.02,
-        "head_learning_rate": 0.01, "weight_decay": 0.0, "labels": "own",
+        "head_learning_rate": 0.01, "weight_decay": 0.0, "weight_decay_many": 0.1, "labels": "own",
     }  # fmt: skip
     return Recipe(**(plain | changes))
 
@@ -95,9 +96,24 @@ def test_the_loop_takes_these_steps(labelled: Labelled, steps: int, expected: in
     assert classifier.encoder.norm.num_batches_tracked == expected
 
 
-@pytest.mark.parametrize(("labels", "expected"), [(10, 0.01), (999, 0.01), (1000, 0.02), (50_000, 0.02)])
-def test_many_labels_have_a_learning_rate_of_their_own(labels: int, expected: float) -> None:
-    assert train.encoder_rate(labels, schedule(), recipe()) == expected
+@pytest.mark.parametrize(
+    ("labels", "expected"), [(10, (0.01, 0)), (999, (0.01, 0)), (1000, (0.02, 0.1)), (50_000, (0.02, 0.1))]
+)
+def test_many_labels_have_a_rate_and_a_decay_of_their_own(labels: int, expected: tuple[float, float]) -> None:
+    assert train.rate_and_decay(labels, schedule(), recipe()) == expected
+
+
+@pytest.mark.parametrize(("many", "shrinks"), [(5, True), (1000, False)])
+def test_the_decay_in_force_is_the_one_of_the_budget(labelled: Labelled, many: int, shrinks: bool) -> None:
+    decays = {"encoder_learning_rate_many": 0.01, "weight_decay": 0.0, "weight_decay_many": 10.0}
+    decayed = fit(Classifier(tiny_encoder(), 10), labelled, steps=30, many=many, **decays)
+    plain = fit(Classifier(tiny_encoder(), 10), labelled, steps=30, many=1000, **decays)
+    assert (norm(decayed.encoder) < 0.5 * norm(plain.encoder)) == shrinks
+
+
+def norm(encoder: Encoder) -> float:
+    """Of all weights that decay."""
+    return sum(float(p.detach().square().sum()) for p in encoder.parameters() if p.ndim > 1) ** 0.5
 
 
 @pytest.mark.parametrize(("labels", "budget", "expected"), [
@@ -243,5 +259,5 @@ def test_a_rare_class_is_thought_likelier_where_weights_are_balanced(digits: Lab
         classifier = train.start(tiny_encoder(), known((images[kept], labels[kept])), 10, 1.0, CPU)
         fit(classifier, (images[kept], labels[kept]), class_weights=kind)
         threes = classifier.eval()(images[labels == 3].float() / 255).softmax(1)[:, 3]
-        shares[kind] = float(threes.mean())
+        shares[kind] = float(threes.detach().mean())
     assert shares["balanced"] > 1.5 * shares["equal"]

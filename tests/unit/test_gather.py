@@ -28,8 +28,6 @@ def settings(**changes: Any) -> Data:
     usual = {
         "test": 0.2,
         "validation": 0.1,
-        "image_size": 16,
-        "channels": "auto",
         "on_bad_image": "error",
         "twins": 0.99,
     }
@@ -39,6 +37,8 @@ def settings(**changes: Any) -> Data:
         "validation": 5000,
         "train_limit": None,
         "test_limit": None,
+        "image_size": 16,
+        "channels": "auto",
     }
     return Data(
         **data | {key: changes.pop(key) for key in list(changes) if key in data},

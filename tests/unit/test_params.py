@@ -245,7 +245,7 @@ def test_unknown_source_is_one_line_with_those_that_exist(raw: dict[str, Any], s
     raw["data"]["source"] = source
     line = finding(raw)
     assert line.startswith(f"data.source: unknown name {source!r}")
-    assert line.endswith("allowed: mnist, fashion-mnist, folder")
+    assert line.endswith(f"allowed: {', '.join(sections.SOURCES)}")
     assert ("did you mean fashion-mnist?" in line) == (source == "fashion_mnist")
 
 

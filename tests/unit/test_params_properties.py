@@ -32,7 +32,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "encoder.name": st.sampled_from(["cnn", "residual", "vit"]),
     "finetune.schedule.class_weights": st.sampled_from(["equal", "balanced"]),
     "data.folder.test": st.floats(0.01, 0.5),
-    "data.folder.channels": st.sampled_from(["auto", 1, 3]),
+    "data.channels": st.sampled_from(["auto", 1, 3]),
     "data.folder.twins": st.none() | st.floats(0.5, 1),
     "encoder.width": st.integers(4, 1024),
     "views.pretrain": st.sampled_from(list(BASE["views"]["presets"])),

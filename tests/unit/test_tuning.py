@@ -82,7 +82,9 @@ def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.Monk
     change(in_copy / params.PARAMS, {"finetune.schedule.steps": 3, "runtime.threads": 1})
     point = {name: values[:1] for name, values in tune.GRID.items()}
     monkeypatch.setattr(tune, "GRID", point | {"labels": ["own", "propagated"]})
-    monkeypatch.setattr(tune, "MANY", {"encoder_learning_rate_many": [0.001, 0.01]})
+    monkeypatch.setattr(
+        tune, "MANY", {"encoder_learning_rate_many": [0.001], "weight_decay_many": [0.1, 1.0]}
+    )
     monkeypatch.setattr(tune, "BUDGETS", (10, 20))
     return in_copy
 
@@ -97,7 +99,8 @@ def test_a_method_is_measured_and_its_rows_are_replaced() -> None:
     assert list(few["labels"]) == ["own", "own", "propagated", "propagated"]
     assert set(few["steps"]) == {3}
     assert few["chosen"].sum() == 2
-    assert list(many["encoder_learning_rate_many"]) == [0.001, 0.01]
+    assert list(many["weight_decay_many"]) == [0.1, 1.0]
+    assert len(set(many["epochs"])) == 1
     assert many["chosen"].sum() == 1
     for table in (few, many):
         assert set(table["dataset"]) == {"mnist"}
