@@ -75,10 +75,7 @@ def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[st
     settings = params.validated(raw)
     with params.PARAMS.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(raw, file)
-    files = Path(settings.data.path)
-    if not files.exists() and (workspace / files).is_dir():
-        files.parent.mkdir(parents=True, exist_ok=True)
-        files.symlink_to(workspace / files)
+    link(Path(settings.data.path), workspace)
     command = ["dvc", "repro"]
     if subprocess.run(command, check=False, env=environment).returncode:  # noqa: S603 (fixed, no shell)
         raise InputError(
@@ -91,6 +88,14 @@ def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[st
         "quality_gains.csv": gains(table, dataset, budgets),
         "quality_timings.csv": timings(dataset, settings.methods),
     }
+
+
+def link(folder: Path, workspace: Path) -> None:
+    """Let the clone have what git does not: the source's files in a folder of the workspace."""
+    for file in (workspace / folder).glob("*"):
+        if not (folder / file.name).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / file.name).symlink_to(file)
 
 
 def accuracies(table: pd.DataFrame, dataset: str, budgets: Sequence[Budget]) -> pd.DataFrame:

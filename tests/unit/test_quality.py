@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.quality import ORDER, accuracies, gains, replaced, timings
+from benchmarks.quality import ORDER, accuracies, gains, link, replaced, timings
 from stages import artifacts
 
 BUDGETS = (10, 1000, "all")
@@ -88,3 +88,16 @@ def test_timings_are_read_by_method(tmp_path: Path, monkeypatch: pytest.MonkeyPa
          "propagation_seconds": 20.5, "hardware": "a processor"}
         for method, a, b in (("scratch", 0, 0), ("simclr", 67.7, 48.6))
     ]  # fmt: skip
+
+
+def test_a_clone_sees_the_files_of_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("here", "clone"):
+        (tmp_path / name / "data/raw").mkdir(parents=True)
+        (tmp_path / name / "data/raw/README.md").write_text(name)
+    (tmp_path / "here/data/raw/train.gz").write_bytes(b"images")
+    monkeypatch.chdir(tmp_path / "clone")
+    for folder in ("data/raw", "data/raw", "data/none"):
+        link(Path(folder), tmp_path / "here")
+    assert Path("data/raw/train.gz").read_bytes() == b"images"
+    assert Path("data/raw/README.md").read_text() == "clone"
+    assert not Path("data/none").exists()
