@@ -29,6 +29,7 @@ from benchmarks import experiment
 from stages import artifacts, params
 from stages.draws import Budget
 from stages.errors import InputError, reported
+from stages.sections import Params
 
 RESULTS = Path("benchmarks/results")
 LABEL_EFFICIENCY = artifacts.METRICS / "label_efficiency.csv"
@@ -71,16 +72,8 @@ def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[st
 
     workspace: the repository that was cloned; the source's files are looked for in its `data.path` too.
     """
-    raw = experiment.checked(name, params.read(params.PARAMS), experiment.read(name))
-    settings = params.validated(raw)
-    with params.PARAMS.open("w", encoding="utf-8") as file:
-        YAML(typ="safe", pure=True).dump(raw, file)
-    link(Path(settings.data.path), workspace)
-    command = ["dvc", "repro"]
-    if subprocess.run(command, check=False, env=environment).returncode:  # noqa: S603 (fixed, no shell)
-        raise InputError(
-            f"{experiment.file_of(name)}: dvc repro failed, for the reason above; no table was changed"
-        )
+    settings = configured(name, {}, workspace)
+    repro(name, environment)
     dataset, budgets = settings.data.source, settings.finetune.budgets
     table = artifacts.read_table(LABEL_EFFICIENCY)
     return {
@@ -88,6 +81,26 @@ def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[st
         "quality_gains.csv": gains(table, dataset, budgets),
         "quality_timings.csv": timings(dataset, settings.methods),
     }
+
+
+def configured(name: str, more: dict[str, Any], workspace: Path) -> Params:
+    """Write an experiment's parameters, and more by their dotted keys, into the clone's params.yaml."""
+    changes = experiment.read(name) | more
+    raw = experiment.checked(name, params.read(params.PARAMS), changes)
+    settings = params.validated(raw)
+    with params.PARAMS.open("w", encoding="utf-8") as file:
+        YAML(typ="safe", pure=True).dump(raw, file)
+    link(Path(settings.data.path), workspace)
+    return settings
+
+
+def repro(name: str, environment: dict[str, str], *stages: str) -> None:
+    """Run `dvc repro` in the clone; InputError if it fails, for whoever reads the results would be misled."""
+    command = ["dvc", "repro", *stages]
+    if subprocess.run(command, check=False, env=environment).returncode:  # noqa: S603 (fixed, no shell)
+        raise InputError(
+            f"{experiment.file_of(name)}: dvc repro failed, for the reason above; no table was changed"
+        )
 
 
 def link(folder: Path, workspace: Path) -> None:

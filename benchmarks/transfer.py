@@ -1,0 +1,99 @@
+"""What is learnt on one dataset, used on another: MNIST's encoder on Fashion-MNIST, and the other way round.
+
+    python -m benchmarks.transfer            writes benchmarks/results/transfer.csv
+    python -m benchmarks.transfer --tune     chooses the recipe of `imported`: its rows of tuning.csv
+
+As `benchmarks.quality` does, it runs the experiments of these names in temporary clones of HEAD, with this
+repository's DVC cache. The encoder that SimCLR pretrained in one becomes `models/imported.safetensors` of the
+other, and stands there beside scratch and SimCLR on the domain's own images: as it came, and trained further
+for one epoch. Budgets are those below all labels.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks import experiment, tune
+from benchmarks.quality import LABEL_EFFICIENCY, PROTOCOLS, RESULTS, clone, configured, replaced, repro
+from stages import artifacts, params, weights
+from stages.errors import reported
+
+DOMAINS = {"fashion-mnist": "mnist", "mnist": "fashion-mnist"}  # where an encoder is used, where it is from
+ENCODER, IMPORTED = artifacts.ENCODERS / "simclr.safetensors", Path("models/imported.safetensors")
+METHODS = ["scratch", "simclr", "imported"]
+BUDGETS = [10, 100, 1000]
+FURTHER = (0, 1)  # epochs
+
+
+def main(arguments: list[str]) -> None:
+    """Measure both directions, or tune for both."""
+    results = RESULTS.absolute()
+    workspace = results.parents[1]
+    with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
+        encoders = {name: pretrained(name, workspace, Path(folder)) for name in DOMAINS}
+        for name, origin in DOMAINS.items():
+            if arguments == ["--tune"]:
+                tuned(name, encoders[origin], workspace)
+                continue
+            rows = pd.concat([measured(name, encoders[origin], epochs, workspace) for epochs in FURTHER])
+            rows = rows.drop_duplicates(subset=["labels", "protocol", "method"])
+            file = results / "transfer.csv"
+            artifacts.write_table(file, replaced(file, rows))
+
+
+def pretrained(name: str, workspace: Path, folder: Path) -> Path:
+    """Pretrain on an experiment's images, or take it from the cache; a copy of the encoder's file."""
+    with clone() as environment:
+        configured(name, {}, workspace)
+        repro(name, environment, "pretrain@simclr")
+        return Path(shutil.copy(ENCODER, folder / f"{name}.safetensors"))
+
+
+def set_up(name: str, encoder: Path, epochs: int, workspace: Path) -> None:
+    """Set the clone that is the working directory up for an imported encoder."""
+    changes: dict[str, Any] = {
+        "methods": METHODS,
+        "finetune.budgets": BUDGETS,
+        "pretrain.imported.digest": weights.read_digest(encoder),
+        "pretrain.imported.epochs": epochs,
+    }
+    configured(name, changes, workspace)
+    shutil.copy(encoder, IMPORTED)
+
+
+def measured(name: str, encoder: Path, epochs: int, workspace: Path) -> pd.DataFrame:
+    """Accuracy and gain over scratch on the test split; `imported` says how far it was trained on."""
+    with clone() as environment:
+        set_up(name, encoder, epochs, workspace)
+        repro(name, environment)
+        table = artifacts.read_table(LABEL_EFFICIENCY)
+    rows = table[table["protocol"].isin(PROTOCOLS)].rename(columns={"accuracy_ci95": "ci95"})
+    named = {"imported": f"imported, {epochs} epochs more" if epochs else "imported"}
+    rows = rows.assign(dataset=name, labels=rows["labels"].astype(str), method=rows["method"].replace(named))
+    return rows[["dataset", "labels", "protocol", "method", "accuracy", "ci95", "gain", "gain_ci95"]]
+
+
+def tuned(name: str, encoder: Path, workspace: Path) -> None:
+    """Measure the grid of recipes for the encoder as it came; its rows go into this repository's table."""
+    with clone() as environment:
+        set_up(name, encoder, 0, workspace)
+        repro(name, environment, "pretrain@imported")
+        tune.RESULT.unlink()
+        tune.main(["imported"])
+        rows = artifacts.read_table(tune.RESULT)
+    file = workspace / tune.RESULT
+    old = pd.read_csv(file)
+    same = (old["dataset"] == rows["dataset"].iloc[0]) & (old["method"] == "imported")
+    artifacts.write_table(file, pd.concat([old[~same], rows]))
+
+
+if __name__ == "__main__":
+    with reported():
+        if any(name not in experiment.names() for name in DOMAINS) or sys.argv[1:] not in ([], ["--tune"]):
+            raise SystemExit("usage: python -m benchmarks.transfer [--tune]")
+        params.validated(params.read(params.PARAMS))
+        main(sys.argv[1:])
