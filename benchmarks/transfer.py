@@ -1,7 +1,9 @@
 """What is learnt on one dataset, used on another: MNIST's encoder on Fashion-MNIST, and the other way round.
 
-    python -m benchmarks.transfer            writes benchmarks/results/transfer.csv
-    python -m benchmarks.transfer --tune     chooses the recipe of `imported`: its rows of tuning.csv
+    python -m benchmarks.transfer [NAME …]            writes benchmarks/results/transfer.csv
+    python -m benchmarks.transfer --tune [NAME …]     chooses the recipe of `imported`: its rows of tuning.csv
+
+NAME is where the encoder is used; without one it is both.
 
 As `benchmarks.quality` does, it runs the experiments of these names in temporary clones of HEAD, with this
 repository's DVC cache. The encoder that SimCLR pretrained in one becomes `models/imported.safetensors` of the
@@ -17,10 +19,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import experiment, tune
+from benchmarks import tune
 from benchmarks.quality import LABEL_EFFICIENCY, PROTOCOLS, RESULTS, clone, configured, replaced, repro
-from stages import artifacts, params, weights
-from stages.errors import reported
+from stages import artifacts, weights
+from stages.errors import InputError, reported
 
 DOMAINS = {"fashion-mnist": "mnist", "mnist": "fashion-mnist"}  # where an encoder is used, where it is from
 ENCODER, IMPORTED = artifacts.ENCODERS / "simclr.safetensors", Path("models/imported.safetensors")
@@ -30,16 +32,19 @@ FURTHER = (0, 1)  # epochs
 
 
 def main(arguments: list[str]) -> None:
-    """Measure both directions, or tune for both."""
+    """Measure, or tune for, the named directions or both."""
+    names = [name for name in arguments if name != "--tune"] or list(DOMAINS)
+    if not set(names) <= DOMAINS.keys():
+        raise InputError(f"usage: benchmarks.transfer [--tune] [NAME …]; NAME: {', '.join(DOMAINS)}")
     results = RESULTS.absolute()
     workspace = results.parents[1]
     with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
-        encoders = {name: pretrained(name, workspace, Path(folder)) for name in DOMAINS}
-        for name, origin in DOMAINS.items():
-            if arguments == ["--tune"]:
-                tuned(name, encoders[origin], workspace)
+        for name in names:
+            encoder = pretrained(DOMAINS[name], workspace, Path(folder))
+            if "--tune" in arguments:
+                tuned(name, encoder, workspace)
                 continue
-            rows = pd.concat([measured(name, encoders[origin], epochs, workspace) for epochs in FURTHER])
+            rows = pd.concat([measured(name, encoder, epochs, workspace) for epochs in FURTHER])
             rows = rows.drop_duplicates(subset=["labels", "protocol", "method"])
             file = results / "transfer.csv"
             artifacts.write_table(file, replaced(file, rows))
@@ -93,7 +98,4 @@ def tuned(name: str, encoder: Path, workspace: Path) -> None:
 
 if __name__ == "__main__":
     with reported():
-        if any(name not in experiment.names() for name in DOMAINS) or sys.argv[1:] not in ([], ["--tune"]):
-            raise SystemExit("usage: python -m benchmarks.transfer [--tune]")
-        params.validated(params.read(params.PARAMS))
         main(sys.argv[1:])

@@ -67,6 +67,19 @@ def test_an_encoder_of_another_repository_is_a_column_like_the_others(
     assert project.read(column) == other.read(ENCODER)
 
 
+def test_an_encoder_of_another_branch_is_had_by_dvc_get(project: Project) -> None:
+    project.run("git", "checkout", "--quiet", "-b", "cooler")
+    project.set(pretrain__simclr__temperature=0.1)
+    project.run("dvc", "repro", "pretrain@simclr")
+    project.commit("a lower temperature")
+    cooler = project.read(ENCODER)
+    project.run("git", "checkout", "--quiet", "main")
+    project.run("dvc", "checkout")
+    project.run("dvc", "get", ".", ENCODER, "--rev", "cooler", "-o", FILE)
+    assert project.read(FILE) == cooler != project.read(ENCODER)
+    assert project.run("git", "status", "--porcelain").stdout == ""  # it is no file for git
+
+
 def test_what_does_not_fit_is_refused_in_one_line(project: Project, other: Project) -> None:
     def refusal() -> str:
         result = project.stage("stages.pretrain", "imported", check=False)
