@@ -29,7 +29,7 @@ test: setup ## run the tests
 	python -m pytest tests -n 2 --dist worksteal
 
 test-full: setup ## the tests that take minutes too
-	python -m pytest tests -n 2 --dist worksteal -rs -m 'full or not full'
+	python -m pytest tests -n 2 --dist worksteal -rs --durations 25 -m 'full or not full'
 
 check: setup ## ruff, mypy, import contract, no key in git
 	ruff check .

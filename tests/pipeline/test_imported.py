@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -14,13 +13,13 @@ COLUMN = ["pretrain@imported", "finetune@imported", "evaluate@imported", "compar
 ALL = ["scratch", "simclr", "imported"]
 
 
-@pytest.fixture
-def other(project: Project, tmp_path: Path) -> Project:
-    """Another repository, whose encoders were trained from another seed."""
-    shutil.copytree(project.path, tmp_path / "other", symlinks=True)
-    other = Project(tmp_path / "other")
+@pytest.fixture(scope="module")
+def other(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Another repository, whose encoder was trained from another seed."""
+    other = Project(tmp_path_factory.mktemp("other") / "project")
+    shutil.copytree(baseline.path, other.path, symlinks=True)
     other.set(seed=2)
-    other.repro()
+    other.run("dvc", "repro", "pretrain@simclr")
     other.commit("another seed")
     return other
 
