@@ -1,7 +1,7 @@
 """What a folder of images says about itself: files, labels, splits and groups, read from its layout.
 
 - **class folders**: each subfolder is a class, `unlabeled` beside them has none; or the same once more below
-  `train`, `validation` and `test`, which then are the splits;
+  `train`, `validation` and `test`, or two of these with `train`, which then are the splits;
 - **a table** `labels.csv` with the columns `file` and, as far as wanted, `label`, `split` (train, validation,
   test) and `group`. Where it has labels, folders mean nothing; an image that it does not name, or an empty
   field, has none;
@@ -70,9 +70,11 @@ def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
     wrong: list[str] = []
     if (folder / TABLE).is_file():
         pictures, wrong, labelled = _from_table(folder, pictures)
+        pictures, torn = _by_groups(folder, pictures)
+        wrong += torn
         layout = f"{TABLE} with labels" if labelled else f"{layout}, and {TABLE}"
     lonely = {label for label, n in Counter(p.label for p in pictures).items() if label and n < 2}
-    wrong += [f"class {label!r} has one image; allowed: two or more" for label in sorted(lonely)]
+    wrong += [f"{folder}: class {label!r} has one image; allowed: two or more" for label in sorted(lonely)]
     pictures = [replace(p, label=None) if p.label in lonely else p for p in pictures]
     return pictures, Findings(broken, wrong), layout
 
@@ -83,6 +85,9 @@ def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
     # NOTE: links are followed, for DVC may put links to its cache here.
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in [name for name in folders if _leads_back(Path(place, name), folder.resolve())]:
+            folders.remove(name)
+            broken[Path(place, name).relative_to(folder).as_posix()] = "is a link back into the same folder"
         for name in sorted(names):
             path = Path(place, name)
             file = path.relative_to(folder).as_posix()
@@ -100,10 +105,19 @@ def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
     return files, broken
 
 
+def _leads_back(path: Path, folder: Path) -> bool:
+    """Whether a link would show the folder's images once more, in another place and for ever."""
+    if not path.is_symlink():
+        return False
+    target = path.resolve()
+    return target.is_relative_to(folder) or folder.is_relative_to(target)
+
+
 def _from_folders(files: list[str]) -> tuple[list[Picture], str]:
     """Labels and splits as the folders say."""
     tops = {PurePosixPath(file).parts[0] for file in files if "/" in file}
-    by_split = {"train", "test"} <= tops and tops <= {*SPLITS, *UNLABELLED}
+    splits = tops & SPLITS.keys()
+    by_split = "train" in splits and len(splits) > 1 and tops <= {*SPLITS, *UNLABELLED}
     pictures = []
     for file in files:
         *parents, _ = PurePosixPath(file).parts
@@ -112,7 +126,7 @@ def _from_folders(files: list[str]) -> tuple[list[Picture], str]:
         pictures.append(Picture(file, label, split))
     if not any(picture.label for picture in pictures):
         return pictures, "nothing but images"
-    return pictures, "class folders" + (" below train and test" if by_split else "")
+    return pictures, "class folders" + (f" below {', '.join(sorted(splits))}" if by_split else "")
 
 
 def _written_as(file: str, known: Container[str], same: dict[str, str]) -> str:
@@ -148,3 +162,20 @@ def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], l
         split = SPLITS[given["split"]] if "split" in given else old.split
         known[file] = Picture(file, given.get("label", old.label), split, given.get("group"))
     return list(known.values()), wrong, labelled
+
+
+def _by_groups(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str]]:
+    """Where one image of a group has a split, all have it; and the groups of which two have two."""
+    said: dict[str, set[str]] = {}
+    for picture in pictures:
+        if picture.group and picture.split:
+            said.setdefault(picture.group, set()).add(picture.split)
+    torn = {group: splits for group, splits in said.items() if len(splits) > 1}
+    wrong = [
+        f"{folder / TABLE}: group {group!r} is in {' and '.join(sorted(splits))}; allowed: one split"
+        for group, splits in sorted(torn.items())
+    ]
+    return [
+        replace(picture, split=next(iter(said[picture.group]))) if picture.group in said else picture
+        for picture in pictures
+    ], wrong

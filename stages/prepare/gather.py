@@ -178,10 +178,12 @@ def check_parts(parts: dict[str, Part], classes: list[str], waiting: list[Image]
         raise InputError(f"{path}: there is one class, {classes[0]!r}; allowed: none, or two and more")
     if classes and not len(parts["test"].rows):
         some = ", ".join(image.picture.file for image in waiting[:3])
-        raise InputError(
-            f"{path}: no labelled image is held out for the test; label some of those that wait there"
-            + (f", such as {some}" if some else ", or raise data.folder.test")
+        remedy = (
+            f"label some of those that wait there, such as {some}"
+            if some
+            else "add images, or groups where there are few, or raise data.folder.test"
         )
+        raise InputError(f"{path}: no labelled image is held out for the test; {remedy}")
 
 
 def natural(name: str) -> list[tuple[int, str]]:

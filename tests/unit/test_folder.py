@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from stages.errors import InputError
-from stages.prepare.folder import Picture, scan
+from stages.prepare.folder import SPLITS, Picture, scan
 
 
 def write(folder: Path, *files: str) -> None:
@@ -46,6 +46,40 @@ def test_class_folders_below_train_and_test(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("other", ["val", "validation", "test"])
+def test_two_of_the_splits_are_enough(tmp_path: Path, other: str) -> None:
+    write(tmp_path, "train/cat/1.png", "train/cat/2.png", f"{other}/cat/3.png", f"{other}/cat/4.png")
+    assert {label for label, _, _ in found(tmp_path).values()} == {"cat"}
+    assert {split for _, split, _ in found(tmp_path).values()} == {"train", SPLITS[other]}
+    assert scan(tmp_path)[2] == f"class folders below {', '.join(sorted(['train', other]))}"
+
+
+def test_a_link_back_is_named_and_not_followed(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png", "dog/3.png", "dog/4.png")
+    (tmp_path / "cat" / "all").symlink_to(tmp_path)
+    (tmp_path / "more").symlink_to(tmp_path / "dog")
+    pictures, findings, _ = scan(tmp_path)
+    assert [picture.file for picture in pictures] == ["cat/1.png", "cat/2.png", "dog/3.png", "dog/4.png"]
+    assert findings.files.keys() == {"cat/all", "more"}
+    assert all("link back" in reason for reason in findings.files.values())
+
+
+def test_images_outside_may_be_linked_to(tmp_path: Path) -> None:
+    write(tmp_path, "elsewhere/1.png", "elsewhere/2.png", "images/dog/3.png", "images/dog/4.png")
+    (tmp_path / "images" / "cat").symlink_to(tmp_path / "elsewhere")
+    assert {label for label, _, _ in found(tmp_path / "images").values()} == {"cat", "dog"}
+
+
+def test_a_group_is_never_in_two_splits(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    table(tmp_path, "file,split,group", "a.png,test,anna", "b.png,,anna", "c.png,train,ben", "d.png,test,ben")
+    pictures, findings, _ = scan(tmp_path)
+    assert [picture.split for picture in pictures][:2] == ["test", "test"]
+    assert findings.table == [
+        f"{tmp_path / 'labels.csv'}: group 'ben' is in test and train; allowed: one split"
+    ]
+
+
 def test_a_class_may_be_called_test_where_there_is_no_train(tmp_path: Path) -> None:
     write(tmp_path, "test/1.png", "test/2.png", "flight/1.png", "flight/2.png")
     assert {label for label, _, _ in found(tmp_path).values()} == {"test", "flight"}
@@ -63,7 +97,7 @@ def test_a_table_beside_a_flat_folder(tmp_path: Path) -> None:
         "d.png,dög,,",
     )
     assert found(tmp_path) == {
-        "a.png": ("cat", None, None), "b.png": ("cat", "test", "k"), "c.png": (None, None, "k"),
+        "a.png": ("cat", None, None), "b.png": ("cat", "test", "k"), "c.png": (None, "test", "k"),
         "ü.png": ("dög", "train", None), "d.png": ("dög", None, None),
     }  # fmt: skip
     assert scan(tmp_path)[2] == "labels.csv with labels"
@@ -120,8 +154,8 @@ def test_every_finding_is_there_at_once(tmp_path: Path) -> None:
         f"{where} 5: there is no image missing.png",
         f"{where} 6: ../up.png leaves the folder; allowed: paths below {tmp_path}",
         f"{where} 7: /etc/x.png leaves the folder; allowed: paths below {tmp_path}",
-        "class 'bird' has one image; allowed: two or more",
-        "class 'cat' has one image; allowed: two or more",
+        f"{tmp_path}: class 'bird' has one image; allowed: two or more",
+        f"{tmp_path}: class 'cat' has one image; allowed: two or more",
     ]
 
 
