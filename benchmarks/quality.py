@@ -29,6 +29,7 @@ from benchmarks import experiment
 from stages import artifacts, params
 from stages.draws import Budget
 from stages.errors import InputError, reported
+from stages.prepare.sources import DOWNLOADS
 from stages.sections import Params
 
 RESULTS = Path("benchmarks/results")
@@ -90,7 +91,8 @@ def configured(name: str, more: dict[str, Any], workspace: Path) -> Params:
     settings = params.validated(raw)
     with params.PARAMS.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(raw, file)
-    link(Path(settings.data.path), workspace)
+    for folder in (Path(settings.data.path), DOWNLOADS):
+        link(folder, workspace)
     return settings
 
 

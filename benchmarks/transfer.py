@@ -27,7 +27,6 @@ from stages.errors import InputError, reported
 DOMAINS = {"fashion-mnist": "mnist", "mnist": "fashion-mnist"}  # where an encoder is used, where it is from
 ENCODER, IMPORTED = artifacts.ENCODERS / "simclr.safetensors", Path("models/imported.safetensors")
 METHODS = ["scratch", "simclr", "imported"]
-BUDGETS = [10, 100, 1000]
 FURTHER = (0, 1)  # epochs
 
 
@@ -60,13 +59,15 @@ def pretrained(name: str, workspace: Path, folder: Path) -> Path:
 
 def set_up(name: str, encoder: Path, epochs: int, workspace: Path) -> None:
     """Set the clone that is the working directory up for an imported encoder."""
+    budgets = configured(name, {}, workspace).finetune.budgets
     changes: dict[str, Any] = {
         "methods": METHODS,
-        "finetune.budgets": BUDGETS,
+        "finetune.budgets": [budget for budget in budgets if budget != "all"],
         "pretrain.imported.digest": weights.read_digest(encoder),
         "pretrain.imported.epochs": epochs,
     }
     configured(name, changes, workspace)
+    IMPORTED.parent.mkdir(exist_ok=True)
     shutil.copy(encoder, IMPORTED)
 
 
@@ -77,7 +78,7 @@ def measured(name: str, encoder: Path, epochs: int, workspace: Path) -> pd.DataF
         repro(name, environment)
         table = artifacts.read_table(LABEL_EFFICIENCY)
     rows = table[table["protocol"].isin(PROTOCOLS)].rename(columns={"accuracy_ci95": "ci95"})
-    named = {"imported": f"imported, {epochs} epochs more" if epochs else "imported"}
+    named = {"imported": f"imported, then {epochs} epoch" if epochs else "imported"}
     rows = rows.assign(dataset=name, labels=rows["labels"].astype(str), method=rows["method"].replace(named))
     return rows[["dataset", "labels", "protocol", "method", "accuracy", "ci95", "gain", "gain_ci95"]]
 
