@@ -1,5 +1,7 @@
 """Small folders of real image files, in all formats and sizes, for the tests of `source: folder`."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +49,17 @@ def write_shapes(folder: Path, each: int, unlabelled: int = 0) -> list[Path]:
             picture(shape, number).convert(mode).save(path)
             files.append(path)
     return files
+
+
+def write_bomb(path: Path) -> None:
+    """A PNG of a few hundred bytes whose header claims 60,000 × 60,000 pixels."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)  # one bit a pixel
+    rows = zlib.compress(bytes(100_000))
+    png = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + png)

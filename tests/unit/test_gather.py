@@ -14,7 +14,7 @@ from stages.prepare.parts import Prepared
 from stages.prepare.split import by_content
 from stages.randomness import Stream
 from stages.sections import Data, Folder
-from tests.pictures import picture, write_shapes
+from tests.pictures import picture, write_bomb, write_shapes
 
 STREAM = Stream.of(1, "prepare")
 
@@ -209,8 +209,7 @@ def test_bad_files_are_refused_together_or_skipped(
     content = (tmp_path / "images/circle/c0000é.png").read_bytes()
     (tmp_path / "images/circle/cut.png").write_bytes(content[: len(content) // 2])
     (tmp_path / "images/circle/gone.png").symlink_to("nowhere")
-    bomb = Image.new("1", (60_000, 60_000))
-    bomb.save(tmp_path / "images/circle/bomb.png")
+    write_bomb(tmp_path / "images/circle/bomb.png")
     with pytest.raises(InputError) as caught:
         prepared()
     lines = list(caught.value.args)

@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from stages import pictures
 from stages.errors import InputError
+from tests.pictures import write_bomb
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -140,7 +141,7 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
     jpeg = saved(tmp_path / "whole.jpg", Image.fromarray(COLOUR)).read_bytes()
     saved(tmp_path / "float.tif", Image.fromarray(np.ones((9, 9), dtype=np.float32)))
     saved(tmp_path / "deep.tif", Image.fromarray(np.full((9, 9), 70_000, dtype=np.int32)))
-    Image.new("1", (60_000, 60_000)).save(tmp_path / "bomb.png")
+    write_bomb(tmp_path / "bomb.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "vector.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
