@@ -24,6 +24,7 @@ def fresh(baseline: Project, path: Path, **changes: object) -> Project:
     (path / "dvc.lock").unlink()
     short = {f"pretrain.{name}.{key}": value for name in available_methods() if name != "scratch"
              for key, value in (("epochs", 1), ("batch_size", 64))}  # fmt: skip
+    (path / IMPORTED).parent.mkdir(exist_ok=True)
     shutil.copy(baseline.path / "models" / "encoders" / "simclr.safetensors", path / IMPORTED)
     short["pretrain.imported.digest"] = weights.read_digest(path / IMPORTED)
     change(path / "params.yaml", short | {"finetune.budgets": [10]} | changes)
