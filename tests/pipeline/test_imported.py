@@ -90,9 +90,8 @@ def test_what_does_not_fit_is_refused_in_one_line(project: Project, other: Proje
     assert "pretrain.imported.file is 'models/imported.safetensors', which is not here" in refusal()
     imported(project, other)
     right = (project.path / FILE).read_bytes()
-    shutil.copy(
-        project.path / ENCODER, project.path / FILE
-    )  # of the same network, but not the one that is named
+    # Of the same network, but not the one that is named.
+    shutil.copy(project.path / ENCODER, project.path / FILE)
     assert "pretrain.imported.digest is" in refusal()
     (project.path / FILE).unlink()
     (project.path / FILE).write_bytes(right[:-8])
