@@ -42,7 +42,7 @@ GRID: dict[str, list[Any]] = {
     "labels": ["own", "propagated"],
 }
 MANY: dict[str, list[Any]] = {
-    "encoder_learning_rate_many": [0.001, 0.003, 0.01],
+    "encoder_learning_rate_many": [0.001, 0.003, 0.01, 0.03],
     "weight_decay_many": [0.05, 0.2, 2.0],
 }
 BUDGETS = (10, 100, 1000)
