@@ -75,7 +75,7 @@ remote-demo: setup ## two people and a remote in a temporary folder, each comman
 audit: setup ## known vulnerabilities of the locked packages, where the advisory data can be reached
 	@.ci/audit
 
-quality: setup ## run all experiments for benchmarks/results/quality*.csv (may take two hours)
+quality: setup ## run all experiments for benchmarks/results/quality*.csv (may take three hours)
 	@python -m benchmarks.quality
 
 readme: setup ## write the README's table from metrics/summary.json

@@ -1,6 +1,6 @@
 """How good the classifiers are, by dataset: the experiments run with the real pipeline, on the test split.
 
-    python -m benchmarks.quality [NAME …]        (make quality: all of them; it may take two hours)
+    python -m benchmarks.quality [NAME …]        (make quality: all of them; it may take three hours)
 
 For each experiment of `experiments/` it clones this repository's HEAD into a temporary folder, writes
 the experiment's values into the clone's params.yaml and runs `dvc repro` there, with this repository's DVC
