@@ -9,7 +9,7 @@ from typing import Any
 
 from stages import artifacts
 from stages.compare.__main__ import SUMMARY
-from stages.compare.report import control_first
+from stages.compare.report import control_first, in_percent
 from stages.errors import reported
 
 README = Path("README.md")
@@ -25,9 +25,9 @@ def table(summary: dict[str, Any]) -> str:
         for method in control_first(summary):
             row = summary[method][budget]
             labels = budget[1:] if budget == "nall" else f"{int(budget[1:]):,}"
-            accuracy = f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_ci95']:.1f}"
-            gain = f"{100 * row['gain']:+.1f} ± {100 * row['gain_ci95']:.1f}" if "gain" in row else ""
-            probe = f"{100 * row['linear_probe']:.1f}"
+            accuracy = in_percent(row, "accuracy", digits=1)
+            gain = in_percent(row, "gain", sign="+", digits=1)
+            probe = in_percent(row, "linear_probe", digits=1)
             lines.append((budget, f"| {labels} | {method} | {accuracy} | {gain} | {probe} |\n"))
     lines.sort(key=lambda line: (line[0] == "nall", len(line[0]), line[0]))
     return HEADING + "".join(line for _, line in lines)

@@ -62,13 +62,13 @@ def declared_keys(stage: str, method: str | None, raw: Any) -> list[str]:
     return [re.sub(r"\$\{(.+?)\}", lambda name: str(_value(raw, name[1])), key) for key in keys]
 
 
-def declared_values(stage: str, method: str) -> dict[str, Any]:
+def declared_values(stage: str, method: str | None) -> dict[str, Any]:
     """What stands in params.yaml under each key that a stage declares."""
     raw = read(PARAMS)
     return {key: _value(raw, key) for key in declared_keys(stage, method, raw)}
 
 
-def declared_files(stage: str, method: str) -> list[str]:
+def declared_files(stage: str, method: str | None) -> list[str]:
     """The files and folders under `deps:` of a stage in dvc.yaml."""
     return _declared(stage, "deps", method)
 

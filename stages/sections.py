@@ -203,7 +203,7 @@ class Finetune(Section):
     """The label budgets, the draws, and how encoder and head are trained on them."""
 
     budgets: Budgets
-    draws: Annotated[int, Field(ge=2, le=100)]
+    draws: Annotated[int, Field(ge=1, le=100)]
     schedule: Schedule
     recipe: dict[Method, Recipe]
 

@@ -1,23 +1,23 @@
 """Stage compare: the methods side by side, each gain with its interval.
 
-python -m stages.compare            write summary, details, table and picture
+python -m stages.compare            write summary, details, tables, picture and report
 python -m stages.compare --show     print the summary that is there
 """
 
 import sys
 
 from stages import artifacts, params
-from stages.compare import report
+from stages.compare import charts, page, report
 from stages.draws import budget_name, fitting
 from stages.errors import InputError, reported
 
-SUMMARY = artifacts.METRICS / "summary.json"
+SUMMARY, REPORT = artifacts.METRICS / "summary.json", artifacts.METRICS / "report.html"
 
 
 def main() -> None:
     """Gather the evaluations of exactly the methods and budgets in params.yaml that there are labels for."""
     settings = params.load("compare")
-    artifacts.require_writable(SUMMARY)
+    artifacts.require_writable(SUMMARY, REPORT)
     pool = artifacts.read_labels(artifacts.LABELS / "pool.csv")
     classes = artifacts.read_json(artifacts.LABELS / "classes.json")
     budgets = fitting(settings.finetune.budgets, pool, len(classes))
@@ -33,14 +33,25 @@ def main() -> None:
     labelled = int((pool >= 0).sum())
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
     table = report.label_efficiency(evaluations, labels)
-    artifacts.write_json(SUMMARY, report.summary(evaluations))
-    artifacts.write_json(artifacts.METRICS / "details.json", report.details(evaluations))
+    summary, details = report.summary(evaluations), report.details(evaluations)
+    draws = int(table["draws"].max()) if len(table) else 0
+    artifacts.write_json(SUMMARY, summary)
+    artifacts.write_json(artifacts.METRICS / "details.json", details)
     artifacts.write_table(artifacts.METRICS / "label_efficiency.csv", table)
-    curves = report.gathered(settings.methods, "pretrain/{method}.csv")
-    confusion = report.gathered(settings.methods, "evaluate/{method}_confusion.csv", names)
-    artifacts.write_table(artifacts.METRICS / "training_curves.csv", curves)
-    artifacts.write_table(artifacts.METRICS / "confusion.csv", confusion)
-    report.draw_curve(table, artifacts.METRICS / "label_efficiency.png")
+    gather(settings.methods, names)
+    charts.write_efficiency(table, artifacts.METRICS / "label_efficiency.png")
+    page.write(REPORT, page.evidence_of(summary, details, table, labels, draws, classes))
+
+
+def gather(methods: tuple[str, ...], budgets: list[str]) -> None:
+    """Write the tables of all methods as one each, for `dvc plots`."""
+    for name, of_method, kept in (
+        ("training_curves", "pretrain/{method}.csv", None),
+        ("confusion", "evaluate/{method}_confusion.csv", budgets),
+        ("reliability", "evaluate/{method}_reliability.csv", budgets),
+        ("feature_map", "evaluate/{method}_map.csv", None),
+    ):
+        artifacts.write_table(artifacts.METRICS / f"{name}.csv", report.gathered(methods, of_method, kept))
 
 
 def show() -> None:
@@ -59,14 +70,13 @@ def show() -> None:
     for budget in sorted(budgets, key=lambda name: (name == "nall", len(name), name)):
         for method in report.control_first(summary):
             row = summary[method][budget]
-            gain = f"{100 * row['gain']:+.2f} ± {100 * row['gain_ci95']:.2f}" if "gain" in row else ""
             table.add_row(
                 budget.removeprefix("n"),
                 method,
-                f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_ci95']:.2f}",
-                gain,
-                f"{100 * row['recall_macro']:.2f}",
-                f"{100 * row['linear_probe']:.2f}",
+                report.in_percent(row, "accuracy"),
+                report.in_percent(row, "gain", sign="+"),
+                report.in_percent(row, "recall_macro"),
+                report.in_percent(row, "linear_probe"),
             )
         table.add_section()
     Console().print(table)
@@ -74,6 +84,8 @@ def show() -> None:
         collapse = artifacts.read_json(artifacts.METRICS / "pretrain" / f"{method}.json")["collapse"]
         if collapse is not None:
             print(f"warning: pretrain {method}: collapse at {collapse}")
+    if REPORT.is_file():
+        print(f"more in {REPORT}, for a browser")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""What people read: the summary, the finer figures, the label-efficiency table and its picture."""
+"""What people and programs read: the summary, the finer figures, the tables."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from stages.artifacts import METRICS, read_table, whole_file
+from stages.artifacts import METRICS, read_table
 from stages.compare.statistics import Estimate, estimate, paired_gain
 from stages.sections import CONTROL
 
@@ -90,45 +89,13 @@ def gathered(methods: Sequence[str], suffix: str, budgets: Sequence[str] | None 
     """
     tables = []
     for method in methods:
-        table = read_table(METRICS / suffix.format(method=method))
+        # As text: a class may be called 001 or NA.
+        table = read_table(METRICS / suffix.format(method=method), text=True)
         if budgets is not None:
             table = table[table["budget"].isin(budgets)]
         table.insert(0, "method", method)
         tables.append(table)
     return pd.concat(tables)
-
-
-def draw_curve(table: pd.DataFrame, path: Path) -> None:
-    """The label-efficiency curve as a PNG: accuracy over labels, finetuned and linear probe."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    colours = ["#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe-Ito
-    methods = control_first(table["method"].unique())
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
-    panels = (("finetuned", "finetuned"), ("linear", "linear probe on the frozen encoder"))
-    for axis, (protocol, title) in zip(axes, panels, strict=True):
-        for index, method in enumerate(methods):
-            rows = table[(table["protocol"] == protocol) & (table["method"] == method)].sort_values("labels")
-            axis.errorbar(
-                rows["labels"], 100 * rows["accuracy"], 100 * rows["accuracy_ci95"], label=method,
-                marker="o", markersize=4, capsize=3, linewidth=1.6, color=colours[index % len(colours)],
-            )  # fmt: skip
-        ticks = sorted(table["labels"].unique())
-        axis.set(xscale="log", xlabel="labelled images", title=title)
-        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("test accuracy, %")
-    axes[0].set_ylim(top=101)
-    axes[0].legend(frameon=False)
-    with whole_file(path) as temporary:
-        # NOTE: without the version in the metadata, equal figures give equal bytes.
-        figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
-    plt.close(figure)
 
 
 def control_first(methods: Iterable[str]) -> list[str]:
@@ -141,13 +108,24 @@ def of_draws(draws: list[dict[str, Any]], metric: str) -> list[float]:
     return [draw[metric] for draw in draws]
 
 
+def in_percent(row: Mapping[str, float], name: str, sign: str = "", digits: int = 2) -> str:
+    """A figure of a row with its interval, where it has them: `98.62 ± 0.03`; else nothing."""
+    if name not in row:
+        return ""
+    half = f"{name}_ci95"
+    interval = f" ± {100 * row[half]:.{digits}f}" if half in row else ""
+    return f"{100 * row[name]:{sign}.{digits}f}{interval}"
+
+
 def _named(name: str, value: Estimate) -> dict[str, float]:
-    return {name: _round(value.mean), f"{name}_ci95": _round(value.ci95)}
+    """The mean under its name, and its interval where there is one: JSON knows no NaN."""
+    interval = {f"{name}_ci95": _round(value.ci95)} if value.known else {}
+    return {name: _round(value.mean), **interval}
 
 
 def _mean_and_ci(values: list[float]) -> dict[str, float]:
     value = estimate(values)
-    return {"mean": _round(value.mean), "ci95": _round(value.ci95)}
+    return {"mean": _round(value.mean)} | ({"ci95": _round(value.ci95)} if value.known else {})
 
 
 def _round(value: float) -> float:

@@ -11,25 +11,32 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over draws and the half-width of its 95% interval."""
+    """A mean over draws and the half-width of its 95% interval; NaN where there is one draw alone."""
 
     mean: float
     ci95: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return not math.isnan(self.ci95)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean and half-width of the 95% interval, by Student's t over the draws.
 
     The interval covers the choice of labels and the finetuning's own randomness. It does not
-    cover pretraining: all draws start from one pretrained encoder.
+    cover pretraining: all draws start from one pretrained encoder. One draw has no interval.
 
     Raises:
-        ValueError: fewer than two values; one draw has no interval.
+        ValueError: there is no value.
     """
     n = len(values)
-    if n < 2:
-        raise ValueError(f"an interval needs at least 2 draws, not {n}")
+    if n < 1:
+        raise ValueError("a mean needs at least 1 draw, not 0")
     mean = math.fsum(values) / n
+    if n == 1:
+        return Estimate(mean, math.nan)
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     quantile = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2))
     return Estimate(mean, quantile * math.sqrt(variance / n))

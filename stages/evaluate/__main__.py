@@ -16,74 +16,98 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stages import artifacts, params, probe, weights
+from stages import artifacts, params, probe, provenance, thumbnails, weights
 from stages.draws import budget_name, draw_labelled, fitting
 from stages.encoders import Classifier
 from stages.errors import InputError, reported
+from stages.evaluate import shown
+from stages.evaluate.cost import latency, size
 from stages.evaluate.metrics import confusion, measure
+from stages.evaluate.results import Results
 from stages.runtime import Machine, machine, progress
 from stages.sections import Params
 
 
 def main(method: str) -> None:
-    """Predict the test split under every protocol, budget and draw; write predictions and figures."""
+    """Predict the test split under every protocol, budget and draw; write predictions, figures, pictures."""
     settings = params.load("evaluate", method)
     here, started = machine(settings.runtime), time.perf_counter()
     labels, classes = artifacts.read_pool_labels()
     budgets = fitting(settings.finetune.budgets, labels, len(classes))
-    metrics = artifacts.METRICS
-    figures_file = metrics / "evaluate" / f"{method}.json"
-    confusion_file = metrics / "evaluate" / f"{method}_confusion.csv"
-    timings_file = metrics / "timings" / "evaluate" / f"{method}.json"
-    artifacts.require_writable(artifacts.PREDICTIONS / method, figures_file, confusion_file, timings_file)
+    results = Results.of(method)
+    artifacts.require_writable(*results.paths())
+    made_from = provenance.made_from("evaluate", method)
 
     if not budgets:  # nothing was finetuned, so the test split is not needed
-        with artifacts.whole_folder(artifacts.PREDICTIONS / method):
-            artifacts.write_json(figures_file, {})
-            artifacts.write_table(confusion_file, confusion_table(np.zeros((0, 0)), [], 1, "none"))
-            artifacts.write_json(timings_file, here.timings(time.perf_counter() - started, 0))
+        with artifacts.whole_folder(results.predictions):
+            write_shown(results, shown.nothing(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
+            artifacts.write_json(results.model, {"made_from": made_from})
+            artifacts.write_json(results.figures, {})
+            artifacts.write_json(results.timings, here.timings(time.perf_counter() - started, 0))
         return
-    test, actual = test_split()
+    test, actual, ids = test_split()
     figures: dict[str, dict[str, list[Any]]] = {}
-    tables: list[pd.DataFrame] = []
-    finetune = settings.finetune
+    tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    finetune, predicting = settings.finetune, 0.0
     frozen = FrozenFeatures(method, test, labels, len(classes), settings, here)
     with (
-        artifacts.whole_folder(artifacts.PREDICTIONS / method) as folder,
+        artifacts.whole_folder(results.predictions) as folder,
         progress(f"evaluate {method}", len(budgets) * finetune.draws, "models") as bar,
     ):
         for budget in budgets:
-            of_budget, counts = defaultdict(list), np.zeros((len(classes),) * 2, dtype=int)
+            title, of_budget, finetuned = budget_name(budget), defaultdict(list), []
             for draw in range(finetune.draws):
-                name = f"{budget_name(budget)}-draw{draw}"
+                name = f"{title}-draw{draw}"
                 path = artifacts.CLASSIFIERS / method / f"{name}.safetensors"
                 classifier, names = weights.read_classifier(path)
                 if names != classes:
                     raise InputError(f"{path}: knows the classes {names}; the data has {classes}")
-                finetuned = predict(classifier.to(here.device), test, here)
-                linear, knn = frozen.predict(budget, draw)
-                for protocol, predicted in (("finetuned", finetuned), ("linear", linear), ("knn", knn)):
-                    probabilities = predicted.cpu().numpy()
+                began = time.perf_counter()
+                finetuned.append(predict(classifier.to(here.device), test, here).cpu().numpy())
+                predicting += time.perf_counter() - began
+                linear, knn = (predicted.cpu().numpy() for predicted in frozen.predict(budget, draw))
+                protocols = (("finetuned", finetuned[-1]), ("linear", linear), ("knn", knn))
+                for protocol, probabilities in protocols:
                     artifacts.write_array(folder / f"{name}-{protocol}.npy", probabilities)
                     of_budget[protocol].append(measure(probabilities, actual))
-                counts += confusion(finetuned.argmax(1).cpu().numpy(), actual, len(classes))
                 bar.advance(1, name)
-            figures[budget_name(budget)] = dict(of_budget)
-            tables.append(confusion_table(counts, classes, finetune.draws, budget_name(budget)))
+            figures[title] = dict(of_budget)
+            counts = np.sum([confusion(p.argmax(1), actual, len(classes)) for p in finetuned], axis=0)
+            tables["confusion"].append(shown.confusion_table(counts, classes, finetune.draws, title))
+            tables["reliability"].append(shown.reliability_table(finetuned, actual, title))
 
-    predictions = 3 * len(budgets) * finetune.draws * len(test)
-    artifacts.write_json(figures_file, figures)
-    artifacts.write_table(confusion_file, pd.concat(tables))
-    artifacts.write_json(timings_file, here.timings(time.perf_counter() - started, predictions))
+    # What is below is of the last budget, the one that params.yaml names last.
+    mistakes, rows = shown.mistakes_table(finetuned, actual, classes, ids, title)
+    points, explained = shown.feature_map(frozen.test.cpu().numpy(), actual, classes)
+    whole = {name: pd.concat(parts) for name, parts in tables.items()} | {"mistakes": mistakes, "map": points}
+    write_shown(results, whole, test.numpy()[rows])
+    artifacts.write_json(
+        results.model, size(classifier, path) | {"map_variance": explained, "made_from": made_from}
+    )
+    artifacts.write_json(results.figures, figures)
+    models = len(budgets) * finetune.draws
+    speed = latency(classifier, test[:1], here) | {
+        "inference_images_per_second": round(models * len(test) / predicting)
+    }
+    taken = here.timings(time.perf_counter() - started, 3 * models * len(test))
+    artifacts.write_json(results.timings, taken | speed)
 
 
-def test_split() -> tuple[Tensor, np.ndarray]:
-    """The test images, uint8 (N, C, H, W), and their labels, (N,)."""
+def write_shown(results: Results, tables: dict[str, pd.DataFrame], mistaken: np.ndarray) -> None:
+    """Write the tables under their names, and the pictures of mistaken images, uint8 (n, C, H, W)."""
+    for name, table in tables.items():
+        artifacts.write_table(getattr(results, name), table)
+    thumbnails.write(results.gallery, thumbnails.sheet(mistaken, shown.ACROSS))
+
+
+def test_split() -> tuple[Tensor, np.ndarray, list[str]]:
+    """The test images, uint8 (N, C, H, W), their labels, (N,), and their ids."""
     test = artifacts.as_tensor(artifacts.read_images(artifacts.TEST / "images.npy"))
     actual = artifacts.read_labels(artifacts.TEST / "index.csv").numpy()
     if len(test) != len(actual):
         raise InputError(f"{artifacts.TEST}: {len(test)} images, but {len(actual)} labels")
-    return test, actual
+    ids = artifacts.read_table(artifacts.TEST / "index.csv", "id", text=True)["id"]
+    return test, actual, ids.tolist()
 
 
 class FrozenFeatures:
@@ -116,21 +140,6 @@ def predict(classifier: Classifier, images: Tensor, here: Machine) -> Tensor:
     features = probe.encode(classifier.encoder, images, here)
     probabilities: Tensor = classifier.head(features).softmax(1)
     return probabilities
-
-
-def confusion_table(counts: np.ndarray, classes: list[str], draws: int, budget: str) -> pd.DataFrame:
-    """The confusion matrix in long form: the share of each actual class that was predicted as what."""
-    actual, predicted = np.indices(counts.shape)
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    return pd.DataFrame(
-        {
-            "budget": budget,
-            "actual": np.take(classes, actual.ravel()),
-            "predicted": np.take(classes, predicted.ravel()),
-            "images": (counts / draws).round(1).ravel(),
-            "share": share.round(4).ravel(),
-        }
-    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ The test split is no input of this stage: nothing here can see it.
 
 import sys
 
-from stages import artifacts, checkpoint, params, weights
+from stages import artifacts, checkpoint, params, provenance, weights
 from stages.checkpoint import CHECKPOINTS, Checkpoint
 from stages.draws import budget_name, draw_labelled, fitting
 from stages.encoders import Classifier
@@ -29,9 +29,12 @@ def main(method: str) -> None:
     here, seconds = machine(settings.runtime), 0.0
     finetune = settings.finetune
     timings_file = artifacts.METRICS / "timings" / "finetune" / f"{method}.json"
+    figures_file = artifacts.METRICS / "finetune" / f"{method}.json"
     encoder_file = artifacts.ENCODERS / f"{method}.safetensors"
     checkpoints = CHECKPOINTS / "finetune" / method
-    artifacts.require_writable(artifacts.CLASSIFIERS / method, timings_file, checkpoints / "any")
+    artifacts.require_writable(
+        artifacts.CLASSIFIERS / method, figures_file, timings_file, checkpoints / "any"
+    )
     images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     labels, classes = artifacts.read_pool_labels()
     drawn = {  # all draws are made before the first is trained on, so that a bad budget costs nothing
@@ -72,6 +75,8 @@ def main(method: str) -> None:
             )
             weights.write_classifier(folder / f"{name}.safetensors", classifier, classes)
     propagation = {"propagation_seconds": round(neighbourhood.seconds if neighbourhood else 0.0, 1)}
+    made_from = provenance.made_from("finetune", method)
+    artifacts.write_json(figures_file, {**here.describe(), "made_from": made_from})
     artifacts.write_json(timings_file, here.timings(seconds, total) | propagation)
 
 

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages import artifacts
+from stages import artifacts, provenance, thumbnails
 
 NO_LABEL = -1
+SAMPLED_CLASSES, SAMPLES = 20, 10  # rows and columns of the sample sheet
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,39 @@ class Prepared:
             artifacts.write_json(labels_folder / "classes.json", self.classes)
             artifacts.write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
             artifacts.write_table(test_folder / "index.csv", self.test.labelled()[[*shown, "label"]])
-            self._write_counts(artifacts.METRICS / "data.json", artifacts.METRICS / "data_left_out.csv")
+            self._write_card(artifacts.METRICS)
 
-    def _write_counts(self, counts_file: Path, left_out_file: Path) -> None:
-        counts = {"classes": len(self.classes), **self.counts}
+    def _write_card(self, folder: Path) -> None:
+        """What people want to know of the data: counts, what was left out, the classes, some images."""
+        counts: dict[str, Any] = {"classes": len(self.classes), **self.counts}
         for name, part in (("pool", self.pool), ("validation", self.validation), ("test", self.test)):
             counts |= {name: len(part.rows), f"{name}_labelled": int((part.labels != NO_LABEL).sum())}
-        artifacts.write_json(counts_file, counts)
+        # NOTE: the images themselves are not hashed here: later stages hash what was made of them.
+        artifacts.write_json(
+            folder / "data.json", counts | {"made_from": provenance.made_from("prepare", inputs=False)}
+        )
         columns = ["file", "reason", "other"]
-        artifacts.write_table(left_out_file, pd.DataFrame(sorted(self.left_out), columns=columns))
+        artifacts.write_table(
+            folder / "data_left_out.csv", pd.DataFrame(sorted(self.left_out), columns=columns)
+        )
+        artifacts.write_table(folder / "data_classes.csv", self._classes())
+        thumbnails.write(folder / "data_samples.png", thumbnails.sheet(self._samples(), SAMPLES))
+
+    def _classes(self) -> pd.DataFrame:
+        """How many labelled images of each class each part has."""
+        table = pd.DataFrame({"class": pd.Series(self.classes, dtype=str)})
+        for name, part in (("pool", self.pool), ("validation", self.validation), ("test", self.test)):
+            found = part.labels[part.labels != NO_LABEL]
+            table[name] = np.bincount(found, minlength=len(self.classes)).astype(int)
+        return table
+
+    def _samples(self) -> np.ndarray:
+        """Some of the pool, uint8 (n, C, H, W): a row of each class, where all fit; else evenly spaced."""
+        labels, chosen = self.pool.labels, np.arange(len(self.pool.rows))
+        of_classes = [np.flatnonzero(labels == c)[:SAMPLES] for c in range(len(self.classes))]
+        if 0 < len(of_classes) <= SAMPLED_CLASSES and min(map(len, of_classes)) == SAMPLES:
+            chosen = np.concatenate(of_classes)
+        else:
+            every = max(1, len(chosen) // (SAMPLES * SAMPLES))
+            chosen = chosen[::every][: SAMPLES * SAMPLES]
+        return np.asarray(self.pool.images[self.pool.rows[chosen]])

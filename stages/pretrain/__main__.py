@@ -8,12 +8,13 @@ import sys
 import pandas as pd
 from torch import Tensor
 
-from stages import artifacts, params, weights
+from stages import artifacts, params, provenance, weights
 from stages.checkpoint import CHECKPOINTS, Checkpoint, key_of
 from stages.encoder import Encoder
 from stages.errors import InputError, reported
+from stages.pretrain import shown
 from stages.pretrain.health import Monitor
-from stages.pretrain.learner import build
+from stages.pretrain.learner import Learner, build
 from stages.pretrain.start import Import, fresh_encoder, imported_encoder
 from stages.pretrain.train import train
 from stages.randomness import Stream
@@ -33,8 +34,11 @@ def main(method: str) -> None:
     curve_file = artifacts.METRICS / "pretrain" / f"{method}.csv"
     figures_file = artifacts.METRICS / "pretrain" / f"{method}.json"
     timings_file = artifacts.METRICS / "timings" / "pretrain" / f"{method}.json"
+    shown_file = artifacts.METRICS / "pretrain" / f"{method}_shown.png"
     checkpoint_file = CHECKPOINTS / "pretrain" / method
-    artifacts.require_writable(encoder_file, curve_file, figures_file, timings_file, checkpoint_file)
+    artifacts.require_writable(
+        encoder_file, curve_file, figures_file, timings_file, shown_file, checkpoint_file
+    )
     pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     section = settings.pretrain[method]
     encoder = fresh_encoder(settings, pool, stream.at("encoder"))
@@ -44,6 +48,7 @@ def main(method: str) -> None:
 
     monitor = Monitor(method, encoder, *validation(here), settings.knn, settings.health, here)
     seconds, seen = 0.0, 0
+    learner: Learner | None = None
     if isinstance(section, Training) and section.epochs:
         strengths = settings.views.presets[settings.views.pretrain]
         learner = build(method, encoder, section, strengths, stream)
@@ -58,6 +63,7 @@ def main(method: str) -> None:
         untrained = {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None}
         curve = [untrained | monitor(0, None, True)]
 
+    rows = shown.rows_of(learner, pool, here, stream.at(method, "shown"))
     first, last = curve[0], curve[-1]
     figures = {
         "knn": last["knn"],
@@ -69,10 +75,13 @@ def main(method: str) -> None:
         "steps": last["step"],
         "parameters": count(encoder),
         **here.describe(),
+        "shown": list(rows),
+        "made_from": provenance.made_from("pretrain", method),
     }
     timings = here.timings(seconds, seen) | {"monitoring_seconds": round(monitor.seconds, 1)}
     weights.write_encoder(encoder_file, encoder)
     artifacts.write_table(curve_file, pd.DataFrame(curve))
+    shown.write(shown_file, rows)
     artifacts.write_json(figures_file, figures)
     artifacts.write_json(timings_file, timings)
     if last["knn"] is not None:

@@ -30,6 +30,7 @@ class Learner(nn.Module):
     """
 
     encoder: Encoder
+    views: Views  # of the methods that see views
     betas: tuple[float, float] = (0.9, 0.999)
     uninformative: float | None = None
 
@@ -42,6 +43,14 @@ class Learner(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """What follows an optimiser step, such as moving a teacher; progress goes up to 1."""
+
+    def shown(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
+        """Rows of pictures for the report, each (N, C, H, W) in [0, 1]: what it sees and makes.
+
+        Most methods see two views; one that sees or makes something else says so.
+        """
+        first, second = two_views(images, positions, self.views, stream).chunk(2)
+        return {"one view of each": first, "another view": second}
 
 
 def build(name: str, encoder: Encoder, params: Training, views: Views, stream: Stream) -> Learner:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from stages.evaluate.__main__ import confusion_table
 from stages.evaluate.metrics import calibration_error, confusion, measure, negative_log_likelihood
+from stages.evaluate.shown import confusion_table
 
 CLASSES = 7
 

@@ -39,6 +39,10 @@ class Method(Learner):
         """Mean squared error per pixel of a batch: images (N, C, H, W) in [0, 1], positions (N,)."""
         return F.mse_loss(self.reconstruct(self.corrupt(images, positions, stream)), images)
 
+    def shown(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
+        corrupted = self.corrupt(images, positions, stream)
+        return {"corrupted": corrupted, "reconstructed": self.reconstruct(corrupted)}
+
     def corrupt(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         """The images with noise and one black square each."""
         normals = stream.at("noise").normal(positions, images[0].numel())

@@ -65,6 +65,10 @@ class Method(Learner):
         information = F.mse_loss(read, code) + F.mse_loss(written, code)
         return adversarial + self.params.information * information
 
+    def shown(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
+        fakes: Tensor = self.generator(stream.at("code").normal(positions, self.params.latent))
+        return {"generated": fakes}
+
     def judge_fakes(self, fakes: Tensor, trained: bool = True) -> tuple[Tensor, Tensor]:
         """How real generated images look, logits (N,), and the codes read from them, (N, latent).
 

@@ -63,6 +63,28 @@ class Method(Learner):
         predictions = self.reconstruct(self.encoder.tokens(images), visible, masked)
         return F.mse_loss(predictions, pick(targets, masked))
 
+    def shown(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
+        patch = self.encoder.patch
+        padded = self.encoder.padded(images)
+        visible, masked = self.split(positions, stream)
+        predictions = self.reconstruct(self.encoder.tokens(images), visible, masked)
+        if self.params.normalise_patches:  # what it paints has lost each patch's own light: it is given back
+            variance, mean = torch.var_mean(pick(patches(padded, patch), masked), 2, keepdim=True)
+            predictions = predictions * (variance + EPSILON).sqrt() + mean
+        hidden = patches(padded, patch).scatter(1, _places(masked, predictions), 0.0)
+        painted = patches(padded, patch).scatter(1, _places(masked, predictions), predictions)
+        return {
+            "masked": self._as_images(hidden, images),
+            "masked patches painted": self._as_images(painted, images),
+        }
+
+    def _as_images(self, targets: Tensor, images: Tensor) -> Tensor:
+        """Patches in the encoder's normalisation put together, (N, C, H, W) in [0, 1]."""
+        size, side = images.shape[-1], self.encoder.side * self.encoder.patch
+        whole = F.fold(targets.transpose(1, 2), side, self.encoder.patch, stride=self.encoder.patch)
+        std, mean = self.encoder.std[:, None, None], self.encoder.mean[:, None, None]
+        return (whole[:, :, :size, :size] * std + mean).clamp(0, 1)
+
     def split(self, positions: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
         """The numbers of each image's visible patches and of its masked ones, (N, V) and (N, M)."""
         count = self.encoder.side**2
@@ -82,6 +104,11 @@ class Method(Learner):
 def pick(tokens: Tensor, numbers: Tensor) -> Tensor:
     """The numbered tokens of each image: (N, T, D) and (N, K) to (N, K, D)."""
     return tokens.gather(1, numbers[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+def _places(numbers: Tensor, values: Tensor) -> Tensor:
+    """Where the values of the numbered tokens stand, for `scatter`: (N, K) to (N, K, D)."""
+    return numbers[:, :, None].expand(-1, -1, values.shape[2])
 
 
 def patches(images: Tensor, patch: int) -> Tensor:

@@ -1,0 +1,77 @@
+"""Charts as SVG whose colours are the page's: one drawing for light and dark, for screen and paper."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Stand-ins, colours that nothing else has: each becomes a variable of the page's style sheet.
+INK, GRID, PAPER = "#010203", "#010204", "#010205"
+SERIES = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
+VARIABLES = {INK: "--ink", GRID: "--grid", PAPER: "--paper"} | {
+    colour: f"--series-{number}" for number, colour in enumerate(SERIES)
+}
+# Okabe and Ito's colours, which colour-blind people tell apart; the control in grey.
+PRINTED = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
+MARKERS = "osD^vPX<>*"
+STYLE: Any = {  # matplotlib types each of its several hundred keys
+
+    "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8,
+    "axes.axisbelow": True, "axes.edgecolor": INK, "axes.labelcolor": INK, "axes.titlecolor": INK,
+    "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.facecolor": "none",
+    "figure.facecolor": "none", "legend.frameon": False, "savefig.facecolor": "none",
+}  # fmt: skip
+
+
+@contextmanager
+def panel(width: float = 4.4, height: float = 3.2) -> Iterator[tuple[Figure, Axes]]:
+    """One chart in the page's style, in inches; it is closed afterwards."""
+    with matplotlib.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(width, height), layout="constrained")
+        try:
+            yield figure, axis
+        finally:
+            plt.close(figure)
+
+
+def svg(figure: Figure, name: str, alt: str) -> str:
+    """The figure as an SVG element; equal figures under one name give equal text.
+
+    Args:
+        name: its own on the page, for the identifiers in it.
+        alt: what is read out in its place.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"font: ([\d. ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 system-ui, sans-serif", text)
+    text = _own_identifiers(text, name)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    head = f'<svg role="img" aria-label="{escape(alt)}" '
+    return text.replace("<svg ", head, 1).strip()
+
+
+def _own_identifiers(text: str, name: str) -> str:
+    """Identifiers that are referred to get the chart's name before them; the others go."""
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+
+    def renamed(match: re.Match[str]) -> str:
+        return f' id="{name}-{match[1]}"' if match[1] in used else ""
+
+    text = re.sub(r' id="([^"]+)"', renamed, text)
+    return re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", text)
