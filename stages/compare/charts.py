@@ -16,6 +16,12 @@ from stages.compare.report import control_first
 from stages.compare.svg import INK, MARKERS, PAPER, PRINTED, SERIES, panel, svg
 
 PROTOCOLS = {"finetuned": "finetuned", "linear": "linear probe on the frozen encoder"}
+CURVES = {  # columns of the training curves: what they are, and in which unit they are shown
+    "knn": ("online kNN accuracy on validation, %", 0.01),
+    "rankme": ("effective rank of the features (RankMe)", 1),
+    "feature_std": ("spread of the features (standard deviation)", 1),
+    "loss": ("loss, as a share of each method's first", 1),
+}
 FEW_CLASSES = 15  # of more no cell of a confusion matrix has room for its number
 SMALLEST = 0.0005  # a share that would be no colour any more
 
@@ -87,15 +93,17 @@ def gains(summary: Mapping[str, Any], budgets: Sequence[str], labels: Mapping[st
         )
 
 
-def training(curves: Mapping[str, pd.DataFrame], column: str, title: str) -> str:
+def training(curves: Mapping[str, pd.DataFrame], column: str) -> str:
     """One column of the training curves over the steps, a line for each method that has it."""
+    title, unit = CURVES[column]
     with panel(4.4, 2.7) as (figure, axis):
         order = control_first(curves)
         for index, method in enumerate(order):
             rows = curves[method].dropna(subset=[column])
             if len(rows):
+                values = rows[column] / (rows[column].iloc[0] if column == "loss" else unit)
                 axis.plot(
-                    rows["step"], rows[column], color=SERIES[index % len(SERIES)], label=method,
+                    rows["step"], values, color=SERIES[index % len(SERIES)], label=method,
                     marker=MARKERS[index % len(MARKERS)] if len(rows) == 1 else None,
                 )  # fmt: skip
         axis.set(title=title, xlabel="step")
@@ -153,7 +161,7 @@ def recalls(
                 label=f"{labels[budget]:,} labels",
             )  # fmt: skip
         axis.set(xlabel="recall, % (95 % interval)", title="recall of each class")
-        axis.set_xlim(right=102)
+        axis.set_xlim(max(axis.get_xlim()[0], -2), 102)
         axis.set_yticks(range(len(classes)), classes)
         axis.set_ylim(len(classes) - 0.5, -0.5)
         axis.legend()

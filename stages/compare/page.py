@@ -122,11 +122,7 @@ def needs(evidence: Evidence) -> dict[str, dict[str, str]]:
 def drawn(evidence: Evidence) -> dict[str, Any]:
     """Every chart, as SVG: some by name, and those of each method."""
     curves = {sheet.method: sheet.curve for sheet in evidence.sheets}
-    titles = {
-        "knn": "online kNN accuracy on validation", "rankme": "effective rank of the features (RankMe)",
-        "feature_std": "spread of the features (standard deviation)", "loss": "loss, each method's own scale",
-    }  # fmt: skip
-    one = {name: Markup(charts.training(curves, name, title)) for name, title in titles.items()}  # noqa: S704
+    one = [Markup(charts.training(curves, name)) for name in charts.CURVES]  # noqa: S704
     found: dict[str, Any] = {"training": one, "efficiency": [], "gains": None, "methods": {}}
     if not evidence.labels:
         return found

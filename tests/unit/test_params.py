@@ -107,7 +107,7 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
         ("data.path", 7, "string"),
         # out of range
         ("seed", -1, "0"),
-        ("finetune.draws", 1, "2"),
+        ("finetune.draws", 0, "1"),
         ("encoder.width", 3, "4"),
         ("probe.l2", 0, "greater than 0"),
         ("finetune.schedule.warmup", 1.5, "1"),

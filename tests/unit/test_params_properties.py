@@ -47,7 +47,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "pretrain.simclr.warmup": fraction,
     "pretrain.vicreg.variance": positive,
     "finetune.budgets": st.lists(st.just("all") | st.integers(10, 40_000), min_size=1, unique=True),
-    "finetune.draws": st.integers(2, 100),
+    "finetune.draws": st.integers(1, 100),
     "finetune.schedule.steps": st.integers(1, 10**6),
     "finetune.recipe.simclr.labels": st.sampled_from(["own", "propagated"]),
     "finetune.recipe.simclr.weight_decay": fraction,

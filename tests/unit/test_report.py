@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stages import artifacts
-from stages.compare import report
+from stages.compare import charts, report
 from stages.compare.__main__ import show
 from stages.compare.statistics import estimate, paired_gain
 from stages.errors import InputError
@@ -84,6 +84,19 @@ def test_without_the_control_there_is_no_gain(evaluations: report.Evaluations) -
     assert report.label_efficiency(evaluations, LABELS)["gain"].isna().all()
 
 
+def test_one_draw_has_figures_without_intervals(evaluations: report.Evaluations) -> None:
+    alone = {
+        method: {budget: {name: draws[:1] for name, draws in of.items()} for budget, of in budgets.items()}
+        for method, budgets in evaluations.items()
+    }
+    figures = report.summary(alone)["simclr"]["n10"]
+    assert figures.keys() == {"accuracy", "gain", "recall_macro", "linear_probe"}
+    assert report.details(alone)["simclr"]["n10"]["knn"]["recall"][2] == {"mean": 0.5}
+    table = report.label_efficiency(alone, LABELS)
+    assert table["accuracy_ci95"].isna().all()
+    assert (table["draws"] == 1).all()
+
+
 def test_details_have_an_interval_for_every_figure(evaluations: report.Evaluations) -> None:
     details = report.details(evaluations)
     assert details["simclr"]["n10"].keys() == set(PROTOCOLS)
@@ -122,7 +135,7 @@ def test_tables_of_all_methods_are_gathered(tmp_path: Path, monkeypatch: pytest.
     assert gathered.to_dict("list") == {
         "method": ["scratch", "scratch", "simclr", "simclr"],
         "budget": ["n10", "nall", "n10", "nall"],
-        "share": [0, 2, 1, 3],
+        "share": ["0", "2", "1", "3"],  # as they are written, for a class may be called 001 or NA
     }
     assert len(report.gathered(["simclr"], "evaluate/{method}.csv")) == 3
     artifacts.write_json(artifacts.METRICS / "evaluate" / "simclr.csv", {})
@@ -133,11 +146,11 @@ def test_tables_of_all_methods_are_gathered(tmp_path: Path, monkeypatch: pytest.
 def test_equal_figures_are_equal_pictures(tmp_path: Path, evaluations: report.Evaluations) -> None:
     table = report.label_efficiency(evaluations, LABELS)
     for name in ("a.png", "b.png"):
-        report.draw_curve(table, tmp_path / name)
+        charts.write_efficiency(table, tmp_path / name)
     first = (tmp_path / "a.png").read_bytes()
     assert first.startswith(b"\x89PNG")
     assert first == (tmp_path / "b.png").read_bytes()
-    report.draw_curve(table.assign(accuracy=table["accuracy"] - 0.1), tmp_path / "c.png")
+    charts.write_efficiency(table.assign(accuracy=table["accuracy"] - 0.1), tmp_path / "c.png")
     assert first != (tmp_path / "c.png").read_bytes()
 
 

@@ -51,10 +51,17 @@ def test_gain_has_a_sign() -> None:
     assert paired_gain([0.5, 0.6], [0.7, 0.9]).mean == pytest.approx(-0.25)
 
 
-@pytest.mark.parametrize("values", [[], [0.9]])
-def test_fewer_than_two_draws_have_no_interval(values: list[float]) -> None:
-    with pytest.raises(ValueError, match=f"at least 2 draws, not {len(values)}"):
-        estimate(values)
+def test_one_draw_has_no_interval() -> None:
+    alone = estimate([0.9])
+    assert alone.mean == 0.9
+    assert math.isnan(alone.ci95)
+    assert not alone.known
+    assert estimate([0.9, 0.9]).known
+
+
+def test_no_draw_has_no_mean() -> None:
+    with pytest.raises(ValueError, match="at least 1 draw, not 0"):
+        estimate([])
 
 
 def test_gain_needs_the_same_draws() -> None:
