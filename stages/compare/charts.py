@@ -72,7 +72,7 @@ def gains(summary: Mapping[str, Any], budgets: Sequence[str], labels: Mapping[st
     """The paired gains over scratch as a forest plot: a row for each budget and method."""
     methods = [m for m in control_first(summary) if "gain" in summary[m][budgets[0]]]
     order = control_first(summary)
-    with panel(6.4, 0.9 + 0.28 * len(budgets) * len(methods)) as (figure, axis):
+    with panel(4.8, 0.9 + 0.28 * len(budgets) * len(methods)) as (figure, axis):
         names: list[str] = []
         for budget in budgets:
             for method in methods:
@@ -171,19 +171,26 @@ def recalls(
 
 
 def reliability(method: str, rows: pd.DataFrame, labels: Mapping[str, int]) -> str:
-    """How often the models are right by how sure they are."""
+    """How often the models are right by how sure they are; a point is larger where more are so sure."""
     with panel(3.8, 3.4) as (figure, axis):
         axis.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle="--")
         for index, budget in enumerate(rows["budget"].unique()):
             bins = rows[rows["budget"] == budget]
-            axis.plot(
-                100 * bins["confidence"], 100 * bins["accuracy"], marker=MARKERS[index % len(MARKERS)],
-                markersize=4, color=SERIES[index % len(SERIES)], label=f"{labels[budget]:,} labels",
+            sure, right, colour = (
+                100 * bins["confidence"],
+                100 * bins["accuracy"],
+                SERIES[index % len(SERIES)],
+            )
+            axis.plot(sure, right, color=colour, linewidth=1)
+            axis.scatter(  # as large as the share of the predictions that are so sure
+                sure, right, 4 + 120 * bins["share"], color=colour, marker=MARKERS[index % len(MARKERS)],
+                label=f"{labels[budget]:,} labels",
             )  # fmt: skip
         axis.set(
             title="reliability", xlabel="confidence, %", ylabel="accuracy, %", xlim=(0, 101), ylim=(0, 101)
         )
-        axis.legend()
+        for handle in axis.legend().legend_handles:
+            handle.set_sizes([24])  # type: ignore[union-attr]
         return svg(
             figure, f"reliability-{method}", f"Accuracy over confidence of {method}; the diagonal is honest"
         )
