@@ -175,7 +175,7 @@ def test_links_to_a_cache_are_followed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_or_empty_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="allowed: a folder of images"):
+    with pytest.raises(InputError, match=r"^params\.yaml: data\.path is '.*'; allowed: a folder of images"):
         scan(tmp_path / "none")
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"holds no image; looked for .*\.png"):

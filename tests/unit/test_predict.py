@@ -105,6 +105,16 @@ def test_without_a_name_it_is_the_best_of_the_summary() -> None:
     assert predict.model_file(None) == Path("models/classifiers/simclr/n10-draw0.safetensors")
 
 
+@pytest.mark.usefixtures("classifier")
+def test_the_images_that_a_model_was_made_of_are_not_needed(in_copy: Path, folder: Path) -> None:
+    yaml = (in_copy / "params.yaml").read_text()
+    yaml = yaml.replace("source: mnist", "source: folder").replace("path: data/raw", "path: data/images")
+    (in_copy / "params.yaml").write_text(yaml)
+    assert not Path("data/images").exists()
+    wrong, table = predicted(folder, "--model", "models/classifiers/simclr/n10-draw0.safetensors")
+    assert (wrong, len(table)) == (0, 20)
+
+
 def test_fewer_classes_than_places(classifier: Classifier) -> None:
     table = predict.table([Path("a")], torch.tensor([[0.25, 0.75]]), ["cat", "dog"])
     assert classifier.head.out_features == 10
