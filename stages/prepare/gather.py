@@ -23,6 +23,7 @@ from stages.randomness import Stream
 from stages.sections import Data, Folder
 
 LEAST_VALIDATION = 10  # images; fewer say nothing of the features
+MANY_TWINS = 0.2  # of pool and validation; more are hardly chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,13 @@ def without_twins(
     found = near_duplicates(pixels, rows, references, threshold)
     twins = {others[one].picture.file: tested[other].picture.file for one, other in found.items()}
     kept = [image for image in images if image.picture.file not in twins]
+    if len(twins) > MANY_TWINS * len(others):
+        print(
+            f"warning: {len(twins):,} of the {len(others):,} images of pool and validation are left out "
+            "as near duplicates of test images (metrics/data_left_out.csv): where they are none, raise "
+            f"data.folder.twins (it is {threshold}); where many images are of one scene, say so by `group`",
+            flush=True,
+        )
     return kept, [(file, "near duplicate of a test image", other) for file, other in twins.items()]
 
 

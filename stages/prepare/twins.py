@@ -48,9 +48,12 @@ def near_duplicates(
 
 
 def standardised(pixels: np.ndarray, rows: np.ndarray) -> Tensor:
-    """Pixels of an image with mean 0 and length 1, float (n, C, H, W): their products are correlations."""
+    """Pixels with mean 0 in each channel and length 1, float (n, C, H, W): their products are correlations.
+
+    With one mean for all channels a common tint would make twins of pictures that share nothing else.
+    """
     images = torch.from_numpy(pixels[rows]).float()
-    centred = images - images.mean((1, 2, 3), keepdim=True)
+    centred = images - images.mean((2, 3), keepdim=True)
     return F.normalize(centred.flatten(1), dim=1).view_as(images)
 
 

@@ -161,6 +161,21 @@ def test_other_pictures_are_no_twins(tmp_path: Path) -> None:
     assert prepared().counts["near_duplicates_of_test"] == 0
 
 
+@pytest.mark.parametrize(("films", "said"), [(0, 0), (3, 1)])
+def test_many_twins_are_warned_of(
+    tmp_path: Path, films: int, said: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shapes(tmp_path / "images", each=60)
+    for film in range(films):  # three scenes of 50 frames, nearly alike
+        frame = np.asarray(picture("circle", 1000 + film).convert("RGB"))
+        for number in range(50):
+            place = tmp_path / "images/circle" / f"film{film}-{number}.png"
+            Image.fromarray(frame // 2 + number).save(place)
+    found = prepared()
+    assert (found.counts["near_duplicates_of_test"] > 50) == bool(films)
+    assert capsys.readouterr().out.count("warning: ") == said
+
+
 def test_copies_count_once_and_a_conflict_takes_the_label_away(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=60, unlabelled=3)
     pool = prepared().pool.table["file"]

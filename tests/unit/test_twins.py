@@ -17,9 +17,11 @@ def by_brute_force(
     pixels: np.ndarray, rows: np.ndarray, references: np.ndarray, threshold: float
 ) -> dict[int, int]:
     found = {}
+    centred = pixels - pixels.mean((2, 3), keepdims=True)
+    unit = [image.ravel() / np.linalg.norm(image) for image in centred]
     for number, row in enumerate(rows):
         for other, reference in enumerate(references):
-            if np.corrcoef(pixels[row].ravel(), pixels[reference].ravel())[0, 1] >= threshold:
+            if unit[row] @ unit[reference] >= threshold:
                 found[number] = other
                 break
     return found
@@ -49,6 +51,22 @@ def test_an_image_darker_or_flatter_is_the_same_picture() -> None:
     assert near_duplicates(pixels, np.array([2, 3]), np.array([0, 1]), 0.99) == {0: 0, 1: 1}
 
 
+def test_a_common_tint_makes_no_twins() -> None:
+    torch.manual_seed(1)
+    tint = np.array([250, 40, 120])[None, :, None, None]
+    pixels = (tint + noise(40) % 5).astype(np.uint8)
+    together = pixels.reshape(40, -1).astype(float)
+    assert np.corrcoef(together).min() > 0.99  # of all pixels at once
+    assert near_duplicates(pixels, np.arange(20), np.arange(20, 40), 0.5) == {}
+
+
+def test_one_channel_is_correlated_as_ever() -> None:
+    torch.manual_seed(1)
+    pixels = noise(6, channels=1)
+    values = standardised(pixels, np.arange(6)).flatten(1)
+    np.testing.assert_allclose(values @ values.T, np.corrcoef(pixels.reshape(6, -1)), atol=1e-5)
+
+
 def test_a_flat_image_is_nothings_twin() -> None:
     pixels = np.full((2, 1, 16, 16), 200, dtype=np.uint8)
     assert near_duplicates(pixels, np.array([0]), np.array([1]), 0.5) == {}
@@ -64,5 +82,5 @@ def test_the_directions_are_orthonormal(size: int) -> None:
 def test_standardised_pixels_have_mean_nought_and_length_one() -> None:
     torch.manual_seed(1)
     values = standardised(noise(5), np.array([4, 0]))
-    torch.testing.assert_close(values.mean((1, 2, 3)), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(values.mean((2, 3)), torch.zeros(2, 3), atol=1e-6, rtol=0)
     torch.testing.assert_close(values.flatten(1).norm(dim=1), torch.ones(2))
