@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,28 @@ def test_images_are_those_of_the_decoder_in_order(tmp_path: Path) -> None:
     assert add(decoded, paths) == []
     for path, digest in zip(paths, digests(paths), strict=True):
         assert (decoded.images()[decoded.rows[digest]] == pictures.read(path, 16, 3)).all()
+
+
+def test_of_large_images_fewer_are_decoded_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "CORES", 1)
+    paths = files(tmp_path, 20)
+    sizes: list[int] = []
+    parallel = decode._parallel
+
+    def counted(*arguments: Any) -> Any:
+        for part in parallel(*arguments):
+            sizes.append(len(part))
+            yield part
+
+    monkeypatch.setattr(decode, "_parallel", counted)
+    for size, expected in ((28, [20]), (400, [6, 6, 6, 2]), (1024, [4, 4, 4, 4, 4])):
+        sizes.clear()
+        Decoded(size, 3, tmp_path / "cache").add(
+            tmp_path, {bytes([n]) * 32: p.name for n, p in enumerate(paths)}
+        )
+        assert sizes == expected
 
 
 def test_a_second_run_decodes_what_is_new_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

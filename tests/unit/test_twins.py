@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from stages import artifacts
 from stages.prepare import twins
 from stages.prepare.twins import low_frequencies, near_duplicates, standardised
 
@@ -34,7 +35,8 @@ def test_pairs_are_those_of_brute_force(
     threshold: float, smooth: bool, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(twins, "IMAGES", 7)
-    monkeypatch.setattr(twins, "PAIRS", 5)
+    monkeypatch.setattr(twins, "REFERENCES", 6)
+    monkeypatch.setattr(artifacts, "PART", 5 * 3 * size * size)  # five pairs
     torch.manual_seed(size)
     plain = noise(40, size, smooth=smooth)
     mixed = (0.7 * plain[:20] + 0.3 * noise(20, size, smooth=smooth)).astype(np.uint8)
@@ -65,6 +67,20 @@ def test_one_channel_is_correlated_as_ever() -> None:
     pixels = noise(6, channels=1)
     values = standardised(pixels, np.arange(6)).flatten(1)
     np.testing.assert_allclose(values @ values.T, np.corrcoef(pixels.reshape(6, -1)), atol=1e-5)
+
+
+def test_of_large_images_fewer_are_looked_at_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    pixels = noise(120, 128, smooth=True)
+    sizes: list[int] = []
+
+    def counted(pixels: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+        sizes.append(len(rows))
+        return standardised(pixels, rows)
+
+    monkeypatch.setattr(twins, "standardised", counted)
+    near_duplicates(pixels, np.arange(80), np.arange(80, 120), 0.0)  # all pairs
+    assert max(sizes) == artifacts.PART // (3 * 128 * 128) == 65
 
 
 def test_a_flat_image_is_nothings_twin() -> None:
