@@ -20,6 +20,14 @@ MAX_PIXELS = 200_000_000  # as decoded; a file of a few bytes can claim more tha
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns first: ours refuses, by name
 
 
+class ImageError(InputError):
+    """An image file that cannot be read, and the reason without the file's name."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
 def read(path: Path, size: int, channels: int) -> np.ndarray:
     """An image file as uint8 (channels, size, size).
 
@@ -28,7 +36,7 @@ def read(path: Path, size: int, channels: int) -> np.ndarray:
         channels: 1 (luma) or 3 (RGB).
 
     Raises:
-        InputError: the file is missing, empty, no image, damaged or too large; names it.
+        ImageError: the file is missing, empty, no image, damaged or too large.
     """
     with _opened(path) as image:
         # A JPEG can be decoded at a fraction of its size, which is many times faster; twice the
@@ -75,7 +83,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 )
             yield image
     except Exception as error:  # a decoder may raise anything for a damaged file
-        raise InputError(f"{path}: {_reason(error)}") from None
+        raise ImageError(path, _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:

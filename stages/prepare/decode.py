@@ -16,7 +16,7 @@ import numpy as np
 
 from stages import pictures
 from stages.artifacts import part_size
-from stages.errors import InputError
+from stages.pictures import ImageError
 from stages.runtime import progress
 
 CACHE = Path("data/cache")
@@ -36,13 +36,15 @@ class Seen:
 
 
 def inspect(path: Path) -> Seen | str:
-    """Digest and header of an image file, or why it cannot be read."""
+    """Digest and header of an image file, or the reason why it cannot be read."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
         return Seen(digest, pictures.is_grey(path))
-    except (InputError, OSError) as error:
-        return str(error)
+    except ImageError as error:
+        return error.reason
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def inspect_all(folder: Path, files: Sequence[str]) -> list[Seen | str]:
@@ -70,10 +72,10 @@ class Decoded:
         """Of one image."""
         return self.channels, self.size, self.size
 
-    def add(self, folder: Path, files: dict[bytes, str]) -> list[str]:
-        """Decode the files, by their content's digest, that are not here yet; what is wrong with some."""
+    def add(self, folder: Path, files: dict[bytes, str]) -> dict[bytes, str]:
+        """Decode the files, by their content's digest, that are not here yet; why some cannot be."""
         new = {digest: file for digest, file in files.items() if digest not in self.rows}
-        waiting, wrong = iter(new), []
+        waiting, wrong = iter(new), {}
         size = max(4 * CORES, min(PART, part_size(self.shape)))  # so many at least keep the cores busy
         with self._pixels.open("ab") as pixels, self._keys.open("ab") as keys:
             for part in _parallel("prepare: decoding", self._decode, folder, list(new.values()), size):
@@ -81,7 +83,7 @@ class Decoded:
                 for image in part:
                     digest = next(waiting)
                     if isinstance(image, str):
-                        wrong.append(image)
+                        wrong[digest] = image
                         continue
                     content = image.tobytes()
                     pixels.write(content)
@@ -101,8 +103,8 @@ class Decoded:
     def _decode(self, path: Path) -> np.ndarray | str:
         try:
             return pictures.read(path, self.size, self.channels)
-        except InputError as error:
-            return str(error)
+        except ImageError as error:
+            return error.reason
 
     def _open(self) -> None:
         """Find out what is there; from the first record that is not whole on, all is dropped."""
@@ -129,6 +131,8 @@ def _parallel(
     title: str, work: Callable[[Path], T], folder: Path, files: Sequence[str], size: int
 ) -> Iterator[list[T]]:
     """`work` on every file of a folder, on all cores, in parts of `size` and in order."""
+    if not files:
+        return
     with progress(title, len(files)) as bar, ThreadPoolExecutor(CORES) as pool:
         for start in range(0, len(files), size):
             part = files[start : start + size]

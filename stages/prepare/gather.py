@@ -44,19 +44,12 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     """
     path, settings = Path(data.path), data.folder
     pictures, findings, layout = folder.scan(path)
-    seen = inspect_all(path, [picture.file for picture in pictures])
-    channels = data.channels
-    if channels == "auto":
-        channels = 1 if all(one.grey for one in seen if isinstance(one, Seen)) else 3
-    decoded = Decoded(data.image_size, channels)
-    good = [(p, one.digest) for p, one in zip(pictures, seen, strict=True) if isinstance(one, Seen)]
-    undecoded = decoded.add(path, {digest: picture.file for picture, digest in good})
-    bad = [f"{path / file}: {reason}" for file, reason in findings.files.items()]
-    bad += [one for one in seen if isinstance(one, str)] + undecoded
-    report_bad(bad, findings.table, settings.on_bad_image)
+    good, decoded, bad = readable(path, pictures, data)
+    bad = findings.files | bad
+    report_bad(path, bad, findings.table, settings.on_bad_image)
 
-    left_out = [(line.partition(": ")[0], "bad file", "") for line in bad]
-    placed = place([pair for pair in good if pair[1] in decoded.rows], settings, decoded.rows)
+    left_out = [(file, f"bad file: {reason}", "") for file, reason in bad.items()]
+    placed = place(good, settings, decoded.rows)
     images, duplicates = without_duplicates(placed)
     images, twins = without_twins(images, decoded.images(), settings.twins)
     left_out += duplicates + twins
@@ -76,7 +69,7 @@ def prepared(data: Data, stream: Stream) -> Prepared:
         "waiting_for_a_label": len(waiting),
     }
     said = ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items())
-    print(f"{path}: {layout}, {len(classes)} classes, {channels} channel(s); {said}", flush=True)
+    print(f"{path}: {layout}, {len(classes)} classes, {decoded.channels} channel(s); {said}", flush=True)
     limits = {"pool": data.train_limit, "test": data.test_limit}
     for name, limit in limits.items():
         rows = split.limited(len(parts[name].rows), limit, stream.at(f"{name} limit"))
@@ -84,12 +77,34 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     return Prepared(**parts, classes=classes, counts=counts, left_out=left_out)
 
 
-def report_bad(files: list[str], table: list[str], on_bad_image: str) -> None:
+def readable(
+    path: Path, pictures: list[Picture], data: Data
+) -> tuple[list[tuple[Picture, bytes]], Decoded, dict[str, str]]:
+    """The pictures that can be decoded, each with its digest; their pixels; why others cannot be, by file.
+
+    `channels: auto` is 3 where a picture with colours can be decoded: one that is skipped has no say.
+    """
+    seen = list(zip(pictures, inspect_all(path, [picture.file for picture in pictures]), strict=True))
+    wrong = {picture.file: reason for picture, reason in seen if isinstance(reason, str)}
+    good = [(picture, one) for picture, one in seen if isinstance(one, Seen)]
+    grey, coloured = ({s.digest: p.file for p, s in good if s.grey == kind} for kind in (True, False))
+    channels = (3 if coloured else 1) if data.channels == "auto" else data.channels
+    decoded = Decoded(data.image_size, channels)
+    undecoded = decoded.add(path, coloured)
+    if data.channels == "auto" and coloured and undecoded.keys() == coloured.keys():
+        decoded = Decoded(data.image_size, 1)
+    undecoded |= decoded.add(path, grey)
+    wrong |= {picture.file: undecoded[one.digest] for picture, one in good if one.digest in undecoded}
+    return [(picture, one.digest) for picture, one in good if one.digest not in undecoded], decoded, wrong
+
+
+def report_bad(path: Path, files: dict[str, str], table: list[str], on_bad_image: str) -> None:
     """Refuse bad files, or say that they are skipped; a table that is wrong is always refused."""
+    lines = [f"{path / file}: {reason}" for file, reason in files.items()]
     if table or (files and on_bad_image == "error"):
         hint = ["data.folder.on_bad_image: skip leaves bad files out"] if files else []
-        raise InputError(*files, *table, *hint)
-    for line in files:
+        raise InputError(*lines, *table, *hint)
+    for line in lines:
         print(f"skipped: {line}", flush=True)
 
 

@@ -26,7 +26,7 @@ def digests(paths: list[Path]) -> list[bytes]:
     return [one.digest for one in seen if isinstance(one, Seen)]
 
 
-def add(decoded: Decoded, paths: list[Path]) -> list[str]:
+def add(decoded: Decoded, paths: list[Path]) -> dict[bytes, str]:
     return decoded.add(paths[0].parent, dict(zip(digests(paths), (path.name for path in paths), strict=True)))
 
 
@@ -41,17 +41,18 @@ def test_colours_are_told_by_the_header(tmp_path: Path, mode: str, grey: bool) -
     assert seen.grey == grey
 
 
-def test_what_cannot_be_read_is_said_by_name(tmp_path: Path) -> None:
+def test_why_a_file_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("text")
-    assert inspect(tmp_path / "empty.png") == f"{tmp_path / 'empty.png'}: is empty"
-    assert str(inspect(tmp_path / "text.png")).startswith(f"{tmp_path / 'text.png'}: is no image")
+    assert inspect(tmp_path / "empty.png") == "is empty"
+    assert str(inspect(tmp_path / "text.png")).startswith("is no image; allowed: PNG")
+    assert inspect(tmp_path / "gone.png") == "No such file or directory"
 
 
 def test_images_are_those_of_the_decoder_in_order(tmp_path: Path) -> None:
     paths = files(tmp_path, 7)
     decoded = Decoded(16, 3, tmp_path / "cache")
-    assert add(decoded, paths) == []
+    assert add(decoded, paths) == {}
     for path, digest in zip(paths, digests(paths), strict=True):
         assert (decoded.images()[decoded.rows[digest]] == pictures.read(path, 16, 3)).all()
 
@@ -109,8 +110,8 @@ def test_files_that_cannot_be_decoded_are_named_and_the_rest_is_there(tmp_path: 
     paths[2].write_bytes(paths[2].read_bytes()[:-400])
     decoded = Decoded(16, 3, tmp_path / "cache")
     wrong = add(decoded, paths)
-    assert len(wrong) == 1
-    assert wrong[0].startswith(f"{paths[2]}: cannot be decoded")
+    assert wrong.keys() == {digests(paths)[2]}
+    assert next(iter(wrong.values())).startswith("cannot be decoded (")
     assert len(decoded.rows) == len(decoded.images()) == 4
     assert (decoded.images()[decoded.rows[digests(paths)[4]]] == pictures.read(paths[4], 16, 3)).all()
 

@@ -236,7 +236,46 @@ def test_bad_files_are_refused_together_or_skipped(
     assert splits(found) == splits(whole)
     assert found.counts["bad_files"] == 5
     assert capsys.readouterr().out.count("skipped: ") == 5
-    assert len([1 for _, reason, _ in found.left_out if reason == "bad file"]) == 5
+    said = {file: reason for file, reason, _ in found.left_out}
+    assert len(said) == 5
+    assert said["circle/empty.png"] == "bad file: is empty"
+    assert said["circle/gone.png"] == "bad file: is a link to nothing"
+    assert said["circle/cut.png"].startswith("bad file: cannot be decoded (")
+
+
+def test_every_copy_of_a_bad_file_is_named_by_its_whole_name(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "images", each=60)
+    content = (tmp_path / "images/circle/c0000é.png").read_bytes()
+    names = ["circle/a: b.png", "square/cut.png"]
+    for name in names:
+        (tmp_path / "images" / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError) as caught:
+        prepared()
+    for name, line in zip(names, caught.value.args[:-1], strict=True):
+        assert line.startswith(f"images/{name}: cannot be decoded (")
+    found = prepared(on_bad_image="skip")
+    assert [file for file, _, _ in found.left_out] == names
+    assert found.counts["bad_files"] == 2
+
+
+def grey_shapes(folder: Path) -> None:
+    for path in write_shapes(folder, each=40):
+        image = Image.open(path).convert("L")
+        path.unlink()
+        image.save(path.with_suffix(".png"))
+
+
+def test_a_skipped_file_does_not_decide_the_channels(tmp_path: Path) -> None:
+    grey_shapes(tmp_path / "images")
+    whole = prepared()
+    picture("circle", 999).save(tmp_path / "images/circle/colour.png")
+    content = (tmp_path / "images/circle/colour.png").read_bytes()
+    (tmp_path / "images/circle/colour.png").write_bytes(content[: len(content) // 2])
+    found = prepared(on_bad_image="skip")
+    assert found.counts["bad_files"] == 1
+    assert found.pool.images.shape[1] == 1
+    assert splits(found) == splits(whole)
+    assert prepared(on_bad_image="skip", channels=3).pool.images.shape[1] == 3
 
 
 def test_a_wrong_table_is_refused_even_where_bad_images_are_skipped(tmp_path: Path) -> None:
@@ -247,10 +286,7 @@ def test_a_wrong_table_is_refused_even_where_bad_images_are_skipped(tmp_path: Pa
 
 
 def test_channels_are_one_where_all_are_grey(tmp_path: Path) -> None:
-    for path in write_shapes(tmp_path / "images", each=40):
-        Image.open(path).convert("L").save(path.with_suffix(".png"))
-        if path.suffix != ".png":
-            path.unlink()
+    grey_shapes(tmp_path / "images")
     assert prepared().pool.images.shape[1:] == (1, 16, 16)
     assert prepared(channels=3).pool.images.shape[1:] == (3, 16, 16)
     picture("circle", 999).save(tmp_path / "images/circle/colour.png")
