@@ -10,7 +10,6 @@
 Nothing is decoded here. Every finding is collected, so that all can be said in one go.
 """
 
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Container
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from stages.artifacts import read_table
 from stages.errors import InputError
-from stages.pictures import SUFFIXES
+from stages.pictures import SUFFIXES, listed
 
 TABLE = "labels.csv"
 UNLABELLED = ("unlabeled", "unlabelled")
@@ -63,7 +62,7 @@ def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
     """
     if not folder.is_dir():
         raise InputError(f"params.yaml: data.path is {str(folder)!r}; allowed: a folder of images")
-    files, broken = _files(folder)
+    files, broken = listed(folder)
     if not files and not broken:
         raise InputError(f"{folder}: holds no image; looked for {', '.join(sorted(SUFFIXES))}")
     pictures, layout = _from_folders(files)
@@ -77,40 +76,6 @@ def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
     wrong += [f"{folder}: class {label!r} has one image; allowed: two or more" for label in sorted(lonely)]
     pictures = [replace(p, label=None) if p.label in lonely else p for p in pictures]
     return pictures, Findings(broken, wrong), layout
-
-
-def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The image files below the folder, and what is wrong with those that cannot be opened or named."""
-    files, broken = [], {}
-    # NOTE: links are followed, for DVC may put links to its cache here.
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in [name for name in folders if _leads_back(Path(place, name), folder.resolve())]:
-            folders.remove(name)
-            broken[Path(place, name).relative_to(folder).as_posix()] = "is a link back into the same folder"
-        for name in sorted(names):
-            path = Path(place, name)
-            file = path.relative_to(folder).as_posix()
-            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
-                continue
-            try:
-                file.encode()
-            except UnicodeEncodeError:
-                broken[ascii(file)] = "has a name that is no valid UTF-8"
-                continue
-            if path.is_file():
-                files.append(file)
-            else:
-                broken[file] = "is a link to nothing" if path.is_symlink() else "is no file"
-    return files, broken
-
-
-def _leads_back(path: Path, folder: Path) -> bool:
-    """Whether a link would show the folder's images once more, in another place and for ever."""
-    if not path.is_symlink():
-        return False
-    target = path.resolve()
-    return target.is_relative_to(folder) or folder.is_relative_to(target)
 
 
 def _from_folders(files: list[str]) -> tuple[list[Picture], str]:

@@ -211,4 +211,4 @@ def check_parts(parts: dict[str, Part], classes: list[str], waiting: list[Image]
 
 def natural(name: str) -> list[tuple[int, str]]:
     """A key that sorts names as people do: 2 before 10."""
-    return [(int(text), "") if text.isdigit() else (-1, text) for text in re.split(r"(\d+)", name)]
+    return [(int(text), "") if text.isdecimal() else (-1, text) for text in re.split(r"(\d+)", name)]

@@ -1,4 +1,7 @@
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -164,6 +167,29 @@ def test_a_name_that_is_no_utf8_is_found(tmp_path: Path) -> None:
     (tmp_path / "a.png").rename(str(tmp_path / "a") + "\udcff.png")
     _, findings, _ = scan(tmp_path)
     assert findings.files == {"'a\\udcff.png'": "has a name that is no valid UTF-8"}
+
+
+@pytest.mark.parametrize("place", ["", "cat/deep"])
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png", "cat/deep/3.png")
+    whole = os.scandir
+
+    def refusing(path: str) -> Any:  # to root, who may be running this, every folder can be read
+        if Path(path) == tmp_path / place:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    pictures, findings, _ = scan(tmp_path)
+    assert findings.files == {place or ".": "Permission denied"}
+    assert len(pictures) == (2 if place else 0)
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png", "cat/._1.png", ".thumbs/1.png")
+    assert set(found(tmp_path)) == {"cat/1.png", "cat/2.png"}
 
 
 def test_links_to_a_cache_are_followed(tmp_path: Path) -> None:

@@ -328,6 +328,7 @@ def test_limits_take_a_part(tmp_path: Path) -> None:
 
 
 def test_classes_are_sorted_as_people_do() -> None:
+    assert sorted(["10²", "2²", "10", "²", "٣"], key=gather.natural) == ["2²", "٣", "10", "10²", "²"]
     assert sorted(["10 b", "9 a", "x", "2", "100"], key=gather.natural) == ["2", "9 a", "10 b", "100", "x"]
 
 
