@@ -1,7 +1,8 @@
 """What a folder of images says about itself: files, labels, splits and groups, read from its layout.
 
 - **class folders**: each subfolder is a class, `unlabeled` beside them has none; or the same once more below
-  `train`, `validation` and `test`, or two of these with `train`, which then are the splits;
+  `train`, `validation` (`val`, `valid`) and `test`, or `train` and one of them, which then are the splits;
+  capital letters count for nothing in these names;
 - **a table** `labels.csv` with the columns `file` and, as far as wanted, `label`, `split` (train, validation,
   test) and `group`. Where it has labels, folders mean nothing; an image that it does not name, or an empty
   field, has none;
@@ -22,7 +23,9 @@ from stages.pictures import SUFFIXES, listed
 
 TABLE = "labels.csv"
 UNLABELLED = ("unlabeled", "unlabelled")
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+SPLITS = {
+    "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,11 @@ def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
     files, broken = listed(folder)
     if not files and not broken:
         raise InputError(f"{folder}: holds no image; looked for {', '.join(sorted(SUFFIXES))}")
-    pictures, layout = _from_folders(files)
-    wrong: list[str] = []
+    pictures, wrong, layout = _from_folders(folder, files)
     if (folder / TABLE).is_file():
-        pictures, wrong, labelled = _from_table(folder, pictures)
+        pictures, of_table, labelled = _from_table(folder, pictures)
         pictures, torn = _by_groups(folder, pictures)
-        wrong += torn
+        wrong += of_table + torn
         layout = f"{TABLE} with labels" if labelled else f"{layout}, and {TABLE}"
     lonely = {label for label, n in Counter(p.label for p in pictures).items() if label and n < 2}
     wrong += [f"{folder}: class {label!r} has one image; allowed: two or more" for label in sorted(lonely)]
@@ -78,20 +80,30 @@ def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
     return pictures, Findings(broken, wrong), layout
 
 
-def _from_folders(files: list[str]) -> tuple[list[Picture], str]:
-    """Labels and splits as the folders say."""
+def _from_folders(folder: Path, files: list[str]) -> tuple[list[Picture], list[str], str]:
+    """Labels and splits as the folders say; what is wrong with the folders; the layout."""
     tops = {PurePosixPath(file).parts[0] for file in files if "/" in file}
-    splits = tops & SPLITS.keys()
-    by_split = "train" in splits and len(splits) > 1 and tops <= {*SPLITS, *UNLABELLED}
+    splits = {top: SPLITS[top.casefold()] for top in sorted(tops) if top.casefold() in SPLITS}
+    by_split = "train" in splits.values() and len(set(splits.values())) > 1
+    others = sorted(top for top in tops - splits.keys() if not _is_unlabelled(top)) if by_split else []
     pictures = []
     for file in files:
         *parents, _ = PurePosixPath(file).parts
-        split = SPLITS.get(parents.pop(0)) if by_split and parents and parents[0] in SPLITS else None
-        label = parents[0] if parents and parents[0] not in UNLABELLED else None
-        pictures.append(Picture(file, label, split))
+        split = splits.get(parents.pop(0)) if by_split and parents else None
+        classed = bool(parents) and not _is_unlabelled(parents[0]) and (split is not None or not by_split)
+        pictures.append(Picture(file, parents[0] if classed else None, split))
+    wrong = [
+        f"{folder}: {', '.join(others)} beside {', '.join(splits)}; allowed beside splits: {UNLABELLED[0]} "
+        "(classes stand below each split)"
+    ]
     if not any(picture.label for picture in pictures):
-        return pictures, "nothing but images"
-    return pictures, "class folders" + (f" below {', '.join(sorted(splits))}" if by_split else "")
+        return pictures, [], "nothing but images"
+    below = f" below {', '.join(splits)}" if by_split else ""
+    return pictures, wrong if others else [], f"class folders{below}"
+
+
+def _is_unlabelled(name: str) -> bool:
+    return name.casefold() in UNLABELLED
 
 
 def _written_as(file: str, known: Container[str], same: dict[str, str]) -> str:
@@ -111,20 +123,21 @@ def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], l
     wrong = []
     for number, row in enumerate(table.to_dict("records"), start=2):
         where, file = f"{path}, line {number}", str(row["file"])
-        given = {key: str(row[key]).strip() for key in ("label", "split", "group") if row.get(key)}
+        fields = {key: str(row.get(key, "")).strip() for key in ("label", "split", "group")}
+        given = {key: value for key, value in fields.items() if value}
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
             wrong.append(f"{where}: {file} leaves the folder; allowed: paths below {folder}")
         elif (file := _written_as(file, known, same)) not in known:
             wrong.append(f"{where}: there is no image {file}")
         elif file in said and said[file] != given:
             wrong.append(f"{where}: {file} stands there twice, as {said[file]} and as {given}")
-        elif given.get("split", "train") not in SPLITS:
+        elif given.get("split", "train").casefold() not in SPLITS:
             wrong.append(f"{where}: split is {given['split']!r}; allowed: {', '.join(SPLITS)}")
         else:
             said[file] = given
     for file, given in said.items():
         old = known[file]
-        split = SPLITS[given["split"]] if "split" in given else old.split
+        split = SPLITS[given["split"].casefold()] if "split" in given else old.split
         known[file] = Picture(file, given.get("label", old.label), split, given.get("group"))
     return list(known.values()), wrong, labelled
 

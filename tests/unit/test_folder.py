@@ -49,12 +49,47 @@ def test_class_folders_below_train_and_test(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("other", ["val", "validation", "test"])
-def test_two_of_the_splits_are_enough(tmp_path: Path, other: str) -> None:
-    write(tmp_path, "train/cat/1.png", "train/cat/2.png", f"{other}/cat/3.png", f"{other}/cat/4.png")
+@pytest.mark.parametrize("train", ["train", "Train"])
+@pytest.mark.parametrize("other", ["val", "valid", "validation", "test", "Test", "VALID"])
+def test_two_of_the_splits_are_enough(tmp_path: Path, train: str, other: str) -> None:
+    write(tmp_path, f"{train}/cat/1.png", f"{train}/cat/2.png", f"{other}/cat/3.png", f"{other}/cat/4.png")
     assert {label for label, _, _ in found(tmp_path).values()} == {"cat"}
-    assert {split for _, split, _ in found(tmp_path).values()} == {"train", SPLITS[other]}
-    assert scan(tmp_path)[2] == f"class folders below {', '.join(sorted(['train', other]))}"
+    assert {split for _, split, _ in found(tmp_path).values()} == {"train", SPLITS[other.casefold()]}
+    assert scan(tmp_path)[2] == f"class folders below {', '.join(sorted([train, other]))}"
+
+
+def test_train_valid_and_test_are_splits(tmp_path: Path) -> None:
+    write(tmp_path, "train/cat/1.png", "train/dog/1.png", "valid/cat/2.png", "test/dog/2.png")
+    write(tmp_path, "Unlabeled/3.png", "train/Unlabelled/4.png", "5.png")
+    assert found(tmp_path) == {
+        "train/cat/1.png": ("cat", "train", None), "train/dog/1.png": ("dog", "train", None),
+        "valid/cat/2.png": ("cat", "validation", None), "test/dog/2.png": ("dog", "test", None),
+        "Unlabeled/3.png": (None, None, None), "train/Unlabelled/4.png": (None, "train", None),
+        "5.png": (None, None, None),
+    }  # fmt: skip
+
+
+def test_other_folders_beside_splits_are_a_finding(tmp_path: Path) -> None:
+    write(tmp_path, "train/cat/1.png", "test/cat/2.png", "docs/3.png", "img/x/4.png", "unlabeled/x/5.png")
+    _, findings, _ = scan(tmp_path)
+    assert findings.table == [
+        f"{tmp_path}: docs, img beside test, train; allowed beside splits: unlabeled "
+        "(classes stand below each split)"
+    ]
+
+
+def test_a_folder_without_an_image_is_no_finding(tmp_path: Path) -> None:
+    write(tmp_path, "train/cat/1.png", "test/cat/2.png")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/about.txt").touch()
+    assert found(tmp_path)["test/cat/2.png"] == ("cat", "test", None)
+
+
+@pytest.mark.parametrize("split", ["Test", " test "])
+def test_a_stated_split_is_read_as_the_folders_are(tmp_path: Path, split: str) -> None:
+    write(tmp_path, "a.png", "b.png")
+    table(tmp_path, "file,label,split", f"a.png,cat,{split}", "b.png,cat,  ")
+    assert found(tmp_path) == {"a.png": ("cat", "test", None), "b.png": ("cat", None, None)}
 
 
 def test_a_link_back_is_named_and_not_followed(tmp_path: Path) -> None:
@@ -153,7 +188,7 @@ def test_every_finding_is_there_at_once(tmp_path: Path) -> None:
     where = f"{tmp_path / 'labels.csv'}, line"
     assert findings.table == [
         f"{where} 3: a.png stands there twice, as {{'label': 'cat'}} and as {{'label': 'dog'}}",
-        f"{where} 4: split is 'sometimes'; allowed: train, validation, val, test",
+        f"{where} 4: split is 'sometimes'; allowed: train, validation, val, valid, test",
         f"{where} 5: there is no image missing.png",
         f"{where} 6: ../up.png leaves the folder; allowed: paths below {tmp_path}",
         f"{where} 7: /etc/x.png leaves the folder; allowed: paths below {tmp_path}",
