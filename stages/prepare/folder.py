@@ -17,11 +17,14 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from stages.artifacts import read_table
 from stages.errors import InputError
 from stages.pictures import SUFFIXES, listed
 
 TABLE = "labels.csv"
+COLUMNS = ("file", "label", "split", "group")
 UNLABELLED = ("unlabeled", "unlabelled")
 SPLITS = {
     "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"
@@ -112,18 +115,33 @@ def _written_as(file: str, known: Container[str], same: dict[str, str]) -> str:
     return file if file in known else same.get(unicodedata.normalize("NFC", file), file)
 
 
+def _read(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table, its heads in small letters and without spaces; which of them say nothing here."""
+    table = read_table(path, text=True)
+    given = list(map(str, table.columns))
+    table.columns = pd.Index([head.strip().casefold() for head in given])
+    if "file" not in table.columns:
+        raise InputError(f"{path}: column file is missing; it has {', '.join(given)}")
+    again = table.columns.duplicated()
+    wrong = [f"{path}: column {head!r} stands there twice" for head in set(table.columns[again])]
+    return table.loc[:, ~again], wrong + [
+        f"{path}: column {head!r}; allowed: {', '.join(COLUMNS)}"
+        for head in given
+        if head.strip().casefold() not in COLUMNS
+    ]
+
+
 def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str], bool]:
     """What the table says of the images; what is wrong in it; whether it has labels."""
     path = folder / TABLE
-    table = read_table(path, "file", text=True)
+    table, wrong = _read(path)
     labelled = "label" in table.columns
     known = {picture.file: replace(picture, label=None) if labelled else picture for picture in pictures}
     same = {unicodedata.normalize("NFC", file): file for file in known}  # an é may be written in two ways
     said: dict[str, dict[str, str]] = {}
-    wrong = []
     for number, row in enumerate(table.to_dict("records"), start=2):
-        where, file = f"{path}, line {number}", str(row["file"])
-        fields = {key: str(row.get(key, "")).strip() for key in ("label", "split", "group")}
+        where, file = f"{path}, line {number}", str(row["file"]).strip()
+        fields = {key: str(row.get(key, "")).strip() for key in COLUMNS[1:]}
         given = {key: value for key, value in fields.items() if value}
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
             wrong.append(f"{where}: {file} leaves the folder; allowed: paths below {folder}")

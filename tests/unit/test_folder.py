@@ -250,6 +250,30 @@ def test_a_table_without_files_is_refused(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
+def test_heads_and_files_are_read_without_spaces_and_capital_letters(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png")
+    table(tmp_path, "\ufeffFile, Label ,SPLIT", "a.png ,cat,test", " b.png, cat ,")
+    assert found(tmp_path) == {"a.png": ("cat", "test", None), "b.png": ("cat", None, None)}
+
+
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [
+        ("file,class", ["column 'class'; allowed: file, label, split, group"]),
+        ("file, Labels ", ["column ' Labels '; allowed: file, label, split, group"]),
+        ("file,Label,label", ["column 'label' stands there twice"]),
+        (
+            ",file,x",
+            [f"column {head!r}; allowed: file, label, split, group" for head in ("Unnamed: 0", "x")],
+        ),
+    ],
+)
+def test_a_column_that_says_nothing_is_a_finding(tmp_path: Path, heads: str, words: list[str]) -> None:
+    write(tmp_path, "a.png")
+    table(tmp_path, heads, ",".join("a.png" if head == "file" else "" for head in heads.split(",")))
+    assert scan(tmp_path)[1].table == [f"{tmp_path / 'labels.csv'}: {line}" for line in words]
+
+
 def test_a_picture_keeps_its_name_when_it_is_moved() -> None:
     composed, decomposed = Picture("unlabeled/é.png"), Picture("cat/é.png")
     assert composed.name == decomposed.name == "é.png"
