@@ -4,8 +4,8 @@
   `train`, `validation` (`val`, `valid`) and `test`, or `train` and one of them, which then are the splits;
   capital letters count for nothing in these names;
 - **a table** `labels.csv` with the columns `file` and, as far as wanted, `label`, `split` (train, validation,
-  test) and `group`. Where it has labels, folders mean nothing; an image that it does not name, or an empty
-  field, has none;
+  test) and `group`. Where it has labels, a folder labels only what the table does not name, and only where
+  the folder's name is one of the table's labels; all others, and an empty field, have none;
 - **nothing but images**: none has a label.
 
 Nothing is decoded here. Every finding is collected, so that all can be said in one go.
@@ -76,7 +76,7 @@ def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
         pictures, of_table, labelled = _from_table(folder, pictures)
         pictures, torn = _by_groups(folder, pictures)
         wrong += of_table + torn
-        layout = f"{TABLE} with labels" if labelled else f"{layout}, and {TABLE}"
+        layout = labelled or f"{layout}, and {TABLE}"
     lonely = {label for label, n in Counter(p.label for p in pictures).items() if label and n < 2}
     wrong += [f"{folder}: class {label!r} has one image; allowed: two or more" for label in sorted(lonely)]
     pictures = [replace(p, label=None) if p.label in lonely else p for p in pictures]
@@ -123,7 +123,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if "file" not in table.columns:
         raise InputError(f"{path}: column file is missing; it has {', '.join(given)}")
     again = table.columns.duplicated()
-    wrong = [f"{path}: column {head!r} stands there twice" for head in set(table.columns[again])]
+    wrong = [f"{path}: column {head!r} stands there twice" for head in sorted(set(table.columns[again]))]
     return table.loc[:, ~again], wrong + [
         f"{path}: column {head!r}; allowed: {', '.join(COLUMNS)}"
         for head in given
@@ -131,12 +131,11 @@ def _read(path: Path) -> tuple[pd.DataFrame, list[str]]:
     ]
 
 
-def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str], bool]:
-    """What the table says of the images; what is wrong in it; whether it has labels."""
+def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str], str | None]:
+    """What the table says of the images; what is wrong in it; the layout, where it has labels."""
     path = folder / TABLE
     table, wrong = _read(path)
-    labelled = "label" in table.columns
-    known = {picture.file: replace(picture, label=None) if labelled else picture for picture in pictures}
+    known = {picture.file: picture for picture in pictures}
     same = {unicodedata.normalize("NFC", file): file for file in known}  # an é may be written in two ways
     said: dict[str, dict[str, str]] = {}
     for number, row in enumerate(table.to_dict("records"), start=2):
@@ -153,11 +152,37 @@ def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], l
             wrong.append(f"{where}: split is {given['split']!r}; allowed: {', '.join(SPLITS)}")
         else:
             said[file] = given
+    layout = None
+    if "label" in table.columns:
+        known, layout = _by_its_labels(known, said)
     for file, given in said.items():
         old = known[file]
         split = SPLITS[given["split"].casefold()] if "split" in given else old.split
         known[file] = Picture(file, given.get("label", old.label), split, given.get("group"))
-    return list(known.values()), wrong, labelled
+    return list(known.values()), wrong, layout
+
+
+def _by_its_labels(
+    known: dict[str, Picture], said: dict[str, dict[str, str]]
+) -> tuple[dict[str, Picture], str]:
+    """The pictures with their folders' labels, where these are labels of the table too; the layout.
+
+    A new table beside class folders must not take their labels away, and `2024/` must not become a class.
+    """
+    spelt = {unicodedata.normalize("NFC", g["label"]): g["label"] for g in said.values() if "label" in g}
+    folders = {
+        file: unicodedata.normalize("NFC", picture.label)
+        for file, picture in known.items()
+        if picture.label and file not in said
+    }
+    none = sorted(set(folders.values()) - spelt.keys())
+    layout = f"{TABLE} with labels"
+    if len(none) < len(set(folders.values())):
+        layout += ", class folders for what it does not name"
+        layout += f" (not {', '.join(none)}: no label of {TABLE})" if none else ""
+    return {
+        file: replace(picture, label=spelt.get(folders.get(file, ""))) for file, picture in known.items()
+    }, layout
 
 
 def _by_groups(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str]]:

@@ -147,12 +147,29 @@ def test_an_accent_may_be_written_in_two_ways(tmp_path: Path) -> None:
     assert found(tmp_path)["e\u0301.png"] == ("cat", None, None)
 
 
-def test_where_the_table_has_labels_folders_mean_nothing(tmp_path: Path) -> None:
+def test_where_folders_are_no_labels_the_tables_are_all(tmp_path: Path) -> None:
     write(tmp_path, "2024/a.png", "2024/b.png", "2025/c.png")
     table(tmp_path, "file,label", "2024/a.png,cat", "2025/c.png,cat")
     assert {file: said[0] for file, said in found(tmp_path).items()} == {
         "2024/a.png": "cat", "2024/b.png": None, "2025/c.png": "cat",
     }  # fmt: skip
+
+
+def test_a_new_table_leaves_class_folders_their_labels(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png", "dog/1.png", "e\u0301/1.png", "bird/1.png", "unlabeled/4.png")
+    write(tmp_path, "unlabeled/5.png", "unlabeled/6.png", "dog/named.png", "dog/unsure.png")
+    rows = ["unlabeled/4.png,cat", "unlabeled/5.png,dog", "dog/named.png,\u00e9", "dog/unsure.png,"]
+    table(tmp_path, "file,label", *rows)
+    pictures, findings, layout = scan(tmp_path)
+    assert {picture.file: picture.label for picture in pictures} == {
+        "cat/1.png": "cat", "cat/2.png": "cat", "dog/1.png": "dog", "e\u0301/1.png": "\u00e9",
+        "bird/1.png": None, "unlabeled/4.png": "cat", "unlabeled/5.png": "dog", "unlabeled/6.png": None,
+        "dog/named.png": "\u00e9", "dog/unsure.png": None,
+    }  # fmt: skip
+    assert findings.table == []
+    assert layout == (
+        "labels.csv with labels, class folders for what it does not name (not bird: no label of labels.csv)"
+    )
 
 
 def test_where_it_has_none_folders_are_classes(tmp_path: Path) -> None:
