@@ -111,11 +111,18 @@ def report_bad(path: Path, files: dict[str, str], table: list[str], on_bad_image
 def place(pairs: list[tuple[Picture, bytes]], settings: Folder, rows: dict[bytes, int]) -> list[Image]:
     """The images in their order, each with its split: what is said of it, else by its group or its content.
 
+    Where some are said to be the test (or validation), they are all of it: by content no other comes to them.
     They are sorted by their files' own names, so that a label moves none, and then by content.
     """
-    said = {picture.split for picture, _ in pairs}
+    said = [picture.split for picture, _ in pairs]
     test = 0.0 if "test" in said else settings.test
     validation = 0.0 if "validation" in said else settings.validation
+    if 0 < said.count(None) < len(said):
+        print(
+            f"a split is stated for {len(said) - said.count(None):,} of {len(said):,} images: by content the "
+            f"others give {test:.0%} to test and {validation:.0%} to validation",
+            flush=True,
+        )
     images = []
     for picture, digest in sorted(pairs, key=lambda pair: (pair[0].name, pair[1], pair[0].file)):
         name = picture.split

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -135,6 +136,27 @@ def test_a_stated_test_split_is_all_of_it_and_validation_is_taken_from_train(tmp
     assert len(found.test.rows) == 45
     assert {Path(file).parts[1] for file in found.pool.table["file"]} == {"train"}
     assert 5 < len(found.validation.rows) < 30
+
+
+@pytest.mark.parametrize(
+    ("stated", "shares"), [("train", (0.2, 0.1)), ("test", (0.0, 0.1)), ("validation", (0.2, 0.0))]
+)
+def test_where_some_splits_are_stated_it_is_said_what_the_others_do(
+    tmp_path: Path, stated: str, shares: tuple[float, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = write_shapes(tmp_path / "images", each=60)
+    rows = [{"file": f.relative_to(tmp_path / "images"), "split": stated} for f in files[::3]]
+    pd.DataFrame(rows).to_csv(tmp_path / "images/labels.csv", index=False)
+    test, validation = shares
+    with contextlib.suppress(InputError):
+        prepared()
+    line = f"a split is stated for 60 of 180 images: by content the others give {test:.0%} to test and "
+    assert f"{line}{validation:.0%} to validation\n" in capsys.readouterr().out
+    rows = [{"file": f.relative_to(tmp_path / "images"), "split": stated} for f in files]
+    pd.DataFrame(rows).to_csv(tmp_path / "images/labels.csv", index=False)
+    with contextlib.suppress(InputError):
+        prepared()
+    assert "a split is stated" not in capsys.readouterr().out
 
 
 def test_a_twin_of_a_test_image_is_left_out_and_listed(tmp_path: Path) -> None:
