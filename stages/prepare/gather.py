@@ -1,13 +1,13 @@
 """A folder of the user's own images: split by each image's own content, twins of test images left out.
 
-An image's split never depends on which other images there are, nor on its label: so adding images moves
-none, and labelling an image of the pool changes nothing that pretraining sees. Images of the test or
-validation part that have no label yet wait there; they are not pretrained on.
+An image's split never depends on which other images there are, if none is its copy, nor on its label: so
+adding images moves none, and labelling an image of the pool changes nothing that pretraining sees. Images
+of the test or validation part that have no label yet wait there; they are not pretrained on.
 """
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +18,13 @@ from stages.prepare import folder, split
 from stages.prepare.decode import Decoded, Seen, inspect_all
 from stages.prepare.folder import Picture
 from stages.prepare.parts import NO_LABEL, Part, Prepared
+from stages.prepare.split import Image, place, together
 from stages.prepare.twins import near_duplicates
 from stages.randomness import Stream
-from stages.sections import Data, Folder
+from stages.sections import Data
 
 LEAST_VALIDATION = 10  # images; fewer say nothing of the features
 MANY_TWINS = 0.2  # of pool and validation; more are hardly chance
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A picture that can be read: its digest, its split, and its row among the decoded."""
-
-    picture: Picture
-    digest: bytes
-    split: str
-    row: int
 
 
 def prepared(data: Data, stream: Stream) -> Prepared:
@@ -50,7 +41,7 @@ def prepared(data: Data, stream: Stream) -> Prepared:
 
     left_out = [(file, f"bad file: {reason}", "") for file, reason in bad.items()]
     placed = place(good, settings, decoded.rows)
-    images, duplicates = without_duplicates(placed)
+    images, duplicates = without_duplicates(together(placed))
     images, twins = without_twins(images, decoded.images(), settings.twins)
     left_out += duplicates + twins
     classes = sorted({image.picture.label for image in images if image.picture.label}, key=natural)
@@ -108,46 +99,17 @@ def report_bad(path: Path, files: dict[str, str], table: list[str], on_bad_image
         print(f"skipped: {line}", flush=True)
 
 
-def place(pairs: list[tuple[Picture, bytes]], settings: Folder, rows: dict[bytes, int]) -> list[Image]:
-    """The images in their order, each with its split: what is said of it, else by its group or its content.
-
-    Where some are said to be the test (or validation), they are all of it: by content no other comes to them.
-    They are sorted by their files' own names, so that a label moves none, and then by content.
-    """
-    said = [picture.split for picture, _ in pairs]
-    test = 0.0 if "test" in said else settings.test
-    validation = 0.0 if "validation" in said else settings.validation
-    if 0 < said.count(None) < len(said):
-        print(
-            f"a split is stated for {len(said) - said.count(None):,} of {len(said):,} images: by content the "
-            f"others give {test:.0%} to test and {validation:.0%} to validation",
-            flush=True,
-        )
-    images = []
-    for picture, digest in sorted(pairs, key=lambda pair: (pair[0].name, pair[1], pair[0].file)):
-        name = picture.split
-        if name in (None, "train"):
-            key = f"group {picture.group}".encode() if picture.group else digest
-            name = split.by_content(key, 0.0 if name == "train" else test, validation)
-        images.append(Image(picture, digest, str(name), rows[digest]))
-    return images
-
-
 def without_duplicates(images: list[Image]) -> tuple[list[Image], list[tuple[str, str, str]]]:
-    """Of files with equal content the first, with the label that any has; where they differ, with none.
-
-    It goes where the strictest of them belongs: a copy of a test image is a test image.
-    """
+    """Of files with equal content the first, with the label that any has; where they differ, with none."""
     copies = defaultdict(list)
     for image in images:
         copies[image.digest].append(image)
     kept, left_out = [], []
     for same in copies.values():
         labels = {image.picture.label for image in same} - {None}
-        strictest = next(name for name in ("test", "validation", "pool") if name in {i.split for i in same})
         label = labels.pop() if len(labels) == 1 else None
         first = same[0]
-        kept.append(replace(first, picture=replace(first.picture, label=label), split=strictest))
+        kept.append(replace(first, picture=replace(first.picture, label=label)))
         reason = "conflicting labels" if labels else "duplicate"
         left_out += [(image.picture.file, reason, first.picture.file) for image in same[1:]]
     return kept, left_out

@@ -236,6 +236,26 @@ def test_a_copy_of_a_test_image_is_a_test_image(tmp_path: Path) -> None:
     assert len(found.left_out) == 1
 
 
+def test_groups_are_whole_after_copies_are_left_out(tmp_path: Path) -> None:
+    files = write_shapes(tmp_path / "images", each=60)
+    group = {file.relative_to(tmp_path / "images"): f"g{n % 30}" for n, file in enumerate(files)}
+    for number in range(4):  # of one group in the next one
+        copy = files[number].with_name(f"zcopy{number}{files[number].suffix}")
+        shutil.copy(files[number], copy)
+        group[copy.relative_to(tmp_path / "images")] = f"g{number + 1}"
+    table = pd.DataFrame({"file": list(group), "group": list(group.values())})
+    table.to_csv(tmp_path / "images/labels.csv", index=False)
+    found = prepared()
+    where: dict[str, set[str]] = {}
+    for part in (found.pool, found.validation, found.test):
+        for row in part.table.to_dict("records"):
+            where.setdefault(group[Path(row["file"]).relative_to("images")], set()).add(row["split"])
+    assert found.counts["duplicates"] == 4
+    assert all(len(names) == 1 for names in where.values())
+    assert len({str(where[f"g{number}"]) for number in range(5)}) == 1
+    assert {name for names in where.values() for name in names} == {"pool", "validation", "test"}
+
+
 def test_bad_files_are_refused_together_or_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
