@@ -12,7 +12,6 @@ Nothing is decoded here. Every finding is collected, so that all can be said in 
 """
 
 import unicodedata
-from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -77,9 +76,6 @@ def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
         pictures, torn = _by_groups(folder, pictures)
         wrong += of_table + torn
         layout = labelled or f"{layout}, and {TABLE}"
-    lonely = {label for label, n in Counter(p.label for p in pictures).items() if label and n < 2}
-    wrong += [f"{folder}: class {label!r} has one image; allowed: two or more" for label in sorted(lonely)]
-    pictures = [replace(p, label=None) if p.label in lonely else p for p in pictures]
     return pictures, Findings(broken, wrong), layout
 
 

@@ -6,7 +6,7 @@ of the test or validation part that have no label yet wait there; they are not p
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,13 +37,11 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     pictures, findings, layout = folder.scan(path)
     good, decoded, bad = readable(path, pictures, data)
     bad = findings.files | bad
-    report_bad(path, bad, findings.table, settings.on_bad_image)
-
-    left_out = [(file, f"bad file: {reason}", "") for file, reason in bad.items()]
-    placed = place(good, settings, decoded.rows)
-    images, duplicates = without_duplicates(together(placed))
+    images, duplicates = without_duplicates(together(place(good, settings, decoded.rows)))
     images, twins = without_twins(images, decoded.images(), settings.twins)
-    left_out += duplicates + twins
+    report_bad(path, bad, findings.table + too_small(path, pictures, images), settings.on_bad_image)
+
+    left_out = [(file, f"bad file: {reason}", "") for file, reason in bad.items()] + duplicates + twins
     classes = sorted({image.picture.label for image in images if image.picture.label}, key=natural)
     waiting = [i for i in images if i.split == "test" and i.picture.label is None]
     tested = [i for i in images if i.split == "test" and i.picture.label is not None]
@@ -65,6 +63,9 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     for name, limit in limits.items():
         rows = split.limited(len(parts[name].rows), limit, stream.at(f"{name} limit"))
         parts[name] = parts[name].limited(rows)
+    known = set(parts["pool"].labels)
+    if absent := [name for number, name in enumerate(classes) if number not in known]:
+        print(f"{path}: no image of the pool has the label {', '.join(map(repr, absent))}", flush=True)
     return Prepared(**parts, classes=classes, counts=counts, left_out=left_out)
 
 
@@ -87,6 +88,18 @@ def readable(
     undecoded |= decoded.add(path, grey)
     wrong |= {picture.file: undecoded[one.digest] for picture, one in good if one.digest in undecoded}
     return [(picture, one.digest) for picture, one in good if one.digest not in undecoded], decoded, wrong
+
+
+def too_small(path: Path, pictures: list[Picture], images: list[Image]) -> list[str]:
+    """The classes that have fewer than two images left, one to learn from and one for the test."""
+    left = Counter(image.picture.label for image in images)
+    labels = sorted({picture.label for picture in pictures if picture.label}, key=natural)
+    return [
+        f"{path}: class {label!r} has {'one image' if left[label] else 'no image'}, without copies, near "
+        "duplicates of test images and bad files; allowed: two or more"
+        for label in labels
+        if left[label] < 2
+    ]
 
 
 def report_bad(path: Path, files: dict[str, str], table: list[str], on_bad_image: str) -> None:

@@ -351,6 +351,45 @@ def test_too_little_is_refused(tmp_path: Path, each: int, unlabelled: int, class
         prepared()
 
 
+def test_a_class_is_counted_without_what_is_left_out(tmp_path: Path) -> None:
+    """Of four classes of two files each, one is left or none; all is said in one go, beside the bad files."""
+    write_shapes(tmp_path / "images", each=60)
+    tested = next(Path(f) for f in prepared().test.table["file"] if f.endswith("bmp"))
+    for name in ("copies", "twins", "broken", "conflict"):
+        (tmp_path / "images" / name).mkdir()
+        for number in (1, 2):
+            picture("circle", 2000 + number + len(name)).save(tmp_path / f"images/{name}/{number}.png")
+    shutil.copy("images/copies/1.png", "images/copies/2.png")
+    Path("images/broken/1.png").write_bytes(b"")
+    shutil.copy("images/circle/c0000é.png", "images/conflict/1.png")
+    (image := Image.open(tested).convert("RGB")).save("images/twins/1.png")
+    Image.fromarray(np.asarray(image) // 2 + 20).save("images/twins/2.png")
+    Path("images/labels.csv").write_text("file,split\ntwins/1.png,train\ntwins/2.png,train\n")
+    for on_bad_image in ("error", "skip"):
+        with pytest.raises(InputError) as caught:
+            prepared(on_bad_image=on_bad_image)
+        lines = [line for line in caught.value.args if "class" in line]
+        assert [line.split(",")[0] for line in lines] == [
+            "images: class 'broken' has one image", "images: class 'conflict' has one image",
+            "images: class 'copies' has one image", "images: class 'twins' has no image",
+        ]  # fmt: skip
+    assert any("broken/1.png: is empty" in line for line in caught.value.args)
+
+
+def test_classes_without_a_label_in_the_pool_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shapes(tmp_path / "images", each=60)
+    found = prepared()
+    assert "no image of the pool has the label" not in capsys.readouterr().out
+    for file, number in zip(found.pool.table["file"], found.pool.labels, strict=True):
+        if found.classes[number] in ("square", "triangle"):
+            (tmp_path / "images/unlabeled").mkdir(exist_ok=True)
+            Path(file).rename(tmp_path / "images/unlabeled" / Path(file).name)
+    assert prepared().classes == ["circle", "square", "triangle"]
+    assert "images: no image of the pool has the label 'square', 'triangle'\n" in capsys.readouterr().out
+
+
 def test_labels_of_which_none_is_in_the_test_split_are_refused(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=0, unlabelled=60)
     pool = prepared().pool.table["file"]
