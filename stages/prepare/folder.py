@@ -91,14 +91,15 @@ def _from_folders(folder: Path, files: list[str]) -> tuple[list[Picture], list[s
         split = splits.get(parents.pop(0)) if by_split and parents else None
         classed = bool(parents) and not _is_unlabelled(parents[0]) and (split is not None or not by_split)
         pictures.append(Picture(file, parents[0] if classed else None, split))
-    wrong = [
-        f"{folder}: {', '.join(others)} beside {', '.join(splits)}; allowed beside splits: {UNLABELLED[0]} "
-        "(classes stand below each split)"
-    ]
+    wrong = []
+    if others:
+        wrong.append(
+            f"{folder}: {', '.join(others)} beside {', '.join(splits)}; allowed beside splits: "
+            f"{UNLABELLED[0]} (classes stand below each split)"
+        )
     if not any(picture.label for picture in pictures):
-        return pictures, [], "nothing but images"
-    below = f" below {', '.join(splits)}" if by_split else ""
-    return pictures, wrong if others else [], f"class folders{below}"
+        return pictures, wrong, "nothing but images"
+    return pictures, wrong, "class folders" + (f" below {', '.join(splits)}" if by_split else "")
 
 
 def _is_unlabelled(name: str) -> bool:
@@ -171,11 +172,13 @@ def _by_its_labels(
         for file, picture in known.items()
         if picture.label and file not in said
     }
-    none = sorted(set(folders.values()) - spelt.keys())
+    names = set(folders.values())
     layout = f"{TABLE} with labels"
-    if len(none) < len(set(folders.values())):
+    if names & spelt.keys():
         layout += ", class folders for what it does not name"
-        layout += f" (not {', '.join(none)}: no label of {TABLE})" if none else ""
+    if others := sorted(names - spelt.keys()):
+        some = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        layout += f" (folders that are no labels: {some})"
     return {
         file: replace(picture, label=spelt.get(folders.get(file, ""))) for file, picture in known.items()
     }, layout

@@ -78,6 +78,13 @@ def test_other_folders_beside_splits_are_a_finding(tmp_path: Path) -> None:
     ]
 
 
+def test_they_are_also_where_nothing_has_a_label(tmp_path: Path) -> None:
+    write(tmp_path, "train/1.png", "test/2.png", "docs/3.png")
+    assert [line.split(":")[1] for line in scan(tmp_path)[1].table] == [
+        " docs beside test, train; allowed beside splits"
+    ]
+
+
 def test_a_folder_without_an_image_is_no_finding(tmp_path: Path) -> None:
     write(tmp_path, "train/cat/1.png", "test/cat/2.png")
     (tmp_path / "docs").mkdir()
@@ -168,7 +175,7 @@ def test_a_new_table_leaves_class_folders_their_labels(tmp_path: Path) -> None:
     }  # fmt: skip
     assert findings.table == []
     assert layout == (
-        "labels.csv with labels, class folders for what it does not name (not bird: no label of labels.csv)"
+        "labels.csv with labels, class folders for what it does not name (folders that are no labels: bird)"
     )
 
 
