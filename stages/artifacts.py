@@ -1,7 +1,6 @@
 """Every file that a stage reads or writes: where it is, what is in it, how it is written.
 
-A file is whole or absent: it is written under a temporary name, flushed, and renamed. Models are in
-`stages/weights.py`.
+A file is whole or absent: it is written under a temporary name, flushed, and renamed. (Models: `weights.py`.)
 """
 
 import csv
@@ -11,7 +10,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
@@ -28,9 +27,9 @@ IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, val
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
 TEST = Path("data/prepared/test")  # images.npy, index.csv: for `evaluate` alone
 ENCODERS, CLASSIFIERS = Path("models/encoders"), Path("models/classifiers")
-PREDICTIONS = Path("data/predictions")
-METRICS = Path("metrics")
+PREDICTIONS, METRICS = Path("data/predictions"), Path("metrics")
 CLAIMS = Path(".dvc/tmp/headstart")  # one lock file for each output that a run has begun to make
+PART = 4096 * 28 * 28  # bytes of pixels that are worked on at the same time: 4,096 digits
 
 
 @contextmanager
@@ -90,8 +89,7 @@ def require_writable(*paths: Path) -> None:
         _claim(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass
+            tempfile.TemporaryFile(dir=path.parent).close()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path.parent)) from error
 
@@ -103,18 +101,16 @@ def _claim(path: Path) -> None:
         return
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise InputError(
-                f"{path}: is being made by another run here (process {file.read()}); "
-                "wait until it has ended, or stop it"
-            ) from None
+        file = place.open("a", encoding="utf-8")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+    except BlockingIOError:
+        raise InputError(
+            f"{path}: is being made by another run here (process {place.read_text(encoding='utf-8')}); "
+            "wait until it has ended, or stop it"
+        ) from None
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(CLAIMS)) from error
     _claimed[place] = file
@@ -126,13 +122,19 @@ def write_array(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def write_pack(path: Path, images: np.ndarray, rows: np.ndarray, part: int = 4096) -> None:
+def part_size(shape: Sequence[int]) -> int:
+    """How many images of a shape (C, H, W) are a part: as many as have PART bytes, at least one."""
+    return max(1, PART // int(np.prod(shape)))
+
+
+def write_pack(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
     """Write some images of a pack, uint8 (n, C, H, W), as .npy, a part at a time."""
+    size = part_size(images.shape[1:])
     with whole_file(path) as temporary, temporary.open("wb") as file:
         head = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
         np.lib.format.write_array_header_1_0(file, head)
-        for start in range(0, len(rows), part):
-            file.write(np.ascontiguousarray(images[rows[start : start + part]]).tobytes())
+        for start in range(0, len(rows), size):
+            file.write(images[rows[start : start + size]].tobytes())
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -166,8 +168,7 @@ def read_table(path: Path, *columns: str, text: bool = False) -> pd.DataFrame:
         _require_whole_lines(path)
     except (ValueError, csv.Error, pd.errors.ParserWarning) as error:
         raise InputError(f"{path}: is no readable table ({' '.join(str(error).split())})") from None
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
+    if missing := [name for name in columns if name not in table.columns]:
         has = ", ".join(map(str, table.columns))
         raise InputError(f"{path}: column {', '.join(missing)} is missing; it has {has}")
     return table
@@ -216,8 +217,7 @@ def pixels(images: Tensor, device: torch.device) -> Tensor:
 def read_labels(path: Path) -> Tensor:
     """The `label` column of a table, int64 (N,): an index into the classes; where it is empty, -1."""
     column = read_table(path, "label", text=True)["label"].fillna("")
-    bad = column[~column.str.fullmatch("[0-9]{0,9}")]
-    if len(bad):
+    if len(bad := column[~column.str.fullmatch("[0-9]{0,9}")]):
         raise InputError(
             f"{path}: column label, row {bad.index[0] + 1}, is {bad.iloc[0]!r}; "
             "allowed: the number of a class, or nothing"
@@ -239,8 +239,7 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
     if not ids.equals(expected):
         raise InputError(f"{path}: its ids are not those of {IMAGES / 'pool.csv'}, row by row")
     labels = read_labels(path)
-    bad = (labels >= len(classes)).nonzero()
-    if len(bad):
+    if len(bad := (labels >= len(classes)).nonzero()):
         row = int(bad[0])
         raise InputError(
             f"{path}: column label, row {row + 1}, is {int(labels[row])}; "

@@ -20,7 +20,6 @@ from ruamel.yaml.error import YAMLError
 from stages.errors import InputError, reported
 from stages.findings import dotted, findings, unknown
 from stages.sections import (
-    FOLDER,
     METHODS,
     OFFICIAL,
     Budgets,
@@ -179,10 +178,7 @@ def _misfits(raw: dict[str, Any]) -> list[str]:
         budgets = TypeAdapter(Budgets).validate_python(raw["finetune"]["budgets"])
     except (ValidationError, KeyError, TypeError):
         return []  # these are findings already
-    if data.source == FOLDER:  # how many images there are is known when it has been read
-        there = Path(data.path).is_dir()
-        return [] if there else [f"data.path is {data.path!r}; allowed: a folder of images"]
-    if data.source not in OFFICIAL:  # likewise
+    if data.source not in OFFICIAL:  # how many images there are is known when they have been read
         return []
     available, classes = OFFICIAL[data.source]
     images = min(data.train_limit or available, available)

@@ -1,10 +1,11 @@
-"""Image files of the common formats, turned into the pixels that an encoder takes.
+"""Image files of the common formats, found in a folder and turned into the pixels that an encoder takes.
 
 The rule, the same for training images and for new ones: the first frame, turned upright as its EXIF
 tag says, transparency on white, 16 bits cut to 8; the largest square in the middle, resampled (bicubic,
 antialiased) to `size`. An image that has that size already keeps every pixel.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,67 @@ from stages.errors import InputError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 200_000_000  # as decoded; a file of a few bytes can claim more than the memory holds
+NO_UTF8 = "has a name that is no valid UTF-8"
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns first: ours refuses, by name
+
+
+class ImageError(InputError):
+    """An image file that cannot be read, and the reason without the file's name."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
+def listed(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The image files below a folder, with `/`; and why others, or whole folders, cannot be read.
+
+    Names that begin with a dot are passed over: `._x.png` is what macOS puts beside `x.png`.
+    """
+    files: list[str] = []
+    broken: dict[str, str] = {}
+
+    def name_of(path: Path) -> str:
+        name = path.relative_to(folder).as_posix()
+        return name if is_utf8(path) else ascii(name)
+
+    def unreadable(error: OSError) -> None:
+        broken[name_of(Path(error.filename))] = error.strerror or str(error)
+
+    # NOTE: links are followed, for DVC may put links to its cache here.
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in [name for name in folders if _leads_back(Path(place, name), folder.resolve())]:
+            folders.remove(name)
+            broken[name_of(Path(place, name))] = "is a link back into the same folder"
+        for name in sorted(names):
+            path = Path(place, name)
+            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
+                continue
+            if not is_utf8(path):
+                broken[name_of(path)] = NO_UTF8
+            elif os.path.isfile(path):  # Path.is_file() raises where a folder may not be searched
+                files.append(name_of(path))
+            else:
+                broken[name_of(path)] = "is a link to nothing" if os.path.islink(path) else "is no file"
+    return files, broken
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a name can be printed and written into a table."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _leads_back(path: Path, folder: Path) -> bool:
+    """Whether a link would show the folder's images once more, in another place and for ever."""
+    if not os.path.islink(path):
+        return False
+    target = path.resolve()
+    return target.is_relative_to(folder) or folder.is_relative_to(target)
 
 
 def read(path: Path, size: int, channels: int) -> np.ndarray:
@@ -28,7 +89,7 @@ def read(path: Path, size: int, channels: int) -> np.ndarray:
         channels: 1 (luma) or 3 (RGB).
 
     Raises:
-        InputError: the file is missing, empty, no image, damaged or too large; names it.
+        ImageError: the file is missing, empty, no image, damaged or too large.
     """
     with _opened(path) as image:
         # A JPEG can be decoded at a fraction of its size, which is many times faster; twice the
@@ -75,7 +136,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 )
             yield image
     except Exception as error:  # a decoder may raise anything for a damaged file
-        raise InputError(f"{path}: {_reason(error)}") from None
+        raise ImageError(path, _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:

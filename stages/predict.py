@@ -2,10 +2,11 @@
 
     python -m stages.predict PATH… [--model simclr/n100] [--output predictions.csv]
 
-Each PATH is an image or a folder, which is searched with all that is in it. A model is METHOD/nBUDGET (its
-first draw), METHOD/nBUDGET-drawD or a file; without one it is the method and budget with the best accuracy
-in `metrics/summary.json`. The model's file holds all that is needed: weights, class names, image size and
-normalisation. Images that cannot be read are said and left out; the exit status is then 1.
+Each PATH is an image or a folder, which is searched as `prepare` searches, with all that is in it. A model
+is METHOD/nBUDGET (its first draw), METHOD/nBUDGET-drawD or a file; without one it is the method and budget
+with the best accuracy in `metrics/summary.json`. The model's file holds all that is needed: weights, class
+names, image size and normalisation. Images that cannot be read are said and left out; the exit status is
+then 1.
 """
 
 import argparse
@@ -85,6 +86,11 @@ def model_file(name: str | None) -> Path:
             for method, budgets in summary.items()
             for budget in budgets
         }
+        if not figures:
+            raise InputError(
+                f"{artifacts.METRICS / 'summary.json'}: there is no classifier yet, for no budget has "
+                "labels enough; label more images and run `dvc repro`"
+            )
         name = max(figures, key=lambda key: figures[key])
     if Path(name).suffix == ".safetensors":
         return Path(name)
@@ -104,10 +110,16 @@ def images_in(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The image files, those of folders in the order of their names; and what is wrong with some paths."""
     files, wrong = [], []
     for path in paths:
-        found = sorted(f for f in path.rglob("*") if f.suffix.lower() in pictures.SUFFIXES and f.is_file())
-        if path.is_dir() and not found:
-            wrong.append(f"{path}: holds no image; looked for {', '.join(sorted(pictures.SUFFIXES))}")
-        files += found if path.is_dir() else [path]
+        if not pictures.is_utf8(path):
+            wrong.append(f"{str(path)!a}: {pictures.NO_UTF8}")
+        elif path.is_dir():
+            found, broken = pictures.listed(path)
+            files += sorted(path / file for file in found)
+            wrong += [f"{path / file}: {reason}" for file, reason in broken.items()]
+            if not found and not broken:
+                wrong.append(f"{path}: holds no image; looked for {', '.join(sorted(pictures.SUFFIXES))}")
+        else:
+            files.append(path)
     return files, wrong
 
 

@@ -15,13 +15,15 @@ from typing import TypeVar
 import numpy as np
 
 from stages import pictures
-from stages.errors import InputError
+from stages.artifacts import part_size
+from stages.pictures import ImageError
 from stages.runtime import progress
 
 CACHE = Path("data/cache")
 RULE = 1  # of `stages/pictures.py`: another rule makes another cache
 T = TypeVar("T")
-PART = 1024  # images in memory at the same time
+PART = 1024  # files that are read at the same time; fewer are decoded where the images are large
+CORES = len(os.sched_getaffinity(0))
 DIGEST, CHECK = 32, 16  # bytes
 
 
@@ -34,18 +36,20 @@ class Seen:
 
 
 def inspect(path: Path) -> Seen | str:
-    """Digest and header of an image file, or why it cannot be read."""
+    """Digest and header of an image file, or the reason why it cannot be read."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
         return Seen(digest, pictures.is_grey(path))
-    except (InputError, OSError) as error:
-        return str(error)
+    except ImageError as error:
+        return error.reason
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def inspect_all(folder: Path, files: Sequence[str]) -> list[Seen | str]:
     """`inspect` of each file, in their order."""
-    return [seen for part in _parallel("prepare: reading", inspect, folder, files) for seen in part]
+    return [seen for part in _parallel("prepare: reading", inspect, folder, files, PART) for seen in part]
 
 
 class Decoded:
@@ -68,17 +72,18 @@ class Decoded:
         """Of one image."""
         return self.channels, self.size, self.size
 
-    def add(self, folder: Path, files: dict[bytes, str]) -> list[str]:
-        """Decode the files, by their content's digest, that are not here yet; what is wrong with some."""
+    def add(self, folder: Path, files: dict[bytes, str]) -> dict[bytes, str]:
+        """Decode the files, by their content's digest, that are not here yet; why some cannot be."""
         new = {digest: file for digest, file in files.items() if digest not in self.rows}
-        waiting, wrong = iter(new), []
+        waiting, wrong = iter(new), {}
+        size = max(4 * CORES, min(PART, part_size(self.shape)))  # so many at least keep the cores busy
         with self._pixels.open("ab") as pixels, self._keys.open("ab") as keys:
-            for part in _parallel("prepare: decoding", self._decode, folder, list(new.values())):
+            for part in _parallel("prepare: decoding", self._decode, folder, list(new.values()), size):
                 records = b""
                 for image in part:
                     digest = next(waiting)
                     if isinstance(image, str):
-                        wrong.append(image)
+                        wrong[digest] = image
                         continue
                     content = image.tobytes()
                     pixels.write(content)
@@ -98,8 +103,8 @@ class Decoded:
     def _decode(self, path: Path) -> np.ndarray | str:
         try:
             return pictures.read(path, self.size, self.channels)
-        except InputError as error:
-            return str(error)
+        except ImageError as error:
+            return error.reason
 
     def _open(self) -> None:
         """Find out what is there; from the first record that is not whole on, all is dropped."""
@@ -122,10 +127,14 @@ def _check(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=CHECK).digest()
 
 
-def _parallel(title: str, work: Callable[[Path], T], folder: Path, files: Sequence[str]) -> Iterator[list[T]]:
-    """`work` on every file of a folder, on all cores, in parts and in order."""
-    with progress(title, len(files)) as bar, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for start in range(0, len(files), PART):
-            part = files[start : start + PART]
+def _parallel(
+    title: str, work: Callable[[Path], T], folder: Path, files: Sequence[str], size: int
+) -> Iterator[list[T]]:
+    """`work` on every file of a folder, on all cores, in parts of `size` and in order."""
+    if not files:
+        return
+    with progress(title, len(files)) as bar, ThreadPoolExecutor(CORES) as pool:
+        for start in range(0, len(files), size):
+            part = files[start : start + size]
             yield list(pool.map(work, (folder / file for file in part)))
             bar.advance(len(part))

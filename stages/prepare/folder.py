@@ -1,29 +1,33 @@
 """What a folder of images says about itself: files, labels, splits and groups, read from its layout.
 
 - **class folders**: each subfolder is a class, `unlabeled` beside them has none; or the same once more below
-  `train`, `validation` and `test`, or two of these with `train`, which then are the splits;
+  `train`, `validation` (`val`, `valid`) and `test`, or `train` and one of them, which then are the splits;
+  capital letters count for nothing in these names;
 - **a table** `labels.csv` with the columns `file` and, as far as wanted, `label`, `split` (train, validation,
-  test) and `group`. Where it has labels, folders mean nothing; an image that it does not name, or an empty
-  field, has none;
+  test) and `group`. Where it has labels, a folder labels only what the table does not name, and only where
+  the folder's name is one of the table's labels; all others, and an empty field, have none;
 - **nothing but images**: none has a label.
 
 Nothing is decoded here. Every finding is collected, so that all can be said in one go.
 """
 
-import os
 import unicodedata
-from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from stages.artifacts import read_table
 from stages.errors import InputError
-from stages.pictures import SUFFIXES
+from stages.pictures import SUFFIXES, listed
 
 TABLE = "labels.csv"
+COLUMNS = ("file", "label", "split", "group")
 UNLABELLED = ("unlabeled", "unlabelled")
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+SPLITS = {
+    "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,70 +67,43 @@ def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
     """
     if not folder.is_dir():
         raise InputError(f"params.yaml: data.path is {str(folder)!r}; allowed: a folder of images")
-    files, broken = _files(folder)
+    files, broken = listed(folder)
     if not files and not broken:
         raise InputError(f"{folder}: holds no image; looked for {', '.join(sorted(SUFFIXES))}")
-    pictures, layout = _from_folders(files)
-    wrong: list[str] = []
+    pictures, wrong, layout = _from_folders(folder, files)
     if (folder / TABLE).is_file():
-        pictures, wrong, labelled = _from_table(folder, pictures)
+        pictures, of_table, labelled = _from_table(folder, pictures)
         pictures, torn = _by_groups(folder, pictures)
-        wrong += torn
-        layout = f"{TABLE} with labels" if labelled else f"{layout}, and {TABLE}"
-    lonely = {label for label, n in Counter(p.label for p in pictures).items() if label and n < 2}
-    wrong += [f"{folder}: class {label!r} has one image; allowed: two or more" for label in sorted(lonely)]
-    pictures = [replace(p, label=None) if p.label in lonely else p for p in pictures]
+        wrong += of_table + torn
+        layout = labelled or f"{layout}, and {TABLE}"
     return pictures, Findings(broken, wrong), layout
 
 
-def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The image files below the folder, and what is wrong with those that cannot be opened or named."""
-    files, broken = [], {}
-    # NOTE: links are followed, for DVC may put links to its cache here.
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in [name for name in folders if _leads_back(Path(place, name), folder.resolve())]:
-            folders.remove(name)
-            broken[Path(place, name).relative_to(folder).as_posix()] = "is a link back into the same folder"
-        for name in sorted(names):
-            path = Path(place, name)
-            file = path.relative_to(folder).as_posix()
-            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
-                continue
-            try:
-                file.encode()
-            except UnicodeEncodeError:
-                broken[ascii(file)] = "has a name that is no valid UTF-8"
-                continue
-            if path.is_file():
-                files.append(file)
-            else:
-                broken[file] = "is a link to nothing" if path.is_symlink() else "is no file"
-    return files, broken
-
-
-def _leads_back(path: Path, folder: Path) -> bool:
-    """Whether a link would show the folder's images once more, in another place and for ever."""
-    if not path.is_symlink():
-        return False
-    target = path.resolve()
-    return target.is_relative_to(folder) or folder.is_relative_to(target)
-
-
-def _from_folders(files: list[str]) -> tuple[list[Picture], str]:
-    """Labels and splits as the folders say."""
+def _from_folders(folder: Path, files: list[str]) -> tuple[list[Picture], list[str], str]:
+    """Labels and splits as the folders say; what is wrong with the folders; the layout."""
     tops = {PurePosixPath(file).parts[0] for file in files if "/" in file}
-    splits = tops & SPLITS.keys()
-    by_split = "train" in splits and len(splits) > 1 and tops <= {*SPLITS, *UNLABELLED}
+    splits = {top: SPLITS[top.casefold()] for top in sorted(tops) if top.casefold() in SPLITS}
+    by_split = "train" in splits.values() and len(set(splits.values())) > 1
+    others = sorted(top for top in tops - splits.keys() if not _is_unlabelled(top)) if by_split else []
     pictures = []
     for file in files:
         *parents, _ = PurePosixPath(file).parts
-        split = SPLITS.get(parents.pop(0)) if by_split and parents and parents[0] in SPLITS else None
-        label = parents[0] if parents and parents[0] not in UNLABELLED else None
-        pictures.append(Picture(file, label, split))
+        split = splits.get(parents.pop(0)) if by_split and parents else None
+        classed = bool(parents) and not _is_unlabelled(parents[0]) and (split is not None or not by_split)
+        pictures.append(Picture(file, parents[0] if classed else None, split))
+    wrong = []
+    if others:
+        wrong.append(
+            f"{folder}: {', '.join(others)} beside {', '.join(splits)}; allowed beside splits: "
+            f"{UNLABELLED[0]} (classes stand below each split)"
+        )
     if not any(picture.label for picture in pictures):
-        return pictures, "nothing but images"
-    return pictures, "class folders" + (f" below {', '.join(sorted(splits))}" if by_split else "")
+        return pictures, wrong, "nothing but images"
+    return pictures, wrong, "class folders" + (f" below {', '.join(splits)}" if by_split else "")
+
+
+def _is_unlabelled(name: str) -> bool:
+    return name.casefold() in UNLABELLED
 
 
 def _written_as(file: str, known: Container[str], same: dict[str, str]) -> str:
@@ -135,33 +112,76 @@ def _written_as(file: str, known: Container[str], same: dict[str, str]) -> str:
     return file if file in known else same.get(unicodedata.normalize("NFC", file), file)
 
 
-def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str], bool]:
-    """What the table says of the images; what is wrong in it; whether it has labels."""
+def _read(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table, its heads in small letters and without spaces; which of them say nothing here."""
+    table = read_table(path, text=True)
+    given = list(map(str, table.columns))
+    table.columns = pd.Index([head.strip().casefold() for head in given])
+    if "file" not in table.columns:
+        raise InputError(f"{path}: column file is missing; it has {', '.join(given)}")
+    again = table.columns.duplicated()
+    wrong = [f"{path}: column {head!r} stands there twice" for head in sorted(set(table.columns[again]))]
+    return table.loc[:, ~again], wrong + [
+        f"{path}: column {head!r}; allowed: {', '.join(COLUMNS)}"
+        for head in given
+        if head.strip().casefold() not in COLUMNS
+    ]
+
+
+def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str], str | None]:
+    """What the table says of the images; what is wrong in it; the layout, where it has labels."""
     path = folder / TABLE
-    table = read_table(path, "file", text=True)
-    labelled = "label" in table.columns
-    known = {picture.file: replace(picture, label=None) if labelled else picture for picture in pictures}
+    table, wrong = _read(path)
+    known = {picture.file: picture for picture in pictures}
     same = {unicodedata.normalize("NFC", file): file for file in known}  # an é may be written in two ways
     said: dict[str, dict[str, str]] = {}
-    wrong = []
     for number, row in enumerate(table.to_dict("records"), start=2):
-        where, file = f"{path}, line {number}", str(row["file"])
-        given = {key: str(row[key]).strip() for key in ("label", "split", "group") if row.get(key)}
+        where, file = f"{path}, line {number}", str(row["file"]).strip()
+        fields = {key: str(row.get(key, "")).strip() for key in COLUMNS[1:]}
+        given = {key: value for key, value in fields.items() if value}
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
             wrong.append(f"{where}: {file} leaves the folder; allowed: paths below {folder}")
         elif (file := _written_as(file, known, same)) not in known:
             wrong.append(f"{where}: there is no image {file}")
         elif file in said and said[file] != given:
             wrong.append(f"{where}: {file} stands there twice, as {said[file]} and as {given}")
-        elif given.get("split", "train") not in SPLITS:
+        elif given.get("split", "train").casefold() not in SPLITS:
             wrong.append(f"{where}: split is {given['split']!r}; allowed: {', '.join(SPLITS)}")
         else:
             said[file] = given
+    layout = None
+    if "label" in table.columns:
+        known, layout = _by_its_labels(known, said)
     for file, given in said.items():
         old = known[file]
-        split = SPLITS[given["split"]] if "split" in given else old.split
+        split = SPLITS[given["split"].casefold()] if "split" in given else old.split
         known[file] = Picture(file, given.get("label", old.label), split, given.get("group"))
-    return list(known.values()), wrong, labelled
+    return list(known.values()), wrong, layout
+
+
+def _by_its_labels(
+    known: dict[str, Picture], said: dict[str, dict[str, str]]
+) -> tuple[dict[str, Picture], str]:
+    """The pictures with their folders' labels, where these are labels of the table too; the layout.
+
+    A new table beside class folders must not take their labels away, and `2024/` must not become a class.
+    """
+    spelt = {unicodedata.normalize("NFC", g["label"]): g["label"] for g in said.values() if "label" in g}
+    folders = {
+        file: unicodedata.normalize("NFC", picture.label)
+        for file, picture in known.items()
+        if picture.label and file not in said
+    }
+    names = set(folders.values())
+    layout = f"{TABLE} with labels"
+    if names & spelt.keys():
+        layout += ", class folders for what it does not name"
+    if others := sorted(names - spelt.keys()):
+        some = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        layout += f" (folders that are no labels: {some})"
+    return {
+        file: replace(picture, label=spelt.get(folders.get(file, ""))) for file, picture in known.items()
+    }, layout
 
 
 def _by_groups(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str]]:

@@ -1,13 +1,13 @@
 """A folder of the user's own images: split by each image's own content, twins of test images left out.
 
-An image's split never depends on which other images there are, nor on its label: so adding images moves
-none, and labelling an image of the pool changes nothing that pretraining sees. Images of the test or
-validation part that have no label yet wait there; they are not pretrained on.
+An image's split never depends on which other images there are, if none is its copy, nor on its label: so
+adding images moves none, and labelling an image of the pool changes nothing that pretraining sees. Images
+of the test or validation part that have no label yet wait there; they are not pretrained on.
 """
 
 import re
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +18,13 @@ from stages.prepare import folder, split
 from stages.prepare.decode import Decoded, Seen, inspect_all
 from stages.prepare.folder import Picture
 from stages.prepare.parts import NO_LABEL, Part, Prepared
+from stages.prepare.split import Image, place, together
 from stages.prepare.twins import near_duplicates
 from stages.randomness import Stream
-from stages.sections import Data, Folder
+from stages.sections import Data
 
 LEAST_VALIDATION = 10  # images; fewer say nothing of the features
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A picture that can be read: its digest, its split, and its row among the decoded."""
-
-    picture: Picture
-    digest: bytes
-    split: str
-    row: int
+MANY_TWINS = 0.2  # of pool and validation; more are hardly chance
 
 
 def prepared(data: Data, stream: Stream) -> Prepared:
@@ -43,22 +35,13 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     """
     path, settings = Path(data.path), data.folder
     pictures, findings, layout = folder.scan(path)
-    seen = inspect_all(path, [picture.file for picture in pictures])
-    channels = data.channels
-    if channels == "auto":
-        channels = 1 if all(one.grey for one in seen if isinstance(one, Seen)) else 3
-    decoded = Decoded(data.image_size, channels)
-    good = [(p, one.digest) for p, one in zip(pictures, seen, strict=True) if isinstance(one, Seen)]
-    undecoded = decoded.add(path, {digest: picture.file for picture, digest in good})
-    bad = [f"{path / file}: {reason}" for file, reason in findings.files.items()]
-    bad += [one for one in seen if isinstance(one, str)] + undecoded
-    report_bad(bad, findings.table, settings.on_bad_image)
-
-    left_out = [(line.partition(": ")[0], "bad file", "") for line in bad]
-    placed = place([pair for pair in good if pair[1] in decoded.rows], settings, decoded.rows)
-    images, duplicates = without_duplicates(placed)
+    good, decoded, bad = readable(path, pictures, data)
+    bad = findings.files | bad
+    images, duplicates = without_duplicates(together(place(good, settings, decoded.rows)))
     images, twins = without_twins(images, decoded.images(), settings.twins)
-    left_out += duplicates + twins
+    report_bad(path, bad, findings.table + too_small(path, pictures, images), settings.on_bad_image)
+
+    left_out = [(file, f"bad file: {reason}", "") for file, reason in bad.items()] + duplicates + twins
     classes = sorted({image.picture.label for image in images if image.picture.label}, key=natural)
     waiting = [i for i in images if i.split == "test" and i.picture.label is None]
     tested = [i for i in images if i.split == "test" and i.picture.label is not None]
@@ -75,56 +58,71 @@ def prepared(data: Data, stream: Stream) -> Prepared:
         "waiting_for_a_label": len(waiting),
     }
     said = ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items())
-    print(f"{path}: {layout}, {len(classes)} classes, {channels} channel(s); {said}", flush=True)
+    print(f"{path}: {layout}, {len(classes)} classes, {decoded.channels} channel(s); {said}", flush=True)
     limits = {"pool": data.train_limit, "test": data.test_limit}
     for name, limit in limits.items():
         rows = split.limited(len(parts[name].rows), limit, stream.at(f"{name} limit"))
         parts[name] = parts[name].limited(rows)
+    known = set(parts["pool"].labels)
+    if absent := [name for number, name in enumerate(classes) if number not in known]:
+        print(f"{path}: no image of the pool has the label {', '.join(map(repr, absent))}", flush=True)
     return Prepared(**parts, classes=classes, counts=counts, left_out=left_out)
 
 
-def report_bad(files: list[str], table: list[str], on_bad_image: str) -> None:
+def readable(
+    path: Path, pictures: list[Picture], data: Data
+) -> tuple[list[tuple[Picture, bytes]], Decoded, dict[str, str]]:
+    """The pictures that can be decoded, each with its digest; their pixels; why others cannot be, by file.
+
+    `channels: auto` is 3 where a picture with colours can be decoded: one that is skipped has no say.
+    """
+    seen = list(zip(pictures, inspect_all(path, [picture.file for picture in pictures]), strict=True))
+    wrong = {picture.file: reason for picture, reason in seen if isinstance(reason, str)}
+    good = [(picture, one) for picture, one in seen if isinstance(one, Seen)]
+    grey, coloured = ({s.digest: p.file for p, s in good if s.grey == kind} for kind in (True, False))
+    channels = (3 if coloured else 1) if data.channels == "auto" else data.channels
+    decoded = Decoded(data.image_size, channels)
+    undecoded = decoded.add(path, coloured)
+    if data.channels == "auto" and coloured and undecoded.keys() == coloured.keys():
+        decoded = Decoded(data.image_size, 1)
+    undecoded |= decoded.add(path, grey)
+    wrong |= {picture.file: undecoded[one.digest] for picture, one in good if one.digest in undecoded}
+    return [(picture, one.digest) for picture, one in good if one.digest not in undecoded], decoded, wrong
+
+
+def too_small(path: Path, pictures: list[Picture], images: list[Image]) -> list[str]:
+    """The classes that have fewer than two images left, one to learn from and one for the test."""
+    left = Counter(image.picture.label for image in images)
+    labels = sorted({picture.label for picture in pictures if picture.label}, key=natural)
+    return [
+        f"{path}: class {label!r} has {'one image' if left[label] else 'no image'}, without copies, near "
+        "duplicates of test images and bad files; allowed: two or more"
+        for label in labels
+        if left[label] < 2
+    ]
+
+
+def report_bad(path: Path, files: dict[str, str], table: list[str], on_bad_image: str) -> None:
     """Refuse bad files, or say that they are skipped; a table that is wrong is always refused."""
+    lines = [f"{path / file}: {reason}" for file, reason in files.items()]
     if table or (files and on_bad_image == "error"):
         hint = ["data.folder.on_bad_image: skip leaves bad files out"] if files else []
-        raise InputError(*files, *table, *hint)
-    for line in files:
+        raise InputError(*lines, *table, *hint)
+    for line in lines:
         print(f"skipped: {line}", flush=True)
 
 
-def place(pairs: list[tuple[Picture, bytes]], settings: Folder, rows: dict[bytes, int]) -> list[Image]:
-    """The images in their order, each with its split: what is said of it, else by its group or its content.
-
-    They are sorted by their files' own names, so that a label moves none, and then by content.
-    """
-    said = {picture.split for picture, _ in pairs}
-    test = 0.0 if "test" in said else settings.test
-    validation = 0.0 if "validation" in said else settings.validation
-    images = []
-    for picture, digest in sorted(pairs, key=lambda pair: (pair[0].name, pair[1], pair[0].file)):
-        name = picture.split
-        if name in (None, "train"):
-            key = f"group {picture.group}".encode() if picture.group else digest
-            name = split.by_content(key, 0.0 if name == "train" else test, validation)
-        images.append(Image(picture, digest, str(name), rows[digest]))
-    return images
-
-
 def without_duplicates(images: list[Image]) -> tuple[list[Image], list[tuple[str, str, str]]]:
-    """Of files with equal content the first, with the label that any has; where they differ, with none.
-
-    It goes where the strictest of them belongs: a copy of a test image is a test image.
-    """
+    """Of files with equal content the first, with the label that any has; where they differ, with none."""
     copies = defaultdict(list)
     for image in images:
         copies[image.digest].append(image)
     kept, left_out = [], []
     for same in copies.values():
         labels = {image.picture.label for image in same} - {None}
-        strictest = next(name for name in ("test", "validation", "pool") if name in {i.split for i in same})
         label = labels.pop() if len(labels) == 1 else None
         first = same[0]
-        kept.append(replace(first, picture=replace(first.picture, label=label), split=strictest))
+        kept.append(replace(first, picture=replace(first.picture, label=label)))
         reason = "conflicting labels" if labels else "duplicate"
         left_out += [(image.picture.file, reason, first.picture.file) for image in same[1:]]
     return kept, left_out
@@ -147,6 +145,13 @@ def without_twins(
     found = near_duplicates(pixels, rows, references, threshold)
     twins = {others[one].picture.file: tested[other].picture.file for one, other in found.items()}
     kept = [image for image in images if image.picture.file not in twins]
+    if len(twins) > MANY_TWINS * len(others):
+        print(
+            f"warning: {len(twins):,} of the {len(others):,} images of pool and validation are left out "
+            "as near duplicates of test images (metrics/data_left_out.csv): where they are none, raise "
+            f"data.folder.twins (it is {threshold}); where many images are of one scene, say so by `group`",
+            flush=True,
+        )
     return kept, [(file, "near duplicate of a test image", other) for file, other in twins.items()]
 
 
@@ -188,4 +193,4 @@ def check_parts(parts: dict[str, Part], classes: list[str], waiting: list[Image]
 
 def natural(name: str) -> list[tuple[int, str]]:
     """A key that sorts names as people do: 2 before 10."""
-    return [(int(text), "") if text.isdigit() else (-1, text) for text in re.split(r"(\d+)", name)]
+    return [(int(text), "") if text.isdecimal() else (-1, text) for text in re.split(r"(\d+)", name)]

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.artifacts import part_size
+
 FREQUENCIES = 8  # of each direction of the image, and each channel
-IMAGES, PAIRS = 1024, 4096  # that are in memory at the same time
+IMAGES, REFERENCES = 1024, 16384  # whose bounds are multiplied at the same time
 ROUNDING = 1e-4  # by which the bound may err
 
 
@@ -37,26 +39,32 @@ def near_duplicates(
     found: dict[int, int] = {}
     start = 0
     for part in _parts(pixels, rows):
-        close = (_bounded(part) @ bounds.T >= threshold - ROUNDING).nonzero()
-        for pairs in close.split(PAIRS):
-            theirs = standardised(pixels, references[pairs[:, 1].numpy()]).flatten(1)
-            correlation = (part.flatten(1)[pairs[:, 0]] * theirs).sum(1)
-            for image, reference in pairs[correlation >= threshold].tolist():
-                found.setdefault(start + image, reference)
+        bound = _bounded(part)
+        for first in range(0, len(bounds), REFERENCES):
+            close = (bound @ bounds[first : first + REFERENCES].T >= threshold - ROUNDING).nonzero()
+            for pairs in close.split(part_size(pixels.shape[1:])):
+                theirs = standardised(pixels, references[first + pairs[:, 1].numpy()]).flatten(1)
+                correlation = (part.flatten(1)[pairs[:, 0]] * theirs).sum(1)
+                for image, reference in pairs[correlation >= threshold].tolist():
+                    found.setdefault(start + image, first + reference)
         start += len(part)
     return found
 
 
 def standardised(pixels: np.ndarray, rows: np.ndarray) -> Tensor:
-    """Pixels of an image with mean 0 and length 1, float (n, C, H, W): their products are correlations."""
+    """Pixels with mean 0 in each channel and length 1, float (n, C, H, W): their products are correlations.
+
+    With one mean for all channels a common tint would make twins of pictures that share nothing else.
+    """
     images = torch.from_numpy(pixels[rows]).float()
-    centred = images - images.mean((1, 2, 3), keepdim=True)
+    centred = images - images.mean((2, 3), keepdim=True)
     return F.normalize(centred.flatten(1), dim=1).view_as(images)
 
 
 def _parts(pixels: np.ndarray, rows: np.ndarray) -> Iterator[Tensor]:
-    for start in range(0, len(rows), IMAGES):
-        yield standardised(pixels, rows[start : start + IMAGES])
+    size = min(IMAGES, part_size(pixels.shape[1:]))
+    for start in range(0, len(rows), size):
+        yield standardised(pixels, rows[start : start + size])
 
 
 def _bounded(images: Tensor) -> Tensor:

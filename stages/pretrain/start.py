@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from stages import encoders, weights
+from stages.artifacts import part_size
 from stages.encoder import Declaration, Encoder
 from stages.errors import InputError
 from stages.randomness import Stream
@@ -39,8 +40,9 @@ def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder
         raise InputError(f"params.yaml: encoder.name is {chosen.name!r}: {reason}") from None
     encoder = encoders.build(declaration, stream.generator())
     sums, squares = np.zeros(pool.shape[1]), np.zeros(pool.shape[1])
-    for start in range(0, len(pool), 4096):  # in parts: the pool may be larger than the memory
-        part = pool[start : start + 4096].astype(np.float64) / 255
+    size = part_size(pool.shape[1:])
+    for start in range(0, len(pool), size):  # in parts: the pool may be larger than the memory
+        part = pool[start : start + size].astype(np.float64) / 255
         sums, squares = sums + part.sum((0, 2, 3)), squares + (part**2).sum((0, 2, 3))
     pixels = pool.size / pool.shape[1]
     mean = sums / pixels

@@ -1,6 +1,7 @@
 import math
 import os
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,12 +164,29 @@ def test_an_empty_label_is_none_and_a_line_that_was_cut_off_is_refused(tmp_path:
         artifacts.read_labels(path)
 
 
-def test_a_pack_is_written_in_parts_as_numpy_would(tmp_path: Path) -> None:
+def test_a_pack_is_written_in_parts_as_numpy_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "PART", 2 * 3 * 8 * 8)  # two images
     images = np.random.default_rng(1).integers(0, 255, (50, 3, 8, 8), dtype=np.uint8)
     rows = np.array([4, 0, 49, 3, 3, 20, 21])
-    artifacts.write_pack(tmp_path / "parts.npy", images, rows, part=2)
+    artifacts.write_pack(tmp_path / "parts.npy", images, rows)
     np.save(tmp_path / "whole.npy", images[rows])
     assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("shape", "images"), [((1, 28, 28), 4096), ((3, 32, 32), 1045), ((3, 224, 224), 21), ((3, 2048, 2048), 1)]
+)
+def test_a_part_is_measured_by_bytes(shape: tuple[int, int, int], images: int) -> None:
+    assert artifacts.part_size(shape) == images
+
+
+def test_writing_large_images_takes_no_more_memory_than_small_ones(tmp_path: Path) -> None:
+    images = np.zeros((80, 3, 512, 512), dtype=np.uint8)  # 63 MB
+    tracemalloc.start()
+    artifacts.write_pack(tmp_path / "pool.npy", images, np.arange(80))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * artifacts.PART
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def digests(paths: list[Path]) -> list[bytes]:
     return [one.digest for one in seen if isinstance(one, Seen)]
 
 
-def add(decoded: Decoded, paths: list[Path]) -> list[str]:
+def add(decoded: Decoded, paths: list[Path]) -> dict[bytes, str]:
     return decoded.add(paths[0].parent, dict(zip(digests(paths), (path.name for path in paths), strict=True)))
 
 
@@ -40,19 +41,42 @@ def test_colours_are_told_by_the_header(tmp_path: Path, mode: str, grey: bool) -
     assert seen.grey == grey
 
 
-def test_what_cannot_be_read_is_said_by_name(tmp_path: Path) -> None:
+def test_why_a_file_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("text")
-    assert inspect(tmp_path / "empty.png") == f"{tmp_path / 'empty.png'}: is empty"
-    assert str(inspect(tmp_path / "text.png")).startswith(f"{tmp_path / 'text.png'}: is no image")
+    assert inspect(tmp_path / "empty.png") == "is empty"
+    assert str(inspect(tmp_path / "text.png")).startswith("is no image; allowed: PNG")
+    assert inspect(tmp_path / "gone.png") == "No such file or directory"
 
 
 def test_images_are_those_of_the_decoder_in_order(tmp_path: Path) -> None:
     paths = files(tmp_path, 7)
     decoded = Decoded(16, 3, tmp_path / "cache")
-    assert add(decoded, paths) == []
+    assert add(decoded, paths) == {}
     for path, digest in zip(paths, digests(paths), strict=True):
         assert (decoded.images()[decoded.rows[digest]] == pictures.read(path, 16, 3)).all()
+
+
+def test_of_large_images_fewer_are_decoded_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "CORES", 1)
+    paths = files(tmp_path, 20)
+    sizes: list[int] = []
+    parallel = decode._parallel
+
+    def counted(*arguments: Any) -> Any:
+        for part in parallel(*arguments):
+            sizes.append(len(part))
+            yield part
+
+    monkeypatch.setattr(decode, "_parallel", counted)
+    for size, expected in ((28, [20]), (400, [6, 6, 6, 2]), (1024, [4, 4, 4, 4, 4])):
+        sizes.clear()
+        Decoded(size, 3, tmp_path / "cache").add(
+            tmp_path, {bytes([n]) * 32: p.name for n, p in enumerate(paths)}
+        )
+        assert sizes == expected
 
 
 def test_a_second_run_decodes_what_is_new_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +110,8 @@ def test_files_that_cannot_be_decoded_are_named_and_the_rest_is_there(tmp_path: 
     paths[2].write_bytes(paths[2].read_bytes()[:-400])
     decoded = Decoded(16, 3, tmp_path / "cache")
     wrong = add(decoded, paths)
-    assert len(wrong) == 1
-    assert wrong[0].startswith(f"{paths[2]}: cannot be decoded")
+    assert wrong.keys() == {digests(paths)[2]}
+    assert next(iter(wrong.values())).startswith("cannot be decoded (")
     assert len(decoded.rows) == len(decoded.images()) == 4
     assert (decoded.images()[decoded.rows[digests(paths)[4]]] == pictures.read(paths[4], 16, 3)).all()
 

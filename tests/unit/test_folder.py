@@ -1,4 +1,7 @@
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -46,12 +49,54 @@ def test_class_folders_below_train_and_test(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("other", ["val", "validation", "test"])
-def test_two_of_the_splits_are_enough(tmp_path: Path, other: str) -> None:
-    write(tmp_path, "train/cat/1.png", "train/cat/2.png", f"{other}/cat/3.png", f"{other}/cat/4.png")
+@pytest.mark.parametrize("train", ["train", "Train"])
+@pytest.mark.parametrize("other", ["val", "valid", "validation", "test", "Test", "VALID"])
+def test_two_of_the_splits_are_enough(tmp_path: Path, train: str, other: str) -> None:
+    write(tmp_path, f"{train}/cat/1.png", f"{train}/cat/2.png", f"{other}/cat/3.png", f"{other}/cat/4.png")
     assert {label for label, _, _ in found(tmp_path).values()} == {"cat"}
-    assert {split for _, split, _ in found(tmp_path).values()} == {"train", SPLITS[other]}
-    assert scan(tmp_path)[2] == f"class folders below {', '.join(sorted(['train', other]))}"
+    assert {split for _, split, _ in found(tmp_path).values()} == {"train", SPLITS[other.casefold()]}
+    assert scan(tmp_path)[2] == f"class folders below {', '.join(sorted([train, other]))}"
+
+
+def test_train_valid_and_test_are_splits(tmp_path: Path) -> None:
+    write(tmp_path, "train/cat/1.png", "train/dog/1.png", "valid/cat/2.png", "test/dog/2.png")
+    write(tmp_path, "Unlabeled/3.png", "train/Unlabelled/4.png", "5.png")
+    assert found(tmp_path) == {
+        "train/cat/1.png": ("cat", "train", None), "train/dog/1.png": ("dog", "train", None),
+        "valid/cat/2.png": ("cat", "validation", None), "test/dog/2.png": ("dog", "test", None),
+        "Unlabeled/3.png": (None, None, None), "train/Unlabelled/4.png": (None, "train", None),
+        "5.png": (None, None, None),
+    }  # fmt: skip
+
+
+def test_other_folders_beside_splits_are_a_finding(tmp_path: Path) -> None:
+    write(tmp_path, "train/cat/1.png", "test/cat/2.png", "docs/3.png", "img/x/4.png", "unlabeled/x/5.png")
+    _, findings, _ = scan(tmp_path)
+    assert findings.table == [
+        f"{tmp_path}: docs, img beside test, train; allowed beside splits: unlabeled "
+        "(classes stand below each split)"
+    ]
+
+
+def test_they_are_also_where_nothing_has_a_label(tmp_path: Path) -> None:
+    write(tmp_path, "train/1.png", "test/2.png", "docs/3.png")
+    assert [line.split(":")[1] for line in scan(tmp_path)[1].table] == [
+        " docs beside test, train; allowed beside splits"
+    ]
+
+
+def test_a_folder_without_an_image_is_no_finding(tmp_path: Path) -> None:
+    write(tmp_path, "train/cat/1.png", "test/cat/2.png")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/about.txt").touch()
+    assert found(tmp_path)["test/cat/2.png"] == ("cat", "test", None)
+
+
+@pytest.mark.parametrize("split", ["Test", " test "])
+def test_a_stated_split_is_read_as_the_folders_are(tmp_path: Path, split: str) -> None:
+    write(tmp_path, "a.png", "b.png")
+    table(tmp_path, "file,label,split", f"a.png,cat,{split}", "b.png,cat,  ")
+    assert found(tmp_path) == {"a.png": ("cat", "test", None), "b.png": ("cat", None, None)}
 
 
 def test_a_link_back_is_named_and_not_followed(tmp_path: Path) -> None:
@@ -109,12 +154,29 @@ def test_an_accent_may_be_written_in_two_ways(tmp_path: Path) -> None:
     assert found(tmp_path)["e\u0301.png"] == ("cat", None, None)
 
 
-def test_where_the_table_has_labels_folders_mean_nothing(tmp_path: Path) -> None:
+def test_where_folders_are_no_labels_the_tables_are_all(tmp_path: Path) -> None:
     write(tmp_path, "2024/a.png", "2024/b.png", "2025/c.png")
     table(tmp_path, "file,label", "2024/a.png,cat", "2025/c.png,cat")
     assert {file: said[0] for file, said in found(tmp_path).items()} == {
         "2024/a.png": "cat", "2024/b.png": None, "2025/c.png": "cat",
     }  # fmt: skip
+
+
+def test_a_new_table_leaves_class_folders_their_labels(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png", "dog/1.png", "e\u0301/1.png", "bird/1.png", "unlabeled/4.png")
+    write(tmp_path, "unlabeled/5.png", "unlabeled/6.png", "dog/named.png", "dog/unsure.png")
+    rows = ["unlabeled/4.png,cat", "unlabeled/5.png,dog", "dog/named.png,\u00e9", "dog/unsure.png,"]
+    table(tmp_path, "file,label", *rows)
+    pictures, findings, layout = scan(tmp_path)
+    assert {picture.file: picture.label for picture in pictures} == {
+        "cat/1.png": "cat", "cat/2.png": "cat", "dog/1.png": "dog", "e\u0301/1.png": "\u00e9",
+        "bird/1.png": None, "unlabeled/4.png": "cat", "unlabeled/5.png": "dog", "unlabeled/6.png": None,
+        "dog/named.png": "\u00e9", "dog/unsure.png": None,
+    }  # fmt: skip
+    assert findings.table == []
+    assert layout == (
+        "labels.csv with labels, class folders for what it does not name (folders that are no labels: bird)"
+    )
 
 
 def test_where_it_has_none_folders_are_classes(tmp_path: Path) -> None:
@@ -150,12 +212,10 @@ def test_every_finding_is_there_at_once(tmp_path: Path) -> None:
     where = f"{tmp_path / 'labels.csv'}, line"
     assert findings.table == [
         f"{where} 3: a.png stands there twice, as {{'label': 'cat'}} and as {{'label': 'dog'}}",
-        f"{where} 4: split is 'sometimes'; allowed: train, validation, val, test",
+        f"{where} 4: split is 'sometimes'; allowed: train, validation, val, valid, test",
         f"{where} 5: there is no image missing.png",
         f"{where} 6: ../up.png leaves the folder; allowed: paths below {tmp_path}",
         f"{where} 7: /etc/x.png leaves the folder; allowed: paths below {tmp_path}",
-        f"{tmp_path}: class 'bird' has one image; allowed: two or more",
-        f"{tmp_path}: class 'cat' has one image; allowed: two or more",
     ]
 
 
@@ -164,6 +224,29 @@ def test_a_name_that_is_no_utf8_is_found(tmp_path: Path) -> None:
     (tmp_path / "a.png").rename(str(tmp_path / "a") + "\udcff.png")
     _, findings, _ = scan(tmp_path)
     assert findings.files == {"'a\\udcff.png'": "has a name that is no valid UTF-8"}
+
+
+@pytest.mark.parametrize("place", ["", "cat/deep"])
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png", "cat/deep/3.png")
+    whole = os.scandir
+
+    def refusing(path: str) -> Any:  # to root, who may be running this, every folder can be read
+        if Path(path) == tmp_path / place:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    pictures, findings, _ = scan(tmp_path)
+    assert findings.files == {place or ".": "Permission denied"}
+    assert len(pictures) == (2 if place else 0)
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png", "cat/._1.png", ".thumbs/1.png")
+    assert set(found(tmp_path)) == {"cat/1.png", "cat/2.png"}
 
 
 def test_links_to_a_cache_are_followed(tmp_path: Path) -> None:
@@ -175,7 +258,7 @@ def test_links_to_a_cache_are_followed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_or_empty_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="allowed: a folder of images"):
+    with pytest.raises(InputError, match=r"^params\.yaml: data\.path is '.*'; allowed: a folder of images"):
         scan(tmp_path / "none")
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"holds no image; looked for .*\.png"):
@@ -187,6 +270,30 @@ def test_a_table_without_files_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"name": ["a.png"], "label": ["cat"]}).to_csv(tmp_path / "labels.csv", index=False)
     with pytest.raises(InputError, match="column file is missing; it has name, label"):
         scan(tmp_path)
+
+
+def test_heads_and_files_are_read_without_spaces_and_capital_letters(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png")
+    table(tmp_path, "\ufeffFile, Label ,SPLIT", "a.png ,cat,test", " b.png, cat ,")
+    assert found(tmp_path) == {"a.png": ("cat", "test", None), "b.png": ("cat", None, None)}
+
+
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [
+        ("file,class", ["column 'class'; allowed: file, label, split, group"]),
+        ("file, Labels ", ["column ' Labels '; allowed: file, label, split, group"]),
+        ("file,Label,label", ["column 'label' stands there twice"]),
+        (
+            ",file,x",
+            [f"column {head!r}; allowed: file, label, split, group" for head in ("Unnamed: 0", "x")],
+        ),
+    ],
+)
+def test_a_column_that_says_nothing_is_a_finding(tmp_path: Path, heads: str, words: list[str]) -> None:
+    write(tmp_path, "a.png")
+    table(tmp_path, heads, ",".join("a.png" if head == "file" else "" for head in heads.split(",")))
+    assert scan(tmp_path)[1].table == [f"{tmp_path / 'labels.csv'}: {line}" for line in words]
 
 
 def test_a_picture_keeps_its_name_when_it_is_moved() -> None:

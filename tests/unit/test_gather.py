@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -137,6 +138,27 @@ def test_a_stated_test_split_is_all_of_it_and_validation_is_taken_from_train(tmp
     assert 5 < len(found.validation.rows) < 30
 
 
+@pytest.mark.parametrize(
+    ("stated", "shares"), [("train", (0.2, 0.1)), ("test", (0.0, 0.1)), ("validation", (0.2, 0.0))]
+)
+def test_where_some_splits_are_stated_it_is_said_what_the_others_do(
+    tmp_path: Path, stated: str, shares: tuple[float, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = write_shapes(tmp_path / "images", each=60)
+    rows = [{"file": f.relative_to(tmp_path / "images"), "split": stated} for f in files[::3]]
+    pd.DataFrame(rows).to_csv(tmp_path / "images/labels.csv", index=False)
+    test, validation = shares
+    with contextlib.suppress(InputError):
+        prepared()
+    line = f"a split is stated for 60 of 180 images: by content the others give {test:.0%} to test and "
+    assert f"{line}{validation:.0%} to validation\n" in capsys.readouterr().out
+    rows = [{"file": f.relative_to(tmp_path / "images"), "split": stated} for f in files]
+    pd.DataFrame(rows).to_csv(tmp_path / "images/labels.csv", index=False)
+    with contextlib.suppress(InputError):
+        prepared()
+    assert "a split is stated" not in capsys.readouterr().out
+
+
 def test_a_twin_of_a_test_image_is_left_out_and_listed(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=60)
     original = next(Path(file) for file in prepared().test.table["file"] if file.endswith(("png", "bmp")))
@@ -159,6 +181,21 @@ def test_a_twin_of_a_test_image_is_left_out_and_listed(tmp_path: Path) -> None:
 def test_other_pictures_are_no_twins(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=80)
     assert prepared().counts["near_duplicates_of_test"] == 0
+
+
+@pytest.mark.parametrize(("films", "said"), [(0, 0), (3, 1)])
+def test_many_twins_are_warned_of(
+    tmp_path: Path, films: int, said: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shapes(tmp_path / "images", each=60)
+    for film in range(films):  # three scenes of 50 frames, nearly alike
+        frame = np.asarray(picture("circle", 1000 + film).convert("RGB"))
+        for number in range(50):
+            place = tmp_path / "images/circle" / f"film{film}-{number}.png"
+            Image.fromarray(frame // 2 + number).save(place)
+    found = prepared()
+    assert (found.counts["near_duplicates_of_test"] > 50) == bool(films)
+    assert capsys.readouterr().out.count("warning: ") == said
 
 
 def test_copies_count_once_and_a_conflict_takes_the_label_away(tmp_path: Path) -> None:
@@ -199,6 +236,26 @@ def test_a_copy_of_a_test_image_is_a_test_image(tmp_path: Path) -> None:
     assert len(found.left_out) == 1
 
 
+def test_groups_are_whole_after_copies_are_left_out(tmp_path: Path) -> None:
+    files = write_shapes(tmp_path / "images", each=60)
+    group = {file.relative_to(tmp_path / "images"): f"g{n % 30}" for n, file in enumerate(files)}
+    for number in range(4):  # of one group in the next one
+        copy = files[number].with_name(f"zcopy{number}{files[number].suffix}")
+        shutil.copy(files[number], copy)
+        group[copy.relative_to(tmp_path / "images")] = f"g{number + 1}"
+    table = pd.DataFrame({"file": list(group), "group": list(group.values())})
+    table.to_csv(tmp_path / "images/labels.csv", index=False)
+    found = prepared()
+    where: dict[str, set[str]] = {}
+    for part in (found.pool, found.validation, found.test):
+        for row in part.table.to_dict("records"):
+            where.setdefault(group[Path(row["file"]).relative_to("images")], set()).add(row["split"])
+    assert found.counts["duplicates"] == 4
+    assert all(len(names) == 1 for names in where.values())
+    assert len({str(where[f"g{number}"]) for number in range(5)}) == 1
+    assert {name for names in where.values() for name in names} == {"pool", "validation", "test"}
+
+
 def test_bad_files_are_refused_together_or_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,7 +278,46 @@ def test_bad_files_are_refused_together_or_skipped(
     assert splits(found) == splits(whole)
     assert found.counts["bad_files"] == 5
     assert capsys.readouterr().out.count("skipped: ") == 5
-    assert len([1 for _, reason, _ in found.left_out if reason == "bad file"]) == 5
+    said = {file: reason for file, reason, _ in found.left_out}
+    assert len(said) == 5
+    assert said["circle/empty.png"] == "bad file: is empty"
+    assert said["circle/gone.png"] == "bad file: is a link to nothing"
+    assert said["circle/cut.png"].startswith("bad file: cannot be decoded (")
+
+
+def test_every_copy_of_a_bad_file_is_named_by_its_whole_name(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "images", each=60)
+    content = (tmp_path / "images/circle/c0000é.png").read_bytes()
+    names = ["circle/a: b.png", "square/cut.png"]
+    for name in names:
+        (tmp_path / "images" / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError) as caught:
+        prepared()
+    for name, line in zip(names, caught.value.args[:-1], strict=True):
+        assert line.startswith(f"images/{name}: cannot be decoded (")
+    found = prepared(on_bad_image="skip")
+    assert [file for file, _, _ in found.left_out] == names
+    assert found.counts["bad_files"] == 2
+
+
+def grey_shapes(folder: Path) -> None:
+    for path in write_shapes(folder, each=40):
+        image = Image.open(path).convert("L")
+        path.unlink()
+        image.save(path.with_suffix(".png"))
+
+
+def test_a_skipped_file_does_not_decide_the_channels(tmp_path: Path) -> None:
+    grey_shapes(tmp_path / "images")
+    whole = prepared()
+    picture("circle", 999).save(tmp_path / "images/circle/colour.png")
+    content = (tmp_path / "images/circle/colour.png").read_bytes()
+    (tmp_path / "images/circle/colour.png").write_bytes(content[: len(content) // 2])
+    found = prepared(on_bad_image="skip")
+    assert found.counts["bad_files"] == 1
+    assert found.pool.images.shape[1] == 1
+    assert splits(found) == splits(whole)
+    assert prepared(on_bad_image="skip", channels=3).pool.images.shape[1] == 3
 
 
 def test_a_wrong_table_is_refused_even_where_bad_images_are_skipped(tmp_path: Path) -> None:
@@ -232,10 +328,7 @@ def test_a_wrong_table_is_refused_even_where_bad_images_are_skipped(tmp_path: Pa
 
 
 def test_channels_are_one_where_all_are_grey(tmp_path: Path) -> None:
-    for path in write_shapes(tmp_path / "images", each=40):
-        Image.open(path).convert("L").save(path.with_suffix(".png"))
-        if path.suffix != ".png":
-            path.unlink()
+    grey_shapes(tmp_path / "images")
     assert prepared().pool.images.shape[1:] == (1, 16, 16)
     assert prepared(channels=3).pool.images.shape[1:] == (3, 16, 16)
     picture("circle", 999).save(tmp_path / "images/circle/colour.png")
@@ -258,6 +351,45 @@ def test_too_little_is_refused(tmp_path: Path, each: int, unlabelled: int, class
         prepared()
 
 
+def test_a_class_is_counted_without_what_is_left_out(tmp_path: Path) -> None:
+    """Of four classes of two files each, one is left or none; all is said in one go, beside the bad files."""
+    write_shapes(tmp_path / "images", each=60)
+    tested = next(Path(f) for f in prepared().test.table["file"] if f.endswith("bmp"))
+    for name in ("copies", "twins", "broken", "conflict"):
+        (tmp_path / "images" / name).mkdir()
+        for number in (1, 2):
+            picture("circle", 2000 + number + len(name)).save(tmp_path / f"images/{name}/{number}.png")
+    shutil.copy("images/copies/1.png", "images/copies/2.png")
+    Path("images/broken/1.png").write_bytes(b"")
+    shutil.copy("images/circle/c0000é.png", "images/conflict/1.png")
+    (image := Image.open(tested).convert("RGB")).save("images/twins/1.png")
+    Image.fromarray(np.asarray(image) // 2 + 20).save("images/twins/2.png")
+    Path("images/labels.csv").write_text("file,split\ntwins/1.png,train\ntwins/2.png,train\n")
+    for on_bad_image in ("error", "skip"):
+        with pytest.raises(InputError) as caught:
+            prepared(on_bad_image=on_bad_image)
+        lines = [line for line in caught.value.args if "class" in line]
+        assert [line.split(",")[0] for line in lines] == [
+            "images: class 'broken' has one image", "images: class 'conflict' has one image",
+            "images: class 'copies' has one image", "images: class 'twins' has no image",
+        ]  # fmt: skip
+    assert any("broken/1.png: is empty" in line for line in caught.value.args)
+
+
+def test_classes_without_a_label_in_the_pool_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shapes(tmp_path / "images", each=60)
+    found = prepared()
+    assert "no image of the pool has the label" not in capsys.readouterr().out
+    for file, number in zip(found.pool.table["file"], found.pool.labels, strict=True):
+        if found.classes[number] in ("square", "triangle"):
+            (tmp_path / "images/unlabeled").mkdir(exist_ok=True)
+            Path(file).rename(tmp_path / "images/unlabeled" / Path(file).name)
+    assert prepared().classes == ["circle", "square", "triangle"]
+    assert "images: no image of the pool has the label 'square', 'triangle'\n" in capsys.readouterr().out
+
+
 def test_labels_of_which_none_is_in_the_test_split_are_refused(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=0, unlabelled=60)
     pool = prepared().pool.table["file"]
@@ -277,6 +409,7 @@ def test_limits_take_a_part(tmp_path: Path) -> None:
 
 
 def test_classes_are_sorted_as_people_do() -> None:
+    assert sorted(["10²", "2²", "10", "²", "٣"], key=gather.natural) == ["2²", "٣", "10", "10²", "²"]
     assert sorted(["10 b", "9 a", "x", "2", "100"], key=gather.natural) == ["2", "9 a", "10 b", "100", "x"]
 
 

@@ -81,6 +81,39 @@ def test_bad_images_are_said_and_do_not_stop_the_rest(
 
 
 @pytest.mark.usefixtures("classifier")
+def test_folders_are_searched_as_prepare_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "._00.png").write_bytes(b"what macOS puts beside 00.png")
+    (folder / "gone.png").symlink_to("nowhere")
+    (folder / "00.png").rename(str(folder / "caf") + "\udce9.png")
+    elsewhere = folder.rename(folder.parent / "elsewhere")
+    folder.mkdir()
+    (folder / "linked").symlink_to(elsewhere)
+    wrong, table = predicted(folder, "--model", "simclr/n10")
+    assert (wrong, len(table)) == (2, 19)
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {folder}/'linked/caf\\udce9.png': has a name that is no valid UTF-8",
+        f"error: {folder}/linked/gone.png: is a link to nothing",
+    ]
+
+
+@pytest.mark.usefixtures("classifier")
+def test_a_path_that_is_no_utf8_is_a_bad_path(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = str(folder / "caf") + "\udce9.png"
+    (folder / "00.png").rename(bad)
+    wrong, table = predicted(bad, folder / "01.png", folder / "02.png", "--model", "simclr/n10")
+    assert (wrong, len(table)) == (2, 1)  # 01.png is in the other folder
+    assert "caf\\udce9.png': has a name that is no valid UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("classifier")
+@pytest.mark.parametrize("summary", [{}, {"scratch": {}, "simclr": {}}])
+def test_without_any_label_there_is_no_classifier_yet(summary: dict[str, dict[str, float]]) -> None:
+    artifacts.write_json(artifacts.METRICS / "summary.json", summary)
+    with pytest.raises(InputError, match=r"^metrics/summary\.json: there is no classifier yet"):
+        predict.model_file(None)
+
+
+@pytest.mark.usefixtures("classifier")
 def test_without_a_readable_image_nothing_is_written(in_copy: Path) -> None:
     assert predict.main([str(in_copy / "gone.png"), "--model", "simclr/n10", "--output", "out.csv"]) == 1
     assert not Path("out.csv").exists()
@@ -103,6 +136,16 @@ def test_without_a_name_it_is_the_best_of_the_summary() -> None:
     }
     artifacts.write_json(artifacts.METRICS / "summary.json", summary)
     assert predict.model_file(None) == Path("models/classifiers/simclr/n10-draw0.safetensors")
+
+
+@pytest.mark.usefixtures("classifier")
+def test_the_images_that_a_model_was_made_of_are_not_needed(in_copy: Path, folder: Path) -> None:
+    yaml = (in_copy / "params.yaml").read_text()
+    yaml = yaml.replace("source: mnist", "source: folder").replace("path: data/raw", "path: data/images")
+    (in_copy / "params.yaml").write_text(yaml)
+    assert not Path("data/images").exists()
+    wrong, table = predicted(folder, "--model", "models/classifiers/simclr/n10-draw0.safetensors")
+    assert (wrong, len(table)) == (0, 20)
 
 
 def test_fewer_classes_than_places(classifier: Classifier) -> None:

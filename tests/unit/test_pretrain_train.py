@@ -1,5 +1,6 @@
 import importlib
 import math
+import tracemalloc
 import types
 from collections.abc import Callable
 from itertools import pairwise
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages import optimisation
+from stages import artifacts, optimisation
 from stages.encoder import Encoder
 from stages.errors import InputError
 from stages.pretrain.learner import Learner, build
@@ -313,6 +314,16 @@ def test_fresh_encoder_is_normalised_for_the_pool(digits: Labelled) -> None:
     scaled = pool.astype(np.float64) / 255
     np.testing.assert_allclose(encoder.mean.numpy(), scaled.mean((0, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(encoder.std.numpy(), scaled.std((0, 2, 3)), rtol=1e-5)
+
+
+def test_statistics_of_large_images_take_no_more_memory_than_small_ones() -> None:
+    pool = np.full((40, 3, 512, 512), 51, np.uint8)  # 252 MB in double precision
+    tracemalloc.start()
+    encoder = fresh_encoder(settings(), pool, RUN)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 8 * artifacts.PART
+    torch.testing.assert_close(encoder.mean, torch.full((3,), 0.2))
 
 
 def test_fresh_encoder_depends_on_its_stream_alone(digits: Labelled) -> None:

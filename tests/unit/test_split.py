@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from stages.prepare.split import held_out, limited
+from stages.prepare.folder import Picture
+from stages.prepare.split import Image, held_out, limited, together
 from stages.randomness import Stream
 
 STREAM = Stream.of(1, "split")
@@ -39,3 +40,19 @@ def test_split_depends_on_the_stream_alone() -> None:
     assert held_out(indices, 50, Stream.of(1, "split"))[1].tolist() == first
     assert held_out(indices, 50, Stream.of(2, "split"))[1].tolist() != first
     assert indices.tolist() == list(range(500))
+
+
+def test_a_copy_in_another_group_brings_its_whole_group_along() -> None:
+    said = [
+        ("a", "anna", "pool"), ("b", "anna", "pool"), ("a", "ben", "test"), ("c", "ben", "test"),
+        ("b", "cleo", "validation"), ("d", "cleo", "validation"), ("d", None, "pool"),
+        ("e", "dora", "pool"), ("f", None, "validation"), ("f", "emil", "pool"), ("g", "emil", "pool"),
+    ]  # fmt: skip
+    images = [
+        Image(Picture(f"{number}.png", group=group), content.encode(), name, number)
+        for number, (content, group, name) in enumerate(said)
+    ]
+    found = together(images)
+    assert [image.split for image in found] == ["test"] * 7 + ["pool"] + ["validation"] * 3
+    assert [image.row for image in found] == list(range(len(images)))
+    assert together(found) == found

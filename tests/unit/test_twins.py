@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from stages import artifacts
 from stages.prepare import twins
 from stages.prepare.twins import low_frequencies, near_duplicates, standardised
 
@@ -17,9 +18,11 @@ def by_brute_force(
     pixels: np.ndarray, rows: np.ndarray, references: np.ndarray, threshold: float
 ) -> dict[int, int]:
     found = {}
+    centred = pixels - pixels.mean((2, 3), keepdims=True)
+    unit = [image.ravel() / np.linalg.norm(image) for image in centred]
     for number, row in enumerate(rows):
         for other, reference in enumerate(references):
-            if np.corrcoef(pixels[row].ravel(), pixels[reference].ravel())[0, 1] >= threshold:
+            if unit[row] @ unit[reference] >= threshold:
                 found[number] = other
                 break
     return found
@@ -32,7 +35,8 @@ def test_pairs_are_those_of_brute_force(
     threshold: float, smooth: bool, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(twins, "IMAGES", 7)
-    monkeypatch.setattr(twins, "PAIRS", 5)
+    monkeypatch.setattr(twins, "REFERENCES", 6)
+    monkeypatch.setattr(artifacts, "PART", 5 * 3 * size * size)  # five pairs
     torch.manual_seed(size)
     plain = noise(40, size, smooth=smooth)
     mixed = (0.7 * plain[:20] + 0.3 * noise(20, size, smooth=smooth)).astype(np.uint8)
@@ -47,6 +51,36 @@ def test_an_image_darker_or_flatter_is_the_same_picture() -> None:
     images = noise(2)
     pixels = np.concatenate([images, (images // 2 + 20)])
     assert near_duplicates(pixels, np.array([2, 3]), np.array([0, 1]), 0.99) == {0: 0, 1: 1}
+
+
+def test_a_common_tint_makes_no_twins() -> None:
+    torch.manual_seed(1)
+    tint = np.array([250, 40, 120])[None, :, None, None]
+    pixels = (tint + noise(40) % 5).astype(np.uint8)
+    together = pixels.reshape(40, -1).astype(float)
+    assert np.corrcoef(together).min() > 0.99  # of all pixels at once
+    assert near_duplicates(pixels, np.arange(20), np.arange(20, 40), 0.5) == {}
+
+
+def test_one_channel_is_correlated_as_ever() -> None:
+    torch.manual_seed(1)
+    pixels = noise(6, channels=1)
+    values = standardised(pixels, np.arange(6)).flatten(1)
+    np.testing.assert_allclose(values @ values.T, np.corrcoef(pixels.reshape(6, -1)), atol=1e-5)
+
+
+def test_of_large_images_fewer_are_looked_at_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    pixels = noise(120, 128, smooth=True)
+    sizes: list[int] = []
+
+    def counted(pixels: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+        sizes.append(len(rows))
+        return standardised(pixels, rows)
+
+    monkeypatch.setattr(twins, "standardised", counted)
+    near_duplicates(pixels, np.arange(80), np.arange(80, 120), 0.0)  # all pairs
+    assert max(sizes) == artifacts.PART // (3 * 128 * 128) == 65
 
 
 def test_a_flat_image_is_nothings_twin() -> None:
@@ -64,5 +98,5 @@ def test_the_directions_are_orthonormal(size: int) -> None:
 def test_standardised_pixels_have_mean_nought_and_length_one() -> None:
     torch.manual_seed(1)
     values = standardised(noise(5), np.array([4, 0]))
-    torch.testing.assert_close(values.mean((1, 2, 3)), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(values.mean((2, 3)), torch.zeros(2, 3), atol=1e-6, rtol=0)
     torch.testing.assert_close(values.flatten(1).norm(dim=1), torch.ones(2))
