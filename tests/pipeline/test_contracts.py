@@ -45,7 +45,8 @@ def import_closure(stage: str, method: str | None) -> set[str]:
         roots.add(f"stages.pretrain.methods.{method}")  # imported by its name
     imported = roots.union(*(graph.find_upstream_modules(root) for root in roots))
     packages = {".".join(name.split(".")[:end]) for name in imported for end in range(1, name.count(".") + 1)}
-    return {source_file(name) for name in imported | packages}
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "stages" / stage).glob("*.j2")}
+    return {source_file(name) for name in imported | packages} | templates
 
 
 def source_file(module: str) -> str:
