@@ -1,21 +1,14 @@
-"""Every file that a stage reads or writes: where it is, what is in it, how it is written.
+"""Every file that a stage reads or writes: where it is, what is in it.
 
-A file is whole or absent: it is written under a temporary name, flushed, and renamed. Models are in
-`stages/weights.py`.
+A file is whole or absent: `stages/whole.py`. Models are in `stages/weights.py`.
 """
 
 import csv
-import fcntl
 import json
-import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +16,9 @@ import torch
 from torch import Tensor
 
 from stages.errors import InputError
+from stages.whole import require_writable as require_writable
+from stages.whole import whole_file as whole_file
+from stages.whole import whole_folder as whole_folder
 
 IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
@@ -30,94 +26,6 @@ TEST = Path("data/prepared/test")  # images.npy, index.csv: for `evaluate` alone
 ENCODERS, CLASSIFIERS = Path("models/encoders"), Path("models/classifiers")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
-CLAIMS = Path(".dvc/tmp/headstart")  # one lock file for each output that a run has begun to make
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the place of `path` only if all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, str(temporary)):
-            raise
-        # A full disk names no file, and people know this one by its own name.
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which takes the place of `path` only if all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}.tmp") for end in ("new", "old"))
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
-        shutil.rmtree(leftover)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():  # a folder cannot be renamed over one that is not empty
-            path.replace(old)
-        temporary.replace(path)
-    except BaseException:
-        if old.exists():
-            old.replace(path)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-_claimed: dict[Path, TextIO] = {}  # open, for the operating system drops a lock with its file
-
-
-def require_writable(*paths: Path) -> None:
-    """Find out before the work, not after it, that an output cannot be written.
-
-    Raises:
-        InputError: another process is making the output: a stage lives on where only `dvc` was killed.
-        OSError: the folder cannot be written to.
-    """
-    for path in paths:
-        _claim(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path.parent)) from error
-
-
-def _claim(path: Path) -> None:
-    """Hold an output until this process ends, however it ends."""
-    place = (CLAIMS / "-".join(path.parts).strip("/")).absolute()
-    if place in _claimed:
-        return
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise InputError(
-                f"{path}: is being made by another run here (process {file.read()}); "
-                "wait until it has ended, or stop it"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(CLAIMS)) from error
-    _claimed[place] = file
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

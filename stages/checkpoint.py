@@ -21,8 +21,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from stages import params
-from stages.artifacts import whole_file
 from stages.runtime import Machine
+from stages.whole import whole_file
 
 CHECKPOINTS = Path("models/checkpoints")
 EVERY = 2.0  # seconds of work that a kill may cost, where writing is cheap

@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stages.artifacts import whole_file
 from stages.encoder import Declaration, Encoder
 from stages.encoders import Classifier, unfilled
 from stages.errors import InputError
+from stages.whole import whole_file
 
 HEADER = "headstart"  # NOTE: one metadata key only: safetensors does not order several
 

@@ -6,9 +6,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from stages.artifacts import whole_file
 from stages.errors import InputError
 from stages.prepare.datasets import DEBIAN, Dataset
+from stages.whole import whole_file
 
 PATIENCE = 600  # seconds for one command
 
