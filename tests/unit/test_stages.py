@@ -1,0 +1,67 @@
+"""The stages themselves, in this process, on a few digits: what a fault in the midst of one leaves behind."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import Tensor
+
+from stages import artifacts, params, probe
+from stages.errors import InputError
+from stages.finetune import __main__ as finetune
+from stages.pretrain import __main__ as pretrain
+from tests.conftest import ROOT
+from tests.pipeline.conftest import SMALL, change
+
+POOL = 200
+
+
+def write_part(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
+    table = pd.DataFrame({"id": [f"{name}-{row}" for row in range(len(images))], "split": name, "source": ""})
+    artifacts.write_array(folder / f"{name}.npy", images)
+    artifacts.write_table(folder / f"{name}.csv", table.assign(label=labels))
+
+
+@pytest.fixture
+def column(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
+    """A working directory with a small pool, whose parameters make each stage take a moment."""
+    (in_copy / "stages").symlink_to(ROOT / "stages")
+    change(in_copy / "params.yaml", SMALL | {"finetune.budgets": [10], "finetune.draws": 1})
+    images, labels = (part.numpy() for part in digits)
+    write_part(artifacts.IMAGES, "pool", images[:POOL], labels[:POOL])
+    write_part(artifacts.IMAGES, "validation", images[POOL:], labels[POOL:])
+    ids = artifacts.read_table(artifacts.IMAGES / "pool.csv")[["id", "label"]]
+    artifacts.write_table(artifacts.LABELS / "pool.csv", ids)
+    artifacts.write_json(artifacts.LABELS / "classes.json", [str(digit) for digit in range(10)])
+    pretrain.main("scratch")
+    return in_copy
+
+
+def outputs() -> dict[Path, bytes]:
+    return {
+        path: path.read_bytes()
+        for folder in ("models/encoders", "models/classifiers", "metrics")
+        for path in Path(folder).rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("stage", [pretrain, finetune])
+def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
+    stage: Any, column: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finetune.main("scratch")
+    before, encode = outputs(), probe.encode
+
+    def meanwhile(*arguments: Any) -> Tensor:
+        change(column / "params.yaml", {"seed": 2})
+        return encode(*arguments)
+
+    (column / "models/checkpoints/finetune/scratch/n10-draw0").unlink()
+    monkeypatch.setattr(probe, "encode", meanwhile)
+    with pytest.raises(InputError, match=r"changed while it ran \(seed\): nothing was written"):
+        stage.main("scratch")
+    assert params.read(params.PARAMS)["seed"] == 2
+    assert outputs() == before
