@@ -20,8 +20,14 @@ from stages.randomness import Stream
 from stages.runtime import machine, progress
 
 # A classifier depends on its own draw's labels, not on which other budgets and draws there are: one
-# more of them leaves the checkpoints of the others valid.
-OF_OTHER_DRAWS = ("finetune.budgets", "finetune.draws", str(artifacts.LABELS))
+# more of them leaves the checkpoints of the others valid. Validation is not read here at all, but DVC's
+# dependency is the folder.
+OF_OTHER_DRAWS = (
+    "finetune.budgets",
+    "finetune.draws",
+    str(artifacts.LABELS),
+    *(str(artifacts.IMAGES / name) for name in ("validation.csv", "validation.npy")),
+)
 
 
 def main(method: str) -> None:

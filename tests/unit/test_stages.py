@@ -65,3 +65,21 @@ def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
         stage.main("scratch")
     assert params.read(params.PARAMS)["seed"] == 2
     assert outputs() == before
+
+
+@pytest.mark.usefixtures("column")
+def test_a_new_label_of_a_validation_image_trains_no_classifier_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finetune.main("scratch")
+    before = outputs()
+    validation = artifacts.IMAGES / "validation.csv"
+    table = artifacts.read_table(validation)
+    artifacts.write_table(validation, table.assign(label=table["label"].where(table.index > 0)))
+    capsys.readouterr()
+    finetune.main("scratch")
+    assert "finetune scratch n10-draw0: resumed at step 4 of 4" in capsys.readouterr().out
+    classifiers = {path for path in before if path.suffix == ".safetensors"}
+    assert {path: content for path, content in outputs().items() if path in classifiers} == {
+        path: before[path] for path in classifiers
+    }
