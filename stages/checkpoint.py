@@ -155,6 +155,11 @@ class Checkpoint:
         self.written = time.monotonic()
         self.cost = self.written - started
 
+    def write_beside(self, tensors: dict[str, Tensor]) -> None:
+        """Write tensors alone, where it is no training that is kept: they are `beside` the next time."""
+        self.beside = tensors
+        self.write({}, nn.Module(), None, [])
+
     def _found(self) -> Saved | None:
         try:
             content = self.path.read_bytes()

@@ -28,6 +28,7 @@ OF_OTHER_DRAWS = (
     str(artifacts.LABELS),
     *(str(artifacts.IMAGES / name) for name in ("validation.csv", "validation.npy")),
 )
+GRAPH = "neighbourhood"  # the file beside the draws' checkpoints; it depends on no draw
 
 
 def main(method: str) -> None:
@@ -58,8 +59,9 @@ def main(method: str) -> None:
     strengths = settings.views.presets[settings.views.finetune]
     total = sum(train.steps_for(len(rows), schedule) for _, rows in drawn.values()) * schedule.batch_size
     key = origin.key(without=OF_OTHER_DRAWS)
+    propagates = {name for name, (_, rows) in drawn.items() if train.propagates(len(rows), schedule, recipe)}
     for path in checkpoints.iterdir():
-        if path.name not in drawn:
+        if path.name not in {*drawn, *([GRAPH] if propagates else [])}:
             path.unlink()
     neighbourhood: Neighbourhood | None = None
     with (
@@ -72,9 +74,14 @@ def main(method: str) -> None:
             kept = Checkpoint(checkpoints / name, own)
             encoder = copy.deepcopy(pretrained)
             finished = kept.saved is not None and kept.saved.finished
-            if train.propagates(len(rows), schedule, recipe) and not finished:
-                neighbourhood = neighbourhood or Neighbourhood(encoder, images, here)
-                labelled = neighbourhood.spread(labelled, len(classes), encoder, here)
+            if name in propagates and not finished:
+                if not kept.saved:
+                    neighbourhood = neighbourhood or Neighbourhood(
+                        encoder, images, here, Checkpoint(checkpoints / GRAPH, key)
+                    )
+                    more = neighbourhood.spread(labelled, len(classes), encoder, here)
+                    kept.beside = {"rows": more.rows, "labels": more.labels}
+                labelled = Labelled(images, kept.beside["rows"], kept.beside["labels"], given=len(rows))
             if kept.saved:  # the head comes from there too
                 classifier = Classifier(encoder, len(classes)).to(here.device)
             else:

@@ -1,5 +1,7 @@
 """The stages themselves, in this process, on a few digits: what a fault in the midst of one leaves behind."""
 
+import shutil
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ import pytest
 from torch import Tensor
 
 from stages import artifacts, params, probe
+from stages.checkpoint import Checkpoint
 from stages.errors import InputError
 from stages.finetune import __main__ as finetune
+from stages.finetune import propagation
+from stages.finetune.propagation import Neighbourhood
 from stages.pretrain import __main__ as pretrain
 from tests.conftest import ROOT
 from tests.pipeline.conftest import SMALL, change
@@ -83,3 +88,50 @@ def test_a_new_label_of_a_validation_image_trains_no_classifier_again(
     assert {path: content for path, content in outputs().items() if path in classifiers} == {
         path: before[path] for path in classifiers
     }
+
+
+class KilledError(Exception):
+    """Stands for a signal that cannot be caught."""
+
+
+def test_labels_are_spread_once_whatever_is_killed(
+    column: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spreading = {"finetune.recipe.scratch.labels": "propagated", "finetune.draws": 2}
+    change(column / "params.yaml", spreading)
+    finetune.main("scratch")
+    expected, checkpoints = outputs(), column / "models/checkpoints/finetune/scratch"
+    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1", "neighbourhood"}
+    shutil.rmtree(checkpoints)
+
+    done: dict[str, int] = defaultdict(int)
+    write, strongest, spread = Checkpoint.write, propagation.strongest, Neighbourhood.spread
+
+    def killed(kept: Checkpoint, *state: Any) -> None:
+        write(kept, *state)
+        raise KilledError
+
+    def counted(name: str, work: Any) -> Any:
+        def counting(*arguments: Any) -> Any:
+            done[name] += 1
+            return work(*arguments)
+
+        return counting
+
+    monkeypatch.setattr(propagation, "strongest", counted("strongest", strongest))
+    monkeypatch.setattr(Neighbourhood, "spread", counted("spread", spread))
+    monkeypatch.setattr(Checkpoint, "due", lambda _kept: True)
+    monkeypatch.setattr(Checkpoint, "write", killed)
+    for _ in range(1 + 2 * 4):  # after the graph, and after each step of each draw
+        with pytest.raises(KilledError):
+            finetune.main("scratch")
+    finetune.main("scratch")
+    assert done == {"strongest": 1 + 2, "spread": 2}  # the pool's neighbours once, each draw's once
+    assert "finetune scratch n10-draw1: resumed at step 4 of 4" in capsys.readouterr().out
+    classifiers = [path for path in expected if path.suffix == ".safetensors"]
+    assert {path: outputs()[path] for path in classifiers} == {path: expected[path] for path in classifiers}
+
+    monkeypatch.setattr(Checkpoint, "write", write)
+    change(column / "params.yaml", {"finetune.recipe.scratch.labels": "own"})
+    finetune.main("scratch")
+    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1"}
