@@ -1,6 +1,7 @@
 """Whole or absent: a file or folder is written under a temporary name, flushed, and renamed."""
 
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -19,18 +20,19 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which takes the place of `path` only if all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
+    _sweep(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno is None or error.filename not in (None, str(temporary)):
+        if error.filename not in (None, str(temporary)):
             raise
-        # A full disk names no file, and people know this one by its own name.
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        # A full disk names no file, and people know this one by its own name. NOTE: numpy and Pillow say of
+        # it only in words that not all was written.
+        reason = error.strerror or f"not all of it could be written; is the disk full? ({error})"
+        raise OSError(error.errno, reason, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,8 +42,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill, which takes the place of `path` only if all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}.tmp") for end in ("new", "old"))
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
-        shutil.rmtree(leftover)
+    _sweep(path)
     temporary.mkdir()
     try:
         yield temporary
@@ -49,12 +50,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
             path.replace(old)
         temporary.replace(path)
     except BaseException:
-        if old.exists():
+        if old.exists() and not path.exists():  # both are there after Ctrl-C just behind the last rename
             old.replace(path)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed run has left of its temporary names for `path`, be it file or folder."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 _claimed: dict[Path, TextIO] = {}  # open, for the operating system drops a lock with its file

@@ -1,6 +1,9 @@
 import math
 import os
 import pickle
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,13 +77,69 @@ def test_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path) ->
     assert (path / "kept").read_text() == "old"
 
 
-def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("making", ["a file", "a folder"])
+def test_leftovers_of_a_killed_run_are_swept_whatever_they_are(tmp_path: Path, making: str) -> None:
     for stale in (f".column.{os.getpid()}.new.tmp", ".column.1.old.tmp"):
         (tmp_path / stale).mkdir()
         (tmp_path / stale / "half").write_text("half")
-    with artifacts.whole_folder(tmp_path / "column") as temporary:
+    (tmp_path / f".column.{os.getpid()}.tmp").write_text("half")
+    (tmp_path / ".column.2.tmp").symlink_to(tmp_path)
+    if making == "a file":
+        artifacts.write_json(tmp_path / "column", 1)
+    else:
+        with artifacts.whole_folder(tmp_path / "column") as temporary:
+            (temporary / "fresh").write_text("new")
+    assert [file.name for file in tmp_path.iterdir()] == ["column"]
+
+
+def test_ctrl_c_just_behind_the_last_rename_is_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rename = tmp_path / "column", Path.replace
+    path.mkdir()
+    (path / "stale").write_text("old")
+
+    def late(self: Path, target: Path) -> Path:
+        moved = rename(self, target)
+        if target == path:
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(Path, "replace", late)
+    with pytest.raises(KeyboardInterrupt), artifacts.whole_folder(path) as temporary:
         (temporary / "fresh").write_text("new")
     assert [file.name for file in tmp_path.iterdir()] == ["column"]
+    assert [file.name for file in path.iterdir()] == ["fresh"]
+
+
+def no_room() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (
+            "artifacts.write_array(path, numpy.zeros(9000))",
+            "not all of it could be written; is the disk full?",
+        ),
+        ("artifacts.write_pack(path, numpy.zeros((9, 1, 99, 99), 'u1'), numpy.arange(9))", "File too large"),
+        ("artifacts.write_json(path, [0] * 9000)", "File too large"),
+        ("artifacts.write_table(path, pandas.DataFrame({'a': range(9000)}))", "File too large"),
+    ],
+)
+def test_a_full_disk_is_said_with_the_files_name(tmp_path: Path, write: str, words: str) -> None:
+    program = (
+        "import pathlib, numpy, pandas\nfrom stages import artifacts\nfrom stages.errors import reported\n"
+        f"path = pathlib.Path({str(tmp_path / 'a')!r})\nwith reported():\n    {write}\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, preexec_fn=no_room
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {tmp_path / 'a'}: {words}")
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
