@@ -112,6 +112,7 @@ class Checkpoint:
 
     Attributes:
         saved: what was found at the start and counts; None where nothing was, or where it does not count.
+            A folder in its place is said and left alone: then nothing is written.
         beside: tensors that are written with the state, and are there again when it is taken up.
     """
 
@@ -123,7 +124,7 @@ class Checkpoint:
 
     def due(self) -> bool:
         """Whether it is time to write again."""
-        return time.monotonic() - self.written >= max(EVERY, self.cost / SHARE)
+        return not self.path.is_dir() and time.monotonic() - self.written >= max(EVERY, self.cost / SHARE)
 
     def write(
         self,
@@ -139,6 +140,8 @@ class Checkpoint:
             optimiser: None where the training is finished.
             losses: those of the last steps that nothing was made of yet.
         """
+        if self.path.is_dir():
+            return
         started = time.monotonic()
         tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
         if optimiser is not None:
@@ -164,6 +167,12 @@ class Checkpoint:
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
+            return None
+        except IsADirectoryError:
+            print(f"{self.path}: is a folder; no state of this training is kept until it is gone", flush=True)
+            return None
+        except OSError as error:
+            print(f"{self.path}: cannot be read ({error.strerror}); starting anew", flush=True)
             return None
         digest, content = content[:DIGEST], content[DIGEST:]
         try:

@@ -61,7 +61,11 @@ def main(method: str) -> None:
     key = origin.key(without=OF_OTHER_DRAWS)
     propagates = {name for name, (_, rows) in drawn.items() if train.propagates(len(rows), schedule, recipe)}
     for path in checkpoints.iterdir():
-        if path.name not in {*drawn, *([GRAPH] if propagates else [])}:
+        if path.name in drawn or (path.name == GRAPH and propagates):
+            continue
+        if path.is_dir():
+            print(f"{path}: is a folder, which no stage has made; it is left alone", flush=True)
+        else:
             path.unlink()
     neighbourhood: Neighbourhood | None = None
     with (

@@ -184,6 +184,29 @@ def test_a_damaged_one_is_said_and_not_used(
     assert said.endswith("; starting anew\n")
 
 
+def test_a_folder_in_its_place_is_said_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    (tmp_path / "a").mkdir()
+    kept = written(tmp_path / "a")
+    said = capsys.readouterr().out
+    assert said == f"{tmp_path / 'a'}: is a folder; no state of this training is kept until it is gone\n"
+    assert kept.saved is None
+    assert not kept.due()
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_one_that_cannot_be_read_is_said_and_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").symlink_to("a")  # a ring of links: not even root can read it
+    written(tmp_path / "a")
+    said = capsys.readouterr().out
+    assert said == f"{tmp_path / 'a'}: cannot be read (Too many levels of symbolic links); starting anew\n"
+    assert Checkpoint(tmp_path / "a", "key").saved is not None
+
+
 def test_it_is_due_after_a_while_and_the_later_the_dearer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

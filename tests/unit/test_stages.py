@@ -135,3 +135,25 @@ def test_labels_are_spread_once_whatever_is_killed(
     change(column / "params.yaml", {"finetune.recipe.scratch.labels": "own"})
     finetune.main("scratch")
     assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1"}
+
+
+def test_odd_leftovers_among_the_checkpoints_are_said_and_ignored(
+    column: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune.main("scratch")
+    expected, checkpoints = outputs(), column / "models/checkpoints/finetune/scratch"
+    (checkpoints / "n10-draw0").unlink()
+    for name in ("n10-draw0", "of someone"):
+        (checkpoints / name).mkdir()
+        (checkpoints / name / "kept").write_text("theirs")
+    (checkpoints / "n99-draw0").write_text("of a budget that is gone")
+    (column / "models/classifiers/.scratch.1.tmp").write_text("no folder")
+    capsys.readouterr()
+    finetune.main("scratch")
+    said = capsys.readouterr().out
+    assert "finetune/scratch/of someone: is a folder, which no stage has made; it is left alone" in said
+    assert "finetune/scratch/n10-draw0: is a folder; no state of this training is kept" in said
+    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "of someone"}
+    assert (checkpoints / "n10-draw0" / "kept").read_text() == "theirs"
+    classifiers = [path for path in expected if path.suffix == ".safetensors"]
+    assert {path: outputs()[path] for path in classifiers} == {path: expected[path] for path in classifiers}
