@@ -49,9 +49,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():  # a folder cannot be renamed over one that is not empty
             path.replace(old)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         if old.exists() and not path.exists():  # both are there after Ctrl-C just behind the last rename
             old.replace(path)
+        if isinstance(error, OSError) and str(error.filename).startswith(f"{temporary}{os.sep}"):
+            place = path / Path(error.filename).relative_to(temporary)  # by the name that people know
+            raise OSError(error.errno, error.strerror, str(place)) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

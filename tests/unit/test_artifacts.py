@@ -142,6 +142,16 @@ def test_a_full_disk_is_said_with_the_files_name(tmp_path: Path, write: str, wor
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_fails_within_a_folder_has_the_name_that_people_know(tmp_path: Path) -> None:
+    with (
+        pytest.raises(FileNotFoundError) as caught,
+        artifacts.whole_folder(tmp_path / "column") as temporary,
+    ):
+        (temporary / "new" / "a").write_text("in a folder that is not there")
+    assert caught.value.filename == str(tmp_path / "column" / "new" / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_output_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
     artifacts.require_writable(tmp_path / "new" / "a.json")
     assert list((tmp_path / "new").iterdir()) == []
