@@ -91,12 +91,18 @@ def _require_whole_lines(path: Path) -> None:
                 raise ValueError(f"line {lines.line_num} has {len(line)} fields, its head {len(head)}")
 
 
-def read_images(path: Path) -> np.ndarray:
-    """An image pack, uint8 (N, C, H, W), memory-mapped."""
+# NOTE: numpy parses the head of a pack as Python's literals, with all that can go wrong there.
+HEAD_ERRORS = (
+    ValueError, TypeError, LookupError, ArithmeticError, EOFError, SyntaxError, TokenError,
+    MemoryError, RecursionError,
+)  # fmt: skip
+
+
+def read_images(path: Path, rows: int | None = None) -> np.ndarray:
+    """An image pack, uint8 (N, C, H, W), memory-mapped; `rows`: how many its table has, where it matters."""
     try:
         images: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, TypeError, OverflowError, EOFError, SyntaxError, TokenError) as error:
-        # NOTE: numpy parses the head as Python's literals, with all that can go wrong there.
+    except HEAD_ERRORS as error:
         raise InputError(f"{path}: is no image pack ({' '.join(str(error).split())})") from None
     if not isinstance(images, np.ndarray):
         raise InputError(f"{path}: is an archive; allowed: one array in .npy format")
@@ -108,6 +114,8 @@ def read_images(path: Path) -> np.ndarray:
         raise InputError(f"{path}: holds no pixels: its shape is {images.shape}")
     if isinstance(images, np.memmap) and path.stat().st_size != images.offset + images.nbytes:
         raise InputError(f"{path}: is longer than {images.shape[0]} images of {images[0].nbytes} bytes")
+    if rows is not None and rows != len(images):
+        raise InputError(f"{path}: holds {len(images)} images; its table has {rows} rows; run `dvc repro`")
     return images
 
 

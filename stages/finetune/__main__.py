@@ -45,8 +45,8 @@ def main(method: str) -> None:
         artifacts.CLASSIFIERS / method, figures_file, timings_file, checkpoints / "any"
     )
     pretrained = weights.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
-    images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     labels, classes = artifacts.read_pool_labels()
+    images = artifacts.read_images(artifacts.IMAGES / "pool.npy", rows=len(labels))
     drawn = {  # all draws are made before the first is trained on, so that a bad budget costs nothing
         f"{budget_name(budget)}-draw{draw}": (
             Stream.of(settings.seed, "finetune", budget_name(budget), draw),

@@ -11,7 +11,7 @@ from torch import Tensor
 from stages import artifacts, params, provenance, weights
 from stages.checkpoint import CHECKPOINTS, Checkpoint, Origin
 from stages.encoder import Encoder
-from stages.errors import InputError, reported
+from stages.errors import reported
 from stages.pretrain import shown
 from stages.pretrain.health import Monitor
 from stages.pretrain.learner import Learner, build
@@ -93,11 +93,9 @@ def main(method: str) -> None:
 
 def validation(here: Machine) -> tuple[Tensor, Tensor]:
     """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device, -1: none."""
-    images = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
     labels = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
-    if len(labels) != len(images):
-        raise InputError(f"{artifacts.IMAGES}: {len(images)} validation images, {len(labels)} labels")
-    return images, labels
+    images = artifacts.read_images(artifacts.IMAGES / "validation.npy", rows=len(labels))
+    return artifacts.as_tensor(images), labels
 
 
 def count(encoder: Encoder) -> int:

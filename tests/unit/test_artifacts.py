@@ -305,6 +305,12 @@ def test_array_that_is_no_image_pack_is_refused(tmp_path: Path, array: np.ndarra
         artifacts.read_images(path)
 
 
+def headed(head: str) -> Callable[[Path], object]:
+    """A .npy file with this head."""
+    magic = b"\x93NUMPY\x01\x00" + (len(head) + 1).to_bytes(2, "little")
+    return lambda path: path.write_bytes(magic + head.encode() + b"\n" + bytes(256))
+
+
 def broken_packs() -> dict[str, Callable[[Path], object]]:
     whole = np.zeros((4, 1, 8, 8), np.uint8)
 
@@ -322,6 +328,10 @@ def broken_packs() -> dict[str, Callable[[Path], object]]:
         "pickled array": pickled,
         "pickle": lambda path: path.write_bytes(pickle.dumps(Bomb(path.parent / "boom"))),
         "archive": lambda path: np.savez(path.open("wb"), images=whole),
+        "head without a type": headed("{'descr': (), 'fortran_order': False, 'shape': (4, 1, 8, 8)}"),
+        "head with half a type": headed("{'descr': ('|u1',), 'fortran_order': False, 'shape': (4, 1, 8, 8)}"),
+        "head that is deep": headed("[" * 5000 + "]" * 5000),
+        "head that is deep another way": headed("-" * 5000 + "1"),
     }
 
 
@@ -338,6 +348,14 @@ def test_broken_image_pack_is_refused_by_name(tmp_path: Path, kind: str) -> None
     with pytest.raises(InputError, match=str(path)):
         artifacts.read_images(path)
     assert not (tmp_path / "boom").exists()
+
+
+def test_another_number_of_images_than_the_tables_rows_is_refused(tmp_path: Path) -> None:
+    artifacts.write_array(tmp_path / "pool.npy", np.zeros((4, 1, 8, 8), np.uint8))
+    assert len(artifacts.read_images(tmp_path / "pool.npy", rows=4)) == 4
+    for rows in (3, 5, 0):
+        with pytest.raises(InputError, match=f"pool.npy: holds 4 images; its table has {rows} rows; run"):
+            artifacts.read_images(tmp_path / "pool.npy", rows=rows)
 
 
 @pytest.mark.parametrize("read", [artifacts.read_images, artifacts.read_json, artifacts.read_table])

@@ -13,10 +13,12 @@ from torch import Tensor
 from stages import artifacts, params, probe
 from stages.checkpoint import Checkpoint
 from stages.errors import InputError
+from stages.evaluate import __main__ as evaluate
 from stages.finetune import __main__ as finetune
 from stages.finetune import propagation
 from stages.finetune.propagation import Neighbourhood
 from stages.pretrain import __main__ as pretrain
+from stages.runtime import Machine
 from tests.conftest import ROOT
 from tests.pipeline.conftest import SMALL, change
 
@@ -157,3 +159,20 @@ def test_odd_leftovers_among_the_checkpoints_are_said_and_ignored(
     assert (checkpoints / "n10-draw0" / "kept").read_text() == "theirs"
     classifiers = [path for path in expected if path.suffix == ".safetensors"]
     assert {path: outputs()[path] for path in classifiers} == {path: expected[path] for path in classifiers}
+
+
+@pytest.mark.parametrize("images", [POOL - 1, POOL + 1])
+@pytest.mark.usefixtures("column")
+def test_a_pool_of_another_length_than_its_table_is_refused(
+    images: int, digits: tuple[Tensor, Tensor], cpu: Machine
+) -> None:
+    artifacts.write_array(artifacts.IMAGES / "pool.npy", digits[0][:images].numpy())
+    words = rf"pool\.npy: holds {images} images; its table has {POOL} rows"
+    with pytest.raises(InputError, match=words):
+        finetune.main("scratch")
+    settings = params.load("evaluate", "scratch")
+    with pytest.raises(InputError, match=words):
+        evaluate.FrozenFeatures("scratch", digits[0], digits[1][:POOL], 10, settings, cpu)
+    artifacts.write_array(artifacts.IMAGES / "validation.npy", digits[0][:images].numpy())
+    with pytest.raises(InputError, match=r"validation\.npy: holds"):
+        pretrain.main("scratch")
