@@ -143,11 +143,12 @@ def _missing_sections(raw: dict[str, Any]) -> list[str]:
 def _unknown_presets(raw: dict[str, Any]) -> list[str]:
     """Presets of views that are chosen, but stand nowhere."""
     presets = _value(raw, "views.presets")
+    names = [name for name in presets if isinstance(name, str)] if isinstance(presets, dict) else []
     chosen = {key: _value(raw, key) for key in ("views.pretrain", "views.finetune")}
     return [
-        f"{key}: {unknown(name, list(presets))}"
+        f"{key}: {unknown(name, names)}"
         for key, name in chosen.items()
-        if isinstance(presets, dict) and isinstance(name, str) and name not in presets
+        if names and isinstance(name, str) and name not in names  # without any that is a finding already
     ]
 
 

@@ -73,6 +73,8 @@ def _channels(value: object) -> object:
 
 Channels = Annotated[Literal["auto", 1, 3], BeforeValidator(_channels)]
 Method = Annotated[str, BeforeValidator(_method)]
+# It is a part of DVC's keys, `views.presets.digits`: so no dot, and nothing that YAML takes for a number.
+PresetName = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
 SourceName = Annotated[str, BeforeValidator(_source)]
 Budgets = Annotated[
     tuple[Annotated[int | str, BeforeValidator(_budget)], ...],
@@ -154,7 +156,7 @@ class ViewPresets(Section):
 
     pretrain: str
     finetune: str
-    presets: dict[str, Views]
+    presets: Annotated[dict[PresetName, Views], Field(min_length=1)]
 
 
 class Training(Section):
