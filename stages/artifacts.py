@@ -106,9 +106,9 @@ def read_images(path: Path, rows: int | None = None) -> np.ndarray:
         raise InputError(f"{path}: is no image pack ({' '.join(str(error).split())})") from None
     if not isinstance(images, np.ndarray):
         raise InputError(f"{path}: is an archive; allowed: one array in .npy format")
-    if images.dtype != np.uint8 or images.ndim != 4:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(
-            f"{path}: holds {images.dtype} {images.shape}; allowed: uint8 (N, channels, height, width)"
+            f"{path}: holds {images.dtype} {images.shape}; allowed: uint8 (N, 1 or 3 channels, height, width)"
         )
     if not images.size:
         raise InputError(f"{path}: holds no pixels: its shape is {images.shape}")
@@ -148,8 +148,7 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
         InputError: the labels are not those of the pool's images, row by row, or are no classes.
     """
     path, classes = LABELS / "pool.csv", read_json(LABELS / "classes.json")
-    names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if not names or len(set(classes)) < len(classes):
+    if not are_names(classes):
         raise InputError(f"{LABELS / 'classes.json'}: is no list of different names")
     ids, expected = (read_table(file, "id", text=True)["id"] for file in (path, IMAGES / "pool.csv"))
     if not ids.equals(expected):
@@ -163,3 +162,14 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
             f"allowed: 0 to {len(classes) - 1}, the number of a class in {LABELS / 'classes.json'}"
         )
     return labels, classes
+
+
+def are_names(classes: Any) -> bool:
+    """Whether something read is a list of names that differ, that are not empty and that can be printed."""
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
+        return False
+    try:
+        "".join(classes).encode()
+    except UnicodeEncodeError:  # JSON can hold one half of a character
+        return False
+    return len(set(classes)) == len(classes)

@@ -289,9 +289,20 @@ def test_pixels_are_fractions_of_white() -> None:
     torch.testing.assert_close(floats.flatten(), torch.tensor([0.0, 0.2, 1.0]))
 
 
+@pytest.mark.parametrize("classes", [["a", ""], ["a", "a"], ["\ud800"], "a", [1], {"a": 1}])
+def test_classes_that_are_no_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    artifacts.write_json(artifacts.LABELS / "classes.json", classes)
+    with pytest.raises(InputError, match=r"classes\.json: is no list of different names"):
+        artifacts.read_pool_labels()
+
+
 @pytest.mark.parametrize(
     "array",
     [
+        np.zeros((2, 2, 4, 4), np.uint8),
         np.zeros((2, 1, 4, 4), np.float32),
         np.zeros((2, 1, 4, 4), np.int8),
         np.zeros((2, 4, 4), np.uint8),
