@@ -1,20 +1,15 @@
-"""Every file that a stage reads or writes: where it is, what is in it, how it is written.
+"""Every file that a stage reads or writes: where it is, what is in it.
 
-A file is whole or absent: it is written under a temporary name, flushed, and renamed. (Models: `weights.py`.)
+A file is whole or absent: `stages/whole.py`. Models are in `stages/weights.py`.
 """
 
 import csv
-import fcntl
 import json
-import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,98 +17,17 @@ import torch
 from torch import Tensor
 
 from stages.errors import InputError
+from stages.whole import require_writable as require_writable
+from stages.whole import whole_file as whole_file
+from stages.whole import whole_folder as whole_folder
 
 IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
 TEST = Path("data/prepared/test")  # images.npy, index.csv: for `evaluate` alone
 ENCODERS, CLASSIFIERS = Path("models/encoders"), Path("models/classifiers")
-PREDICTIONS, METRICS = Path("data/predictions"), Path("metrics")
-CLAIMS = Path(".dvc/tmp/headstart")  # one lock file for each output that a run has begun to make
+PREDICTIONS = Path("data/predictions")
+METRICS = Path("metrics")
 PART = 4096 * 28 * 28  # bytes of pixels that are worked on at the same time: 4,096 digits
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the place of `path` only if all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, str(temporary)):
-            raise
-        # A full disk names no file, and people know this one by its own name.
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which takes the place of `path` only if all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}.tmp") for end in ("new", "old"))
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
-        shutil.rmtree(leftover)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():  # a folder cannot be renamed over one that is not empty
-            path.replace(old)
-        temporary.replace(path)
-    except BaseException:
-        if old.exists():
-            old.replace(path)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-_claimed: dict[Path, TextIO] = {}  # open, for the operating system drops a lock with its file
-
-
-def require_writable(*paths: Path) -> None:
-    """Find out before the work, not after it, that an output cannot be written.
-
-    Raises:
-        InputError: another process is making the output: a stage lives on where only `dvc` was killed.
-        OSError: the folder cannot be written to.
-    """
-    for path in paths:
-        _claim(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            tempfile.TemporaryFile(dir=path.parent).close()
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path.parent)) from error
-
-
-def _claim(path: Path) -> None:
-    """Hold an output until this process ends, however it ends."""
-    place = (CLAIMS / "-".join(path.parts).strip("/")).absolute()
-    if place in _claimed:
-        return
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("a", encoding="utf-8")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-    except BlockingIOError:
-        raise InputError(
-            f"{path}: is being made by another run here (process {place.read_text(encoding='utf-8')}); "
-            "wait until it has ended, or stop it"
-        ) from None
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(CLAIMS)) from error
-    _claimed[place] = file
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -184,23 +98,31 @@ def _require_whole_lines(path: Path) -> None:
                 raise ValueError(f"line {lines.line_num} has {len(line)} fields, its head {len(head)}")
 
 
-def read_images(path: Path) -> np.ndarray:
-    """An image pack, uint8 (N, C, H, W), memory-mapped."""
+# NOTE: numpy parses the head of a pack as Python's literals, with all that can go wrong there.
+HEAD_ERRORS = (
+    ValueError, TypeError, LookupError, ArithmeticError, EOFError, SyntaxError, TokenError,
+    MemoryError, RecursionError,
+)  # fmt: skip
+
+
+def read_images(path: Path, rows: int | None = None) -> np.ndarray:
+    """An image pack, uint8 (N, C, H, W), memory-mapped; `rows`: how many its table has, where it matters."""
     try:
         images: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, TypeError, OverflowError, EOFError, SyntaxError, TokenError) as error:
-        # NOTE: numpy parses the head as Python's literals, with all that can go wrong there.
+    except HEAD_ERRORS as error:
         raise InputError(f"{path}: is no image pack ({' '.join(str(error).split())})") from None
     if not isinstance(images, np.ndarray):
         raise InputError(f"{path}: is an archive; allowed: one array in .npy format")
-    if images.dtype != np.uint8 or images.ndim != 4:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(
-            f"{path}: holds {images.dtype} {images.shape}; allowed: uint8 (N, channels, height, width)"
+            f"{path}: holds {images.dtype} {images.shape}; allowed: uint8 (N, 1 or 3 channels, height, width)"
         )
     if not images.size:
         raise InputError(f"{path}: holds no pixels: its shape is {images.shape}")
     if isinstance(images, np.memmap) and path.stat().st_size != images.offset + images.nbytes:
         raise InputError(f"{path}: is longer than {images.shape[0]} images of {images[0].nbytes} bytes")
+    if rows is not None and rows != len(images):
+        raise InputError(f"{path}: holds {len(images)} images; its table has {rows} rows; run `dvc repro`")
     return images
 
 
@@ -232,8 +154,7 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
         InputError: the labels are not those of the pool's images, row by row, or are no classes.
     """
     path, classes = LABELS / "pool.csv", read_json(LABELS / "classes.json")
-    names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if not names or len(set(classes)) < len(classes):
+    if not are_names(classes):
         raise InputError(f"{LABELS / 'classes.json'}: is no list of different names")
     ids, expected = (read_table(file, "id", text=True)["id"] for file in (path, IMAGES / "pool.csv"))
     if not ids.equals(expected):
@@ -246,3 +167,14 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
             f"allowed: 0 to {len(classes) - 1}, the number of a class in {LABELS / 'classes.json'}"
         )
     return labels, classes
+
+
+def are_names(classes: Any) -> bool:
+    """Whether something read is a list of names that differ, that are not empty and that can be printed."""
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
+        return False
+    try:
+        "".join(classes).encode()
+    except UnicodeEncodeError:  # JSON can hold one half of a character
+        return False
+    return len(set(classes)) == len(classes)

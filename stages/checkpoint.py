@@ -21,8 +21,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from stages import params
-from stages.artifacts import whole_file
+from stages.errors import InputError
 from stages.runtime import Machine
+from stages.whole import whole_file
 
 CHECKPOINTS = Path("models/checkpoints")
 EVERY = 2.0  # seconds of work that a kill may cost, where writing is cheap
@@ -52,11 +53,66 @@ class Saved:
         return list(self.tensors["losses"].to(device).unbind())
 
 
+@dataclass(frozen=True)
+class Origin:
+    """All that the result of a stage's training depends on.
+
+    It is taken before the stage reads anything, and looked at again before it writes its outputs: what was
+    changed in between must not be filed as if the result were made from it.
+
+    Attributes:
+        parts: what dvc.yaml declares for the stage, parameters by their dotted keys and files by their paths
+            (as hashes); and under other names the machine, the threads and the versions.
+    """
+
+    stage: str
+    method: str
+    machine: Machine
+    parts: dict[str, Any]
+
+    @staticmethod
+    def of(stage: str, method: str, machine: Machine, raw: Any = None) -> "Origin":
+        """The state of things now; `raw`: the content of params.yaml that the stage goes by."""
+        parts = params.declared_values(stage, method, raw)
+        for dependency in params.declared_files(stage, method):
+            for file in _files(Path(dependency)):
+                with file.open("rb") as opened:
+                    parts[str(file)] = hashlib.file_digest(opened, "blake2b").hexdigest()
+        parts["machine"] = [machine.describe(), torch.get_num_threads(), *map(version, NUMERICAL)]
+        return Origin(stage, method, machine, parts)
+
+    def key(self, without: Collection[str] = ()) -> str:
+        """A hash of it.
+
+        Args:
+            without: parameters, files and folders that are left out, because a part of the stage depends on
+                less: `narrowed` adds that.
+        """
+        left_out = set(without)
+        kept = {
+            name: part
+            for name, part in self.parts.items()
+            if not left_out.intersection((name, *map(str, Path(name).parents)))
+        }
+        return narrowed(self.stage, kept)
+
+    def require_unchanged(self) -> None:
+        """Raise an InputError, which names them, where some of its parts are not what they were."""
+        now = Origin.of(self.stage, self.method, self.machine).parts
+        changed = [name for name in sorted(self.parts.keys() | now) if self.parts.get(name) != now.get(name)]
+        if changed:
+            raise InputError(
+                f"{self.stage} {self.method}: params.yaml, code or data changed while it ran "
+                f"({', '.join(changed[:3])}): nothing was written; run `dvc repro` again"
+            )
+
+
 class Checkpoint:
     """One training's state on disk.
 
     Attributes:
         saved: what was found at the start and counts; None where nothing was, or where it does not count.
+            A folder in its place is said and left alone: then nothing is written.
         beside: tensors that are written with the state, and are there again when it is taken up.
     """
 
@@ -68,7 +124,7 @@ class Checkpoint:
 
     def due(self) -> bool:
         """Whether it is time to write again."""
-        return time.monotonic() - self.written >= max(EVERY, self.cost / SHARE)
+        return not self.path.is_dir() and time.monotonic() - self.written >= max(EVERY, self.cost / SHARE)
 
     def write(
         self,
@@ -84,6 +140,8 @@ class Checkpoint:
             optimiser: None where the training is finished.
             losses: those of the last steps that nothing was made of yet.
         """
+        if self.path.is_dir():
+            return
         started = time.monotonic()
         tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
         if optimiser is not None:
@@ -100,10 +158,21 @@ class Checkpoint:
         self.written = time.monotonic()
         self.cost = self.written - started
 
+    def write_beside(self, tensors: dict[str, Tensor]) -> None:
+        """Write tensors alone, where it is no training that is kept: they are `beside` the next time."""
+        self.beside = tensors
+        self.write({}, nn.Module(), None, [])
+
     def _found(self) -> Saved | None:
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
+            return None
+        except IsADirectoryError:
+            print(f"{self.path}: is a folder; no state of this training is kept until it is gone", flush=True)
+            return None
+        except OSError as error:
+            print(f"{self.path}: cannot be read ({error.strerror}); starting anew", flush=True)
             return None
         digest, content = content[:DIGEST], content[DIGEST:]
         try:
@@ -130,34 +199,10 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def key_of(stage: str, method: str, machine: Machine, without: Collection[str] = ()) -> str:
-    """The key of a stage's training: a hash of all that its result depends on.
-
-    Args:
-        stage: its parameters and dependencies are those that dvc.yaml declares.
-        without: parameters (dotted keys) and dependencies (paths, also of single files in one) that are left
-            out, because a part of the stage depends on less: `narrowed` adds that.
-    """
-    values = params.declared_values(stage, method)
-    facts = [
-        {name: value for name, value in values.items() if name not in without},
-        machine.describe(),
-        torch.get_num_threads(),
-        [version(library) for library in NUMERICAL],
-    ]
-    key = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=DIGEST)
-    for dependency in params.declared_files(stage, method):
-        for file in _files(Path(dependency)):
-            if {dependency, str(file)} & set(without):
-                continue
-            with file.open("rb") as opened:
-                key.update(f"\0{file}\0".encode() + hashlib.file_digest(opened, "blake2b").digest())
-    return key.hexdigest()
-
-
 def narrowed(key: str, *facts: object) -> str:
     """The key of a part of a stage's training, which depends on these facts (JSON) too."""
-    return hashlib.blake2b(json.dumps([key, *facts]).encode(), digest_size=DIGEST).hexdigest()
+    text = json.dumps([key, *facts], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST).hexdigest()
 
 
 def _files(path: Path) -> list[Path]:

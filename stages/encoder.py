@@ -18,7 +18,7 @@ class Declaration(BaseModel):
 
     name: Literal["cnn", "residual", "vit", "resnet18", "resnet50", "vit_b_16"]
     width: int = Field(ge=1, le=1024)
-    channels: int = Field(ge=1, le=4)
+    channels: Literal[1, 3]
     image_size: int = Field(ge=8, le=1024)
 
     @model_validator(mode="after")

@@ -38,7 +38,8 @@ def dotted(prefix: str, *parts: str | int) -> str:
     """A key as people write it: `finetune.budgets[1]`."""
     key = prefix
     for part in parts:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}"
+        name = part if str(part).isprintable() else repr(part)  # a finding is one line
+        key += f"[{part}]" if isinstance(part, int) else f".{name}"
     return key.lstrip(".")
 
 
@@ -54,6 +55,9 @@ def _allowed(kind: str, message: str) -> str:
         return "a section of keys and values"
     if kind == "tuple_type":
         return "a list, such as [a, b]"
+    if kind == "string_pattern_mismatch":
+        return "a letter, then letters, digits, _ and -"
+    message = message.replace("Dictionary should", "should")
     return message.replace("Input should be ", "").replace("Tuple should", "should")
 
 

@@ -33,14 +33,17 @@ from stages.sections import (
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 
 
-def load(stage: str, method: str | None = None) -> Params:
+def load(stage: str, method: str | None = None, raw: Any = None) -> Params:
     """The parameters that `stage` declares in dvc.yaml, after validating all of params.yaml.
+
+    Args:
+        raw: the file's content, where it was read already.
 
     Raises:
         InputError: one finding for each thing that is wrong in the file.
         AttributeError: later, when the stage reads a key that it does not declare.
     """
-    raw = read(PARAMS)
+    raw = read(PARAMS) if raw is None else raw
     params = validated(raw)
     if method is not None and method not in params.methods:
         raise InputError(f"{PARAMS}: methods: {method} is not among {', '.join(params.methods)}")
@@ -61,9 +64,9 @@ def declared_keys(stage: str, method: str | None, raw: Any) -> list[str]:
     return [re.sub(r"\$\{(.+?)\}", lambda name: str(_value(raw, name[1])), key) for key in keys]
 
 
-def declared_values(stage: str, method: str | None) -> dict[str, Any]:
-    """What stands in params.yaml under each key that a stage declares."""
-    raw = read(PARAMS)
+def declared_values(stage: str, method: str | None, raw: Any = None) -> dict[str, Any]:
+    """What stands in params.yaml under each key that a stage declares; `raw`: as above."""
+    raw = read(PARAMS) if raw is None else raw
     return {key: _value(raw, key) for key in declared_keys(stage, method, raw)}
 
 
@@ -139,11 +142,12 @@ def _missing_sections(raw: dict[str, Any]) -> list[str]:
 def _unknown_presets(raw: dict[str, Any]) -> list[str]:
     """Presets of views that are chosen, but stand nowhere."""
     presets = _value(raw, "views.presets")
+    names = [name for name in presets if isinstance(name, str)] if isinstance(presets, dict) else []
     chosen = {key: _value(raw, key) for key in ("views.pretrain", "views.finetune")}
     return [
-        f"{key}: {unknown(name, list(presets))}"
+        f"{key}: {unknown(name, names)}"
         for key, name in chosen.items()
-        if isinstance(presets, dict) and isinstance(name, str) and name not in presets
+        if names and isinstance(name, str) and name not in names  # without any that is a finding already
     ]
 
 

@@ -73,6 +73,8 @@ def _channels(value: object) -> object:
 
 Channels = Annotated[Literal["auto", 1, 3], BeforeValidator(_channels)]
 Method = Annotated[str, BeforeValidator(_method)]
+# It is a part of DVC's keys, `views.presets.digits`: so no dot, and nothing that YAML takes for a number.
+PresetName = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
 SourceName = Annotated[str, BeforeValidator(_source)]
 Budgets = Annotated[
     tuple[Annotated[int | str, BeforeValidator(_budget)], ...],
@@ -122,7 +124,8 @@ class EncoderParams(Section):
     """The network that is pretrained."""
 
     name: Literal["cnn", "residual", "vit", "resnet18", "resnet50", "vit_b_16"]
-    width: Annotated[int, Field(ge=4, le=1024)]
+    # NOTE: with 4 channels PyTorch 2.15 (oneDNN) corrupts its heap on CPUs that have AVX2 and no AVX-512.
+    width: Annotated[int, Field(ge=8, le=1024)]
     weights: Literal["random", "torchvision"]
 
 
@@ -154,7 +157,7 @@ class ViewPresets(Section):
 
     pretrain: str
     finetune: str
-    presets: dict[str, Views]
+    presets: Annotated[dict[PresetName, Views], Field(min_length=1)]
 
 
 class Training(Section):

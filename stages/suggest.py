@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     settings = params.validated(params.read(params.PARAMS))
     method = chosen.method or best_method(settings)
-    images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
     index = artifacts.read_table(artifacts.IMAGES / "pool.csv", "id", "source", text=True)
+    images = artifacts.read_images(artifacts.IMAGES / "pool.npy", rows=len(index))
     labels = artifacts.read_table(artifacts.LABELS / "pool.csv", "id", "label", text=True)
     labelled = np.array([], dtype=int) if chosen.ignore_labels else rows_with_label(index, labels)
     free = len(images) - len(labelled)
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = selection.STRATEGIES[chosen.strategy](features, labelled, chosen.count, settings.seed)
     table = index.iloc[rows][["id", "source"]].reset_index(drop=True)
     if "file" in labels:  # a folder's images: where they lie now
-        table["source"] = labels["file"].iloc[rows].to_numpy()
+        table["source"] = table["id"].map(dict(zip(labels["id"], labels["file"], strict=True)))
     table.insert(0, "rank", range(1, len(rows) + 1))
     artifacts.write_table(chosen.output, table)
     with artifacts.whole_file(chosen.sheet) as temporary:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.artifacts import whole_file
+from stages.whole import whole_file
 
 LARGEST = 64  # pixels of a tile's side; smaller images keep theirs
 GAP, BETWEEN = 2, 128  # pixels between tiles, and their shade

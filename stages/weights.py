@@ -17,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stages.artifacts import whole_file
+from stages.artifacts import are_names
 from stages.encoder import Declaration, Encoder
 from stages.encoders import Classifier, unfilled
 from stages.errors import InputError
+from stages.whole import whole_file
 
 HEADER = "headstart"  # NOTE: one metadata key only: safetensors does not order several
 
@@ -72,8 +73,10 @@ def read_classifier(path: Path) -> tuple[Classifier, list[str]]:
     """The classifier of a file, and the names of its classes."""
     header, state = _read_weights(path)
     classes = header.get("classes")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+    if not isinstance(classes, list) or not classes:
         raise InputError(f"{path}: holds no classifier: its header names no classes")
+    if not are_names(classes):
+        raise InputError(f"{path}: its header's classes are no list of different names")
     with torch.device("meta"):
         classifier = Classifier(_declared_encoder(path, header), len(classes))
     _fill(path, classifier, header, state)
@@ -115,5 +118,8 @@ def _fill(path: Path, module: Encoder | Classifier, header: dict[str, Any], stat
     said = header.pop("digest", None)
     if said != digest(header, state):
         raise InputError(f"{path}: is damaged: it is not what was written")
+    # NOTE: a digest says that a file is whole, not that its writer's training went well.
+    if infinite := [name for name, value in state.items() if not bool(value.isfinite().all())]:
+        raise InputError(f"{path}: holds weights that are infinite or NaN: {', '.join(sorted(infinite)[:5])}")
     # Memory is taken only now: what a file from elsewhere declares may be larger than the machine.
     module.to_empty(device="cpu").load_state_dict(state)

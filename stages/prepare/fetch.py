@@ -6,9 +6,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from stages.artifacts import whole_file
 from stages.errors import InputError
 from stages.prepare.datasets import DEBIAN, Dataset
+from stages.whole import whole_file
 
 PATIENCE = 600  # seconds for one command
 
@@ -63,7 +63,9 @@ def from_debian(dataset: Dataset, path: Path) -> None:
 
 def from_torchvision(dataset: Dataset, path: Path) -> None:
     """Download the files from torchvision's mirrors (RuntimeError, OSError)."""
-    dataset.reader(str(path), download=True)
+    from torchvision import datasets  # late: it takes seconds, and a folder for temporary files
+
+    getattr(datasets, dataset.torchvision)(str(path), download=True)
 
 
 def _run(command: list[str], folder: str) -> None:

@@ -5,20 +5,23 @@ not there. Their images are cut and resampled like a folder's. What is special t
 splits are for training and for the test.
 """
 
+import math
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torchvision
-from torchvision.datasets import VisionDataset
 
 from stages import pictures
 from stages.errors import InputError
 from stages.prepare.parts import NO_LABEL
 from stages.prepare.sources import DOWNLOADS, Source
 from stages.runtime import progress
+
+if TYPE_CHECKING:
+    from torchvision.datasets import VisionDataset
 
 Options = dict[str, Any]
 FLAGGED = (
@@ -66,9 +69,11 @@ def options(name: str) -> tuple[Options, Options]:
     return {"split": TRAIN.get(name, "train")}, {"split": TEST.get(name, "test")}
 
 
-def opened(name: str, option: Options, path: Path) -> VisionDataset:
+def opened(name: str, option: Options, path: Path) -> "VisionDataset":
     """One split, from `path` or from what was fetched before; else it is fetched now (errors as `read`)."""
-    kind, failure = getattr(torchvision.datasets, name), ""
+    from torchvision import datasets  # late: it takes seconds, and a folder for temporary files
+
+    kind, failure = getattr(datasets, name), ""
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     for root, more in ((path, {}), (DOWNLOADS, {}), (DOWNLOADS, {"download": True})):
         if more:
@@ -85,7 +90,7 @@ def opened(name: str, option: Options, path: Path) -> VisionDataset:
     )
 
 
-def names_of_classes(dataset: VisionDataset) -> list[str]:
+def names_of_classes(dataset: "VisionDataset") -> list[str]:
     """What the classes are called, in the order of their numbers; empty where torchvision does not say."""
     names = [name if isinstance(name, str) else name[0] for name in getattr(dataset, "classes", ())]
     return names if len(set(names)) == len(names) else []
@@ -99,7 +104,13 @@ def decoded(title: str, datasets: Sequence[Any], size: int, channels: int) -> tu
     total = sum(len(dataset) for dataset in datasets)
     shape = (total, channels, size, size)
     with tempfile.TemporaryFile(dir=DOWNLOADS) as file:
-        images = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+        try:
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                # NOTE: the room is taken now, for mapped memory that finds none later ends the process.
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+            images = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(DOWNLOADS)) from error
     labels, row = np.full(total, NO_LABEL, dtype=np.int64), 0
     with progress(title, total) as bar:
         for dataset in datasets:

@@ -1,7 +1,7 @@
 """Where images come from: files already on the machine first, a download only after that.
 
-MNIST and Fashion-MNIST are read by torchvision from files whose content was checked here, so that
-a wrong or truncated file is refused by name. They are looked for, in this order,
+MNIST and Fashion-MNIST are read from files whose content is checked here, so that a wrong or truncated
+file is refused by name. They are looked for, in this order,
 
 - in the folder named by `data.path`: flat, in `mnist` or `fashion-mnist`, or in torchvision's layout
   (`MNIST/raw`, `FashionMNIST/raw`), as .gz or unpacked;
@@ -14,16 +14,21 @@ same names: a file that holds the other dataset is passed over, so both may use 
 
 import gzip
 import hashlib
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets import MNIST
 
 from stages.errors import InputError
-from stages.prepare.datasets import DATASETS, Dataset
+from stages.prepare.datasets import (
+    DATASETS,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+    Dataset,
+)
 from stages.prepare.fetch import fetch
 
 # NOTE: not in `data.path`, which is an input: what lies there decides what runs again.
@@ -59,28 +64,22 @@ def read(name: str, path: Path, downloads: Path = DOWNLOADS) -> tuple[Source, So
         print(f"{dataset.title} is not on this machine; downloading it to {downloads}", flush=True)
         fetch(dataset, downloads)
         found = {file: find(dataset, file, downloads) for file in dataset.files}
-    with tempfile.TemporaryDirectory() as folder:
-        raw, places = Path(folder) / dataset.reader.__name__ / "raw", set()
-        raw.mkdir(parents=True)
-        for file, verified in found.items():
-            if verified is None:
-                raise InputError(f"{downloads}: {file}.gz is missing, and could not be downloaded")
-            place, content = verified
-            (raw / file).write_bytes(content)
-            places.add(str(place.parent))
-        print(f"{dataset.title} read from {', '.join(sorted(places))}")
-        train, test = dataset.reader(folder, train=True), dataset.reader(folder, train=False)
-    return _pack(name, "train", train), _pack(name, "test", test)
+    contents, places = {}, set()
+    for file, verified in found.items():
+        if verified is None:
+            raise InputError(f"{downloads}: {file}.gz is missing, and could not be downloaded")
+        place, contents[file] = verified
+        places.add(str(place.parent))
+    print(f"{dataset.title} read from {', '.join(sorted(places))}")
+    train = idx(contents[TRAIN_IMAGES])[:, None], idx(contents[TRAIN_LABELS]).astype(np.int64)
+    test = idx(contents[TEST_IMAGES])[:, None], idx(contents[TEST_LABELS]).astype(np.int64)
+    return Source(name, "train", *train, dataset.classes), Source(name, "test", *test, dataset.classes)
 
 
-def _pack(dataset: str, name: str, split: MNIST) -> Source:
-    return Source(
-        dataset,
-        name,
-        split.data.numpy()[:, None],
-        split.targets.numpy(),
-        DATASETS[dataset].classes,
-    )
+def idx(content: bytes) -> np.ndarray:
+    """The uint8 array of an idx file, by its head: 0, 0, 8 for uint8, how many sizes, and these."""
+    sizes = np.frombuffer(content, dtype=">u4", count=content[3], offset=4)
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + sizes.nbytes).reshape(sizes)
 
 
 def find(dataset: Dataset, name: str, path: Path) -> tuple[Path, bytes] | None:

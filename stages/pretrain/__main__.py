@@ -9,9 +9,9 @@ import pandas as pd
 from torch import Tensor
 
 from stages import artifacts, params, provenance, weights
-from stages.checkpoint import CHECKPOINTS, Checkpoint, key_of
+from stages.checkpoint import CHECKPOINTS, Checkpoint, Origin
 from stages.encoder import Encoder
-from stages.errors import InputError, reported
+from stages.errors import reported
 from stages.pretrain import shown
 from stages.pretrain.health import Monitor
 from stages.pretrain.learner import Learner, build
@@ -27,8 +27,10 @@ LABELS_OF_VALIDATION = (str(artifacts.IMAGES / "validation.csv"),)
 
 def main(method: str) -> None:
     """Build the encoder, train it as `method` says, write encoder, curve, figures and timings."""
-    settings = params.load("pretrain", method)
+    raw = params.read(params.PARAMS)
+    settings = params.load("pretrain", method, raw)
     here = machine(settings.runtime)
+    origin = Origin.of("pretrain", method, here, raw)
     stream = Stream.of(settings.seed, "pretrain")
     encoder_file = artifacts.ENCODERS / f"{method}.safetensors"
     curve_file = artifacts.METRICS / "pretrain" / f"{method}.csv"
@@ -53,7 +55,7 @@ def main(method: str) -> None:
         strengths = settings.views.presets[settings.views.pretrain]
         learner = build(method, encoder, section, strengths, stream)
         monitor.uninformative = learner.uninformative
-        kept = Checkpoint(checkpoint_file, key_of("pretrain", method, here, without=LABELS_OF_VALIDATION))
+        kept = Checkpoint(checkpoint_file, origin.key(without=LABELS_OF_VALIDATION))
         if kept.saved:
             monitor.replay(kept.saved.facts["curve"], kept.beside)
         kept.beside = monitor.seen
@@ -79,6 +81,7 @@ def main(method: str) -> None:
         "made_from": provenance.made_from("pretrain", method),
     }
     timings = here.timings(seconds, seen) | {"monitoring_seconds": round(monitor.seconds, 1)}
+    origin.require_unchanged()
     weights.write_encoder(encoder_file, encoder)
     artifacts.write_table(curve_file, pd.DataFrame(curve))
     shown.write(shown_file, rows)
@@ -90,11 +93,9 @@ def main(method: str) -> None:
 
 def validation(here: Machine) -> tuple[Tensor, Tensor]:
     """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device, -1: none."""
-    images = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
     labels = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
-    if len(labels) != len(images):
-        raise InputError(f"{artifacts.IMAGES}: {len(images)} validation images, {len(labels)} labels")
-    return images, labels
+    images = artifacts.read_images(artifacts.IMAGES / "validation.npy", rows=len(labels))
+    return artifacts.as_tensor(images), labels
 
 
 def count(encoder: Encoder) -> int:

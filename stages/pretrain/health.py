@@ -23,6 +23,10 @@ STUCK = 0.01  # alarm where the loss stays so near to its uninformative value, a
 # Looks in a row that must find it ill: a loss may pass its uninformative value on its way down, and an
 # autoencoder's rank dips for a look or two early on. Features that are ill at an epoch's end are enough.
 PATIENCE = 3
+# Features that a checkpoint carries, to measure the kNN anew for other labels: 25 epochs of 5,000
+# images with 256 features. With more epochs it keeps the first look and the last ones.
+KEPT = 64 * 2**20  # bytes
+LABELS = "labels"  # their name beside the features
 
 
 class Monitor:
@@ -49,7 +53,8 @@ class Monitor:
         self.seconds = 0.0  # spent here
         self.untrained = (0.0, 0.0)  # spread and rank at step 0
         self.ill = {"features": 0, "loss": 0}  # looks in a row that found something wrong with them
-        self.seen: dict[str, Tensor] = {}  # by step, the directions of the features at epochs' ends, in half
+        # By step, the directions of the features at epochs' ends, in half; and the labels of the kNN.
+        self.seen: dict[str, Tensor] = {LABELS: labels.cpu()}
 
     def __call__(self, step: int, loss: float | None, at_epoch: bool) -> dict[str, Any]:
         """Spread and rank of the features after `step`; with the kNN accuracy at an epoch's end.
@@ -70,12 +75,22 @@ class Monitor:
         spread, rank = round(feature_std(sample), 4), round(rankme(sample), 2)
         columns: dict[str, Any] = {"feature_std": spread, "rankme": rank}
         if at_epoch:
-            self.seen[str(step)] = F.normalize(features, dim=1).half().cpu()
+            self._keep(step, F.normalize(features, dim=1).half().cpu())
             columns["knn"] = self._knn(step)
         if alarm := self._judge(step, spread, rank, loss, at_epoch):
             columns["alarm"] = alarm
         self.seconds += time.perf_counter() - started
         return columns
+
+    def _keep(self, step: int, directions: Tensor) -> None:
+        """Remember a look; of many, the first and the last ones, so that neither memory nor file grow."""
+        self.seen[str(step)] = directions
+        _, *later = self._looks()
+        while later[1:] and directions.nbytes * (len(later) + 1) > KEPT:
+            del self.seen[str(later.pop(0))]
+
+    def _looks(self) -> list[int]:
+        return sorted(int(step) for step in self.seen if step != LABELS)
 
     def _knn(self, step: int) -> float | None:
         """Among the validation images that have a label; None where fewer than two have one."""
@@ -88,14 +103,24 @@ class Monitor:
     def replay(self, curve: list[dict[str, Any]], seen: dict[str, Tensor]) -> None:
         """Know again what was seen before an interruption, from the curve's rows and the features.
 
-        The kNN is measured anew: more validation images may have a label than then.
+        Where validation has other labels than then, the kNN is measured anew; a look whose features are no
+        longer kept has none then: a curve of two sets of labels would say nothing.
         """
-        self.seen = seen
+        same = torch.equal(seen[LABELS], self.labels.cpu())
+        self.seen = seen | {LABELS: self.labels.cpu()}
+        looks = [row for row in curve if "knn" in row]
+        lost = [row for row in looks if not same and str(row["step"]) not in seen]
+        if lost:
+            print(
+                f"pretrain {self.title}: validation has other labels than when it was trained; without a kNN "
+                f"for them are {len(lost)} of the {len(looks)} looks, whose features are no longer kept",
+                flush=True,
+            )
         for row in curve:
             if row.get("rankme") is not None:
                 at_epoch = "knn" in row
-                if at_epoch:
-                    row["knn"] = self._knn(row["step"])
+                if at_epoch and not same:
+                    row["knn"] = None if row in lost else self._knn(row["step"])
                 self._judge(row["step"], row["feature_std"], row["rankme"], row["loss"], at_epoch)
 
     def _judge(self, step: int, spread: float, rank: float, loss: float | None, at_epoch: bool) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import artifacts
+from stages import artifacts, whole
 from stages.prepare import __main__ as prepare
 from tests.pipeline.conftest import Project
 from tests.pipeline.test_honesty import files
@@ -70,7 +70,7 @@ def test_failing_disk_in_prepare_leaves_all_three_outputs(
         write(path, images, rows)
 
     monkeypatch.setattr(artifacts, "write_pack", failing)
-    monkeypatch.setattr(artifacts, "_claimed", {})  # as a process that ends
+    monkeypatch.setattr(whole, "_claimed", {})  # as a process that ends
     with pytest.raises(OSError, match="No space left"):
         prepare.main()
     assert files(project, "data") == before

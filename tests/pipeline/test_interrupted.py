@@ -126,6 +126,44 @@ def test_a_disk_that_is_full_for_finetune_is_named_and_the_next_run_goes_on(proj
     assert files(project, "models/classifiers/simclr") == expected
 
 
+FULL = r"File too large|not all of it could be written; is the disk full\? \(.*\)"
+
+
+@pytest.mark.parametrize(
+    ("stage", "room", "place"),
+    [
+        (["prepare"], 0, r"\.dvc/tmp/headstart"),
+        (["prepare"], 20_000, "data/prepared/images/pool.npy"),
+        (["evaluate", "simclr"], 2_000, r"data/predictions/simclr/n10-draw0-finetuned\.npy"),
+        (["compare"], 2_000, "metrics/details.json"),
+        (["compare"], 200_000, "metrics/report.html"),
+    ],
+)
+def test_a_disk_that_is_full_for_a_short_stage_is_named_and_the_next_run_goes_on(
+    stage: list[str], room: int, place: str, project: Project
+) -> None:
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    def made() -> dict[str, bytes]:
+        found = files(project, "data") | files(project, "metrics")
+        return {name: content for name, content in found.items() if "timings" not in name}
+
+    name, *method = stage
+    expected = made()
+    command = [sys.executable, "-m", f"stages.{name}", *method]
+    result = subprocess.run(
+        command, cwd=project.path, text=True, capture_output=True, check=False, preexec_fn=no_room
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert re.fullmatch(rf"error: {place}: ({FULL})", line), line
+    assert made() == expected
+    assert not list(project.path.rglob("*.tmp"))
+    project.stage(f"stages.{name}", *method)
+    assert made() == expected
+
+
 def ordinary() -> None:
     """Be a user to whom permissions apply: root passes over them by a capability."""
     drop, dac_override = 24, 1  # prctl's PR_CAPBSET_DROP, and the capability

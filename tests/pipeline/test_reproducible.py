@@ -49,6 +49,15 @@ def test_two_clones_give_the_same_bytes(
     assert first == second
 
 
+def test_two_threads_give_the_same_bytes_each_time(baseline: Project, tmp_path: Path) -> None:
+    """With one thread sums have one order anyway; params.yaml has two."""
+    changes = {"methods": ["simclr"], "runtime.threads": 2}
+    first, second = (fresh(baseline, tmp_path / name, **changes) for name in ("anna", "ben"))
+    for project in (first, second):  # one after another: four threads on two cores take very long
+        project.repro()
+    assert results(first) == results(second)
+
+
 def test_several_methods_at_once_give_the_bytes_of_one_after_another(
     baseline: Project, tmp_path: Path
 ) -> None:

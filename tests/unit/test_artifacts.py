@@ -1,6 +1,9 @@
 import math
 import os
 import pickle
+import resource
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -75,13 +78,79 @@ def test_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path) ->
     assert (path / "kept").read_text() == "old"
 
 
-def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("making", ["a file", "a folder"])
+def test_leftovers_of_a_killed_run_are_swept_whatever_they_are(tmp_path: Path, making: str) -> None:
     for stale in (f".column.{os.getpid()}.new.tmp", ".column.1.old.tmp"):
         (tmp_path / stale).mkdir()
         (tmp_path / stale / "half").write_text("half")
-    with artifacts.whole_folder(tmp_path / "column") as temporary:
+    (tmp_path / f".column.{os.getpid()}.tmp").write_text("half")
+    (tmp_path / ".column.2.tmp").symlink_to(tmp_path)
+    if making == "a file":
+        artifacts.write_json(tmp_path / "column", 1)
+    else:
+        with artifacts.whole_folder(tmp_path / "column") as temporary:
+            (temporary / "fresh").write_text("new")
+    assert [file.name for file in tmp_path.iterdir()] == ["column"]
+
+
+def test_ctrl_c_just_behind_the_last_rename_is_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rename = tmp_path / "column", Path.replace
+    path.mkdir()
+    (path / "stale").write_text("old")
+
+    def late(self: Path, target: Path) -> Path:
+        moved = rename(self, target)
+        if target == path:
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(Path, "replace", late)
+    with pytest.raises(KeyboardInterrupt), artifacts.whole_folder(path) as temporary:
         (temporary / "fresh").write_text("new")
     assert [file.name for file in tmp_path.iterdir()] == ["column"]
+    assert [file.name for file in path.iterdir()] == ["fresh"]
+
+
+def no_room() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (
+            "artifacts.write_array(path, numpy.zeros(9000))",
+            "not all of it could be written; is the disk full?",
+        ),
+        ("artifacts.write_pack(path, numpy.zeros((9, 1, 99, 99), 'u1'), numpy.arange(9))", "File too large"),
+        ("artifacts.write_json(path, [0] * 9000)", "File too large"),
+        ("artifacts.write_table(path, pandas.DataFrame({'a': range(9000)}))", "File too large"),
+    ],
+)
+def test_a_full_disk_is_said_with_the_files_name(tmp_path: Path, write: str, words: str) -> None:
+    program = (
+        "import pathlib, numpy, pandas\nfrom stages import artifacts\nfrom stages.errors import reported\n"
+        f"path = pathlib.Path({str(tmp_path / 'a')!r})\nwith reported():\n    {write}\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, preexec_fn=no_room
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {tmp_path / 'a'}: {words}")
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_fails_within_a_folder_has_the_name_that_people_know(tmp_path: Path) -> None:
+    with (
+        pytest.raises(FileNotFoundError) as caught,
+        artifacts.whole_folder(tmp_path / "column") as temporary,
+    ):
+        (temporary / "new" / "a").write_text("in a folder that is not there")
+    assert caught.value.filename == str(tmp_path / "column" / "new" / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
@@ -238,9 +307,20 @@ def test_pixels_are_fractions_of_white() -> None:
     torch.testing.assert_close(floats.flatten(), torch.tensor([0.0, 0.2, 1.0]))
 
 
+@pytest.mark.parametrize("classes", [["a", ""], ["a", "a"], ["\ud800"], "a", [1], {"a": 1}])
+def test_classes_that_are_no_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    artifacts.write_json(artifacts.LABELS / "classes.json", classes)
+    with pytest.raises(InputError, match=r"classes\.json: is no list of different names"):
+        artifacts.read_pool_labels()
+
+
 @pytest.mark.parametrize(
     "array",
     [
+        np.zeros((2, 2, 4, 4), np.uint8),
         np.zeros((2, 1, 4, 4), np.float32),
         np.zeros((2, 1, 4, 4), np.int8),
         np.zeros((2, 4, 4), np.uint8),
@@ -252,6 +332,12 @@ def test_array_that_is_no_image_pack_is_refused(tmp_path: Path, array: np.ndarra
     artifacts.write_array(path, array)
     with pytest.raises(InputError, match=f"{path}: holds {array.dtype}.*allowed: uint8"):
         artifacts.read_images(path)
+
+
+def headed(head: str) -> Callable[[Path], object]:
+    """A .npy file with this head."""
+    magic = b"\x93NUMPY\x01\x00" + (len(head) + 1).to_bytes(2, "little")
+    return lambda path: path.write_bytes(magic + head.encode() + b"\n" + bytes(256))
 
 
 def broken_packs() -> dict[str, Callable[[Path], object]]:
@@ -271,6 +357,10 @@ def broken_packs() -> dict[str, Callable[[Path], object]]:
         "pickled array": pickled,
         "pickle": lambda path: path.write_bytes(pickle.dumps(Bomb(path.parent / "boom"))),
         "archive": lambda path: np.savez(path.open("wb"), images=whole),
+        "head without a type": headed("{'descr': (), 'fortran_order': False, 'shape': (4, 1, 8, 8)}"),
+        "head with half a type": headed("{'descr': ('|u1',), 'fortran_order': False, 'shape': (4, 1, 8, 8)}"),
+        "head that is deep": headed("[" * 5000 + "]" * 5000),
+        "head that is deep another way": headed("-" * 5000 + "1"),
     }
 
 
@@ -287,6 +377,14 @@ def test_broken_image_pack_is_refused_by_name(tmp_path: Path, kind: str) -> None
     with pytest.raises(InputError, match=str(path)):
         artifacts.read_images(path)
     assert not (tmp_path / "boom").exists()
+
+
+def test_another_number_of_images_than_the_tables_rows_is_refused(tmp_path: Path) -> None:
+    artifacts.write_array(tmp_path / "pool.npy", np.zeros((4, 1, 8, 8), np.uint8))
+    assert len(artifacts.read_images(tmp_path / "pool.npy", rows=4)) == 4
+    for rows in (3, 5, 0):
+        with pytest.raises(InputError, match=f"pool.npy: holds 4 images; its table has {rows} rows; run"):
+            artifacts.read_images(tmp_path / "pool.npy", rows=rows)
 
 
 @pytest.mark.parametrize("read", [artifacts.read_images, artifacts.read_json, artifacts.read_table])

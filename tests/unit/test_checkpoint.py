@@ -13,8 +13,9 @@ from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from stages import checkpoint, encoders, params
-from stages.checkpoint import Checkpoint, key_of, narrowed
+from stages.checkpoint import Checkpoint, Origin, narrowed
 from stages.draws import draw_labelled
+from stages.errors import InputError
 from stages.finetune import train as finetuning
 from stages.finetune.train import Labelled
 from stages.optimisation import adamw, decayed_groups
@@ -183,6 +184,29 @@ def test_a_damaged_one_is_said_and_not_used(
     assert said.endswith("; starting anew\n")
 
 
+def test_a_folder_in_its_place_is_said_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    (tmp_path / "a").mkdir()
+    kept = written(tmp_path / "a")
+    said = capsys.readouterr().out
+    assert said == f"{tmp_path / 'a'}: is a folder; no state of this training is kept until it is gone\n"
+    assert kept.saved is None
+    assert not kept.due()
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_one_that_cannot_be_read_is_said_and_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").symlink_to("a")  # a ring of links: not even root can read it
+    written(tmp_path / "a")
+    said = capsys.readouterr().out
+    assert said == f"{tmp_path / 'a'}: cannot be read (Too many levels of symbolic links); starting anew\n"
+    assert Checkpoint(tmp_path / "a", "key").saved is not None
+
+
 def test_it_is_due_after_a_while_and_the_later_the_dearer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,40 +270,71 @@ def rewritten(house: Path, key: str, value: Any) -> None:
         YAML(typ="safe", pure=True).dump(raw, file)
 
 
+def key(stage: str = "pretrain", method: str = "simclr", machine: Machine = HERE, without: Any = ()) -> str:
+    return Origin.of(stage, method, machine).key(without)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_key_changes_with_all_that_the_result_depends_on(house: Path, change: str) -> None:
-    before = key_of("pretrain", "simclr", HERE)
+    before = key()
     CHANGES[change](house)
-    assert key_of("pretrain", "simclr", HERE) != before
+    assert key() != before
 
 
 @pytest.mark.parametrize("change", IRRELEVANT)
 def test_the_key_stays_with_what_it_does_not_depend_on(house: Path, change: str) -> None:
-    before = key_of("pretrain", "simclr", HERE)
+    before = key()
     IRRELEVANT[change](house)
-    assert key_of("pretrain", "simclr", HERE) == before
+    assert key() == before
 
 
 def test_the_key_depends_on_the_machine_and_the_threads(house: Path) -> None:
     assert house.exists()
-    key = key_of("pretrain", "simclr", HERE)
-    assert key_of("pretrain", "simclr", Machine(torch.device("cpu"), "bf16")) != key
-    assert key_of("pretrain", "autoencoder", HERE) != key
-    assert key_of("finetune", "simclr", HERE) != key
+    before = key()
+    assert key(machine=Machine(torch.device("cpu"), "bf16")) != before
+    assert key(method="autoencoder") != before
+    assert key("finetune") != before
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
-        assert key_of("pretrain", "simclr", HERE) != key
+        assert key() != before
     finally:
         torch.set_num_threads(threads)
 
 
 def test_a_part_depends_on_its_own_facts(house: Path) -> None:
     without = ("finetune.budgets", "data/prepared/labels")
-    key = key_of("finetune", "simclr", HERE, without)
+    part, whole = key("finetune", without=without), key("finetune")
     rewritten(house, "finetune.budgets", [10])
     appended(house / "data/prepared/labels")
-    assert key_of("finetune", "simclr", HERE, without) == key
-    assert key_of("finetune", "simclr", HERE) != key
-    assert narrowed(key, [1, 2]) == narrowed(key, [1, 2])
-    assert len({key, narrowed(key, [1, 2]), narrowed(key, [1, 3]), narrowed(key, [1], [2])}) == 4
+    assert key("finetune", without=without) == part
+    assert key("finetune") not in (part, whole)
+    assert narrowed(part, [1, 2]) == narrowed(part, [1, 2])
+    assert len({part, narrowed(part, [1, 2]), narrowed(part, [1, 3]), narrowed(part, [1], [2])}) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("a parameter", "pretrain.simclr"),
+        ("code", "stages/pretrain/methods/simclr.py"),
+        ("data", "data/prepared/images"),
+    ],
+)
+def test_what_changed_while_a_stage_ran_is_named(house: Path, change: str, name: str) -> None:
+    origin = Origin.of("pretrain", "simclr", HERE)
+    origin.require_unchanged()
+    CHANGES[change](house)
+    with pytest.raises(
+        InputError, match=rf"^pretrain simclr: params.yaml, code or data changed .*\({name}\)"
+    ):
+        origin.require_unchanged()
+
+
+def test_a_key_is_of_the_parameters_that_the_stage_goes_by(house: Path) -> None:
+    before, raw = key(), params.read(params.PARAMS)
+    rewritten(house, "pretrain.simclr.temperature", 0.7)  # just after the stage has read the file
+    origin = Origin.of("pretrain", "simclr", HERE, raw)
+    assert origin.key() == before
+    with pytest.raises(InputError, match=r"\(pretrain\.simclr\)"):
+        origin.require_unchanged()

@@ -104,9 +104,9 @@ def test_a_forward_pass_normalises(name: str, floats: Tensor) -> None:
 
 @EACH
 def test_constant_channel_does_not_divide_by_zero(name: str) -> None:
-    encoder = tiny_encoder(name, channels=2)
-    encoder.set_statistics(torch.tensor([0.5, 0.1]), torch.tensor([0.0, 0.3]))
-    images = torch.rand(4, 2, 28, 28, generator=generator(0))
+    encoder = tiny_encoder(name, channels=3)
+    encoder.set_statistics(torch.tensor([0.5, 0.1, 0.1]), torch.tensor([0.0, 0.3, 0.3]))
+    images = torch.rand(4, 3, 28, 28, generator=generator(0))
     images[:, 0] = 0.5
     assert (encoder.normalise(images)[:, 0] == 0).all()
     assert encoder(images).isfinite().all()

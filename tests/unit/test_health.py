@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.errors import InputError
+from stages.pretrain import health
 from stages.pretrain.health import PATIENCE, Monitor, feature_std, rankme
 from stages.runtime import Machine
 from stages.sections import Health, Neighbours
@@ -146,6 +147,38 @@ def test_the_knn_is_measured_anew_where_more_images_have_a_label_than_before(dig
     again = monitor(digits)
     again.replay(curve, watch.seen)
     assert [row["knn"] for row in curve] == [expected, expected]
+
+
+def test_of_many_looks_the_first_and_the_last_ones_are_kept(
+    digits: Labelled, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = digits
+    some = torch.where(torch.arange(len(labels)) % 2 == 0, labels, -1)
+    watch = monitor((images, some))
+    monkeypatch.setattr(health, "KEPT", 3 * 2 * len(images) * watch.encoder.features)  # three looks, in half
+    curve = []
+    for step in range(0, 60, 10):
+        curve.append({"step": step, "loss": None, **watch(step, None, True)})
+    assert sorted(watch.seen) == ["0", "40", "50", "labels"]
+    again, before = monitor((images, some)), copy.deepcopy(curve)
+    again.replay(curve, watch.seen)  # with the same labels nothing is lost
+    assert curve == before
+    assert capsys.readouterr().out == ""
+    whole = monitor(digits)
+    expected = whole(0, None, True)["knn"]
+    whole.replay(curve, watch.seen)
+    assert [row["knn"] for row in curve] == [expected, None, None, None, expected, expected]
+    assert "for them are 3 of the 6 looks, whose features are no longer kept" in capsys.readouterr().out
+
+
+def test_a_look_that_is_larger_than_what_is_kept_is_kept_with_the_first(
+    digits: Labelled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "KEPT", 1)
+    watch = monitor(digits)
+    for step in (0, 10, 20):
+        assert watch(step, None, True)["knn"] is not None
+    assert sorted(watch.seen) == ["0", "20", "labels"]
 
 
 def test_without_two_labels_there_is_no_knn(digits: Labelled) -> None:

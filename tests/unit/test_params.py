@@ -108,7 +108,7 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
         # out of range
         ("seed", -1, "0"),
         ("finetune.draws", 0, "1"),
-        ("encoder.width", 3, "4"),
+        ("encoder.width", 7, "8"),
         ("probe.l2", 0, "greater than 0"),
         ("finetune.schedule.warmup", 1.5, "1"),
         ("pretrain.simclr.temperature", -0.5, "greater than 0"),
@@ -537,3 +537,26 @@ def test_command_line_names_a_missing_file(in_copy: Path) -> None:
 def test_command_line_is_silent_about_a_good_file(in_copy: Path) -> None:
     result = command_line(in_copy)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["my.own", 1, None, "", "1st", "ä", "a b", "a\nb", True, 0.5])
+def test_a_name_that_is_none_for_a_preset_is_refused(raw: dict[str, Any], name: Any) -> None:
+    raw["views"]["presets"][name] = raw["views"]["presets"]["digits"]
+    said, text = finding(raw), "a letter, then letters, digits, _ and -"
+    assert said.startswith("views.presets")
+    assert f" is {name!r}; allowed: {text if isinstance(name, str) else 'a valid string'}" in said
+
+
+@pytest.mark.parametrize("name", ["my-own", "Mine_2", "x"])
+def test_a_preset_of_ones_own_is_taken(raw: dict[str, Any], name: str) -> None:
+    raw["views"]["presets"][name] = raw["views"]["presets"]["digits"]
+    raw["views"]["pretrain"] = name
+    assert name in params.validated(raw).views.presets
+
+
+def test_presets_that_are_none_or_of_no_names_are_one_finding(raw: dict[str, Any]) -> None:
+    presets = raw["views"]["presets"]
+    raw["views"]["presets"] = {}
+    assert finding(raw).startswith("views.presets is {}; allowed: should have at least 1 item")
+    raw["views"]["presets"] = {1: presets["digits"]}
+    assert finding(raw) == "views.presets[1] is 1; allowed: a valid string"

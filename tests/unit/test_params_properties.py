@@ -34,7 +34,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "data.folder.test": st.floats(0.01, 0.5),
     "data.channels": st.sampled_from(["auto", 1, 3]),
     "data.folder.twins": st.none() | st.floats(0.5, 1),
-    "encoder.width": st.integers(4, 1024),
+    "encoder.width": st.integers(8, 1024),
     "views.pretrain": st.sampled_from(list(BASE["views"]["presets"])),
     "views.presets.digits.crop": pair,
     "views.presets.digits.rotate": st.floats(0, 180),

@@ -71,9 +71,9 @@ def seeing(knn: float) -> Watch:
 
 JOINT = {"projector_hidden": 16, "projector_output": 8}
 OWN: dict[str, dict[str, Any]] = {
-    "autoencoder": {"noise": 0.2, "erase": 0.3, "decoder_width": 4},
-    "gan": {"noise": 0.3, "latent": 4, "information": 1.0, "generator_width": 4},
-    "mae": {"masked": 0.6, "decoder_width": 4, "decoder_depth": 1, "normalise_patches": False},
+    "autoencoder": {"noise": 0.2, "erase": 0.3, "decoder_width": 8},
+    "gan": {"noise": 0.3, "latent": 4, "information": 1.0, "generator_width": 8},
+    "mae": {"masked": 0.6, "decoder_width": 8, "decoder_depth": 1, "normalise_patches": False},
     "simclr": {"temperature": 0.5, **JOINT},
     "vicreg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, **JOINT},
     "barlow_twins": {"redundancy": 0.005, **JOINT},
@@ -299,7 +299,7 @@ def test_autocast_is_the_machines(digits: Labelled) -> None:
 
 def settings(**changes: Any) -> Any:
     return types.SimpleNamespace(
-        encoder=EncoderParams(**({"name": "residual", "width": 4, "weights": "random"} | changes))
+        encoder=EncoderParams(**({"name": "residual", "width": 8, "weights": "random"} | changes))
     )
 
 
@@ -309,7 +309,7 @@ def test_fresh_encoder_is_normalised_for_the_pool(digits: Labelled) -> None:
     pool[5000:, 2] = 9
     encoder = fresh_encoder(settings(), pool, RUN)
     assert encoder.declaration.model_dump() == {
-        "name": "residual", "width": 4, "channels": 3, "image_size": 28,
+        "name": "residual", "width": 8, "channels": 3, "image_size": 28,
     }  # fmt: skip
     scaled = pool.astype(np.float64) / 255
     np.testing.assert_allclose(encoder.mean.numpy(), scaled.mean((0, 2, 3)), rtol=1e-5)

@@ -1,11 +1,15 @@
 """Labels spread along nearest neighbours: against plain dense arithmetic, and on real digits."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages import probe
+from stages.checkpoint import Checkpoint
 from stages.encoder import Encoder
 from stages.finetune import propagation
 from stages.finetune.propagation import ALPHA, NEIGHBOURS, POWER, ROUNDS, Neighbourhood, joined, propagated
@@ -99,6 +103,57 @@ def test_every_image_has_one_label_and_the_given_ones_keep_theirs(digits: Digits
 def test_equal_inputs_give_equal_labels(digits: Digits, cpu: Machine) -> None:
     own = labelled(digits, one_of_each(digits))
     assert torch.equal(spread(own, cpu).labels, spread(own, cpu).labels)
+
+
+def test_a_kept_graph_spreads_the_same_labels_and_no_neighbour_is_looked_for_again(
+    digits: Digits, cpu: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, own = Pixels(), labelled(digits, one_of_each(digits))
+    first = Neighbourhood(encoder, own.pack, cpu, Checkpoint(tmp_path / "graph", "key"))
+    expected = first.spread(own, 10, encoder, cpu)
+    with monkeypatch.context() as patch:
+        patch.setattr(propagation, "strongest", None)
+        patch.setattr(probe, "encode", None)
+        again = Neighbourhood(encoder, own.pack, cpu, Checkpoint(tmp_path / "graph", "key"))
+    result = again.spread(own, 10, encoder, cpu)
+    assert torch.equal(again.joined.to_dense(), first.joined.to_dense())
+    assert torch.equal(result.rows, expected.rows)
+    assert torch.equal(result.labels, expected.labels)
+
+
+def test_looking_for_neighbours_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit, path, looked = unit_vectors(100), tmp_path / "graph", []
+    expected, strongest = joined(unit, chunk=16), propagation.strongest
+
+    def killed(similarity: Tensor) -> tuple[Tensor, Tensor]:
+        if len(looked) in (2, 5):
+            looked.append(0)
+            raise KeyboardInterrupt
+        looked.append(len(similarity))
+        return strongest(similarity)
+
+    monkeypatch.setattr(propagation, "strongest", killed)
+    monkeypatch.setattr(Checkpoint, "due", lambda _kept: True)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            joined(unit, 16, Checkpoint(path, "key"))
+    graph = joined(unit, 16, Checkpoint(path, "key"))
+    assert sum(looked) == 100  # each once
+    for part in ("crow_indices", "col_indices", "values"):
+        assert torch.equal(getattr(graph, part)(), getattr(expected, part)())
+
+
+@pytest.mark.parametrize(("key", "content"), [("another", None), ("key", b"damaged")])
+def test_a_graph_that_is_damaged_or_of_something_else_is_not_used(
+    digits: Digits, cpu: Machine, tmp_path: Path, key: str, content: bytes | None
+) -> None:
+    pack, path = digits[0].numpy(), tmp_path / "graph"
+    Neighbourhood(Pixels(), 255 - pack[:100], cpu, Checkpoint(path, key))
+    if content:
+        path.write_bytes(content)
+    result = Neighbourhood(Pixels(), pack, cpu, Checkpoint(path, "key"))
+    assert len(result.unit) == len(pack)
+    assert torch.equal(Checkpoint(path, "key").beside["unit"], result.unit)
 
 
 def test_a_label_reaches_all_that_looks_like_its_image(digits: Digits, cpu: Machine) -> None:

@@ -43,6 +43,9 @@ KEYS = {
     "GitHub": "ghp_" + "a" * 36,
     "Hugging Face": "hf_" + "a" * 34,
     "AWS's secret": "AWS_SECRET_ACCESS_KEY" + "=" + "a" * 40,
+    "AWS's secret, as AWS writes it": "aws_secret_access_key" + " = " + "a" * 40,
+    "AWS's secret in JSON": '"SecretAccessKey"' + ': "' + "a/+" * 13 + 'a"',
+    "AWS's secret in YAML": "secret_access_key" + ": " + "a" * 40,
     "Azure": "AccountKey" + "=" + "a" * 40,
     "OpenAI": "sk" + "-" + "a" * 40,
 }
@@ -69,8 +72,10 @@ def test_credentials_in_the_shared_configuration_are_found(repository: Path, set
     assert "dvc remote modify --local" in result.stdout
 
 
-def test_a_local_configuration_in_git_is_found(repository: Path) -> None:
-    (repository / ".dvc" / "config.local").write_text("")
+@pytest.mark.parametrize("folder", ["", "nested/", "deep/er/"])
+def test_a_local_configuration_in_git_is_found(repository: Path, folder: str) -> None:
+    (repository / folder / ".dvc").mkdir(parents=True, exist_ok=True)
+    (repository / folder / ".dvc" / "config.local").write_text("")
     result = checked(repository)
     assert result.returncode == 1
-    assert "git rm --cached .dvc/config.local" in result.stdout
+    assert f"git rm --cached {folder}.dvc/config.local" in result.stdout

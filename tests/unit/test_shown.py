@@ -150,8 +150,8 @@ def test_costs_are_counted(tmp_path: Path, cpu: Machine, digits: tuple[Tensor, T
     file = tmp_path / "c.safetensors"
     write_classifier(file, classifier, [str(i) for i in range(10)])
     found = cost.size(classifier, file)
-    # conv 26² · 4 · 9, conv 24² · 8 · 4 · 9, dense 8 · 12² · 16, head 16 · 10
-    assert found["multiply_adds"] == 26**2 * 4 * 9 + 24**2 * 8 * 4 * 9 + 8 * 12**2 * 16 + 160
+    # conv 26² · 8 · 9, conv 24² · 16 · 8 · 9, dense 16 · 12² · 32, head 32 · 10
+    assert found["multiply_adds"] == 26**2 * 8 * 9 + 24**2 * 16 * 8 * 9 + 16 * 12**2 * 32 + 320
     assert found["parameters"] == sum(p.numel() for p in classifier.parameters())
     assert found["file_bytes"] == file.stat().st_size
     assert (found["encoder"], found["image_size"]) == ("cnn", 28)

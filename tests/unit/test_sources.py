@@ -1,6 +1,8 @@
 import gzip
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +203,13 @@ def test_index_has_a_row_per_image_in_the_packs_order(mnist: tuple[Source, Sourc
         "split": ["pool", "pool"],
         "source": ["mnist/train", "mnist/train"],
     }
+
+
+def test_nothing_of_torchvision_is_needed_for_files_that_are_there(tmp_path: Path) -> None:
+    program = f"""
+import pathlib, sys
+from stages.prepare import official, sources
+sources.read("mnist", pathlib.Path({str(tmp_path)!r}))
+assert "torchvision" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

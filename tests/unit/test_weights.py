@@ -97,6 +97,20 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
             pack(encoder, {"encoder": declared | {"image_size": 29}, "digest": digest}),
             "damaged",
         ),
+        "a weight that is no number": (
+            pack(
+                encoder, header, stem__weight=torch.full_like(encoder.state_dict()["stem.weight"], torch.nan)
+            ),
+            "infinite or NaN: stem.weight",
+        ),
+        "an infinite statistic": (
+            pack(encoder, header, mean=torch.tensor([torch.inf])),
+            "infinite or NaN: mean",
+        ),
+        "two channels": (
+            pack(encoder, {"encoder": declared | {"channels": 2}}),
+            "channels: Input should be 1",
+        ),
         "deeper than any header": (
             save({"a": torch.ones(1)}, {weights.HEADER: "[" * 100_000}),
             "safetensors",
@@ -143,7 +157,9 @@ def test_encoder_is_no_classifier(tmp_path: Path) -> None:
         weights.read_classifier(path)
 
 
-@pytest.mark.parametrize("classes", [["a", "b"], "abc", [1, 2, 3], None])
+@pytest.mark.parametrize(
+    "classes", [["a", "b"], "abc", [1, 2, 3], None, [], ["a", "b", ""], ["a", "b", "a"], ["a", "b", "\ud800"]]
+)
 def test_classes_must_fit_the_head(tmp_path: Path, classes: object) -> None:
     classifier = Classifier(tiny_encoder(), 3)
     header = {"encoder": classifier.encoder.declaration.model_dump(), "classes": classes}

@@ -1,0 +1,178 @@
+"""The stages themselves, in this process, on a few digits: what a fault in the midst of one leaves behind."""
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import Tensor
+
+from stages import artifacts, params, probe
+from stages.checkpoint import Checkpoint
+from stages.errors import InputError
+from stages.evaluate import __main__ as evaluate
+from stages.finetune import __main__ as finetune
+from stages.finetune import propagation
+from stages.finetune.propagation import Neighbourhood
+from stages.pretrain import __main__ as pretrain
+from stages.runtime import Machine
+from tests.conftest import ROOT
+from tests.pipeline.conftest import SMALL, change
+
+POOL = 200
+
+
+def write_part(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
+    table = pd.DataFrame({"id": [f"{name}-{row}" for row in range(len(images))], "split": name, "source": ""})
+    artifacts.write_array(folder / f"{name}.npy", images)
+    artifacts.write_table(folder / f"{name}.csv", table.assign(label=labels))
+
+
+@pytest.fixture
+def column(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
+    """A working directory with a small pool, whose parameters make each stage take a moment."""
+    (in_copy / "stages").symlink_to(ROOT / "stages")
+    change(in_copy / "params.yaml", SMALL | {"finetune.budgets": [10], "finetune.draws": 1})
+    images, labels = (part.numpy() for part in digits)
+    write_part(artifacts.IMAGES, "pool", images[:POOL], labels[:POOL])
+    write_part(artifacts.IMAGES, "validation", images[POOL:], labels[POOL:])
+    ids = artifacts.read_table(artifacts.IMAGES / "pool.csv")[["id", "label"]]
+    artifacts.write_table(artifacts.LABELS / "pool.csv", ids)
+    artifacts.write_json(artifacts.LABELS / "classes.json", [str(digit) for digit in range(10)])
+    pretrain.main("scratch")
+    return in_copy
+
+
+def outputs() -> dict[Path, bytes]:
+    return {
+        path: path.read_bytes()
+        for folder in ("models/encoders", "models/classifiers", "metrics")
+        for path in Path(folder).rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("stage", [pretrain, finetune])
+def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
+    stage: Any, column: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finetune.main("scratch")
+    before, encode = outputs(), probe.encode
+
+    def meanwhile(*arguments: Any) -> Tensor:
+        change(column / "params.yaml", {"seed": 2})
+        return encode(*arguments)
+
+    (column / "models/checkpoints/finetune/scratch/n10-draw0").unlink()
+    monkeypatch.setattr(probe, "encode", meanwhile)
+    with pytest.raises(InputError, match=r"changed while it ran \(seed\): nothing was written"):
+        stage.main("scratch")
+    assert params.read(params.PARAMS)["seed"] == 2
+    assert outputs() == before
+
+
+@pytest.mark.usefixtures("column")
+def test_a_new_label_of_a_validation_image_trains_no_classifier_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finetune.main("scratch")
+    before = outputs()
+    validation = artifacts.IMAGES / "validation.csv"
+    table = artifacts.read_table(validation)
+    artifacts.write_table(validation, table.assign(label=table["label"].where(table.index > 0)))
+    capsys.readouterr()
+    finetune.main("scratch")
+    assert "finetune scratch n10-draw0: resumed at step 4 of 4" in capsys.readouterr().out
+    classifiers = {path for path in before if path.suffix == ".safetensors"}
+    assert {path: content for path, content in outputs().items() if path in classifiers} == {
+        path: before[path] for path in classifiers
+    }
+
+
+class KilledError(Exception):
+    """Stands for a signal that cannot be caught."""
+
+
+def test_labels_are_spread_once_whatever_is_killed(
+    column: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spreading = {"finetune.recipe.scratch.labels": "propagated", "finetune.draws": 2}
+    change(column / "params.yaml", spreading)
+    finetune.main("scratch")
+    expected, checkpoints = outputs(), column / "models/checkpoints/finetune/scratch"
+    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1", "neighbourhood"}
+    shutil.rmtree(checkpoints)
+
+    done: dict[str, int] = defaultdict(int)
+    write, strongest, spread = Checkpoint.write, propagation.strongest, Neighbourhood.spread
+
+    def killed(kept: Checkpoint, *state: Any) -> None:
+        write(kept, *state)
+        raise KilledError
+
+    def counted(name: str, work: Any) -> Any:
+        def counting(*arguments: Any) -> Any:
+            done[name] += 1
+            return work(*arguments)
+
+        return counting
+
+    monkeypatch.setattr(propagation, "strongest", counted("strongest", strongest))
+    monkeypatch.setattr(Neighbourhood, "spread", counted("spread", spread))
+    monkeypatch.setattr(Checkpoint, "due", lambda _kept: True)
+    monkeypatch.setattr(Checkpoint, "write", killed)
+    for _ in range(1 + 2 * 4):  # after the graph, and after each step of each draw
+        with pytest.raises(KilledError):
+            finetune.main("scratch")
+    finetune.main("scratch")
+    assert done == {"strongest": 1 + 2, "spread": 2}  # the pool's neighbours once, each draw's once
+    assert "finetune scratch n10-draw1: resumed at step 4 of 4" in capsys.readouterr().out
+    classifiers = [path for path in expected if path.suffix == ".safetensors"]
+    assert {path: outputs()[path] for path in classifiers} == {path: expected[path] for path in classifiers}
+
+    monkeypatch.setattr(Checkpoint, "write", write)
+    change(column / "params.yaml", {"finetune.recipe.scratch.labels": "own"})
+    finetune.main("scratch")
+    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1"}
+
+
+def test_odd_leftovers_among_the_checkpoints_are_said_and_ignored(
+    column: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finetune.main("scratch")
+    expected, checkpoints = outputs(), column / "models/checkpoints/finetune/scratch"
+    (checkpoints / "n10-draw0").unlink()
+    for name in ("n10-draw0", "of someone"):
+        (checkpoints / name).mkdir()
+        (checkpoints / name / "kept").write_text("theirs")
+    (checkpoints / "n99-draw0").write_text("of a budget that is gone")
+    (column / "models/classifiers/.scratch.1.tmp").write_text("no folder")
+    capsys.readouterr()
+    finetune.main("scratch")
+    said = capsys.readouterr().out
+    assert "finetune/scratch/of someone: is a folder, which no stage has made; it is left alone" in said
+    assert "finetune/scratch/n10-draw0: is a folder; no state of this training is kept" in said
+    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "of someone"}
+    assert (checkpoints / "n10-draw0" / "kept").read_text() == "theirs"
+    classifiers = [path for path in expected if path.suffix == ".safetensors"]
+    assert {path: outputs()[path] for path in classifiers} == {path: expected[path] for path in classifiers}
+
+
+@pytest.mark.parametrize("images", [POOL - 1, POOL + 1])
+@pytest.mark.usefixtures("column")
+def test_a_pool_of_another_length_than_its_table_is_refused(
+    images: int, digits: tuple[Tensor, Tensor], cpu: Machine
+) -> None:
+    artifacts.write_array(artifacts.IMAGES / "pool.npy", digits[0][:images].numpy())
+    words = rf"pool\.npy: holds {images} images; its table has {POOL} rows"
+    with pytest.raises(InputError, match=words):
+        finetune.main("scratch")
+    settings = params.load("evaluate", "scratch")
+    with pytest.raises(InputError, match=words):
+        evaluate.FrozenFeatures("scratch", digits[0], digits[1][:POOL], 10, settings, cpu)
+    artifacts.write_array(artifacts.IMAGES / "validation.npy", digits[0][:images].numpy())
+    with pytest.raises(InputError, match=r"validation\.npy: holds"):
+        pretrain.main("scratch")
