@@ -63,7 +63,7 @@ def one(folder: str) -> None:
     os.chdir(folder)
     data = settings.data.model_copy(update={"source": "folder", "path": "images"})
     started = time.perf_counter()
-    gather.prepared(data, Stream.of(settings.seed, "prepare")).write()
+    gather.prepared(data, Stream.of(settings.seed, "prepare")).write({})
     print(json.dumps({"seconds": round(time.perf_counter() - started, 1)}))
 
 

@@ -8,7 +8,7 @@
     python -m stages.prepare
 """
 
-from stages import artifacts, params
+from stages import artifacts, params, provenance
 from stages.errors import reported
 from stages.prepare import gather, official
 from stages.randomness import Stream
@@ -24,7 +24,8 @@ def main() -> None:
     )
     source = gather if data.source == FOLDER else official
     found = source.prepared(data, stream)
-    found.write()
+    # NOTE: the images themselves are not hashed here: later stages hash what was made of them.
+    found.write(provenance.made_from("prepare", inputs=False))
     sizes = (len(part.rows) for part in (found.pool, found.validation, found.test))
     print("prepared: {:,} images in the pool, {:,} validation, {:,} test".format(*sizes))
 

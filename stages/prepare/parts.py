@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import artifacts, provenance, thumbnails
+from stages import artifacts, thumbnails
 
 NO_LABEL = -1
 SAMPLED_CLASSES, SAMPLES = 20, 10  # rows and columns of the sample sheet
@@ -56,8 +56,11 @@ class Prepared:
     counts: dict[str, int] = field(default_factory=dict)
     left_out: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def write(self) -> None:
-        """Images, labels and test split take their places together, after the last byte is written."""
+    def write(self, made_from: dict[str, Any]) -> None:
+        """Images, labels and test split take their places together, after the last byte is written.
+
+        made_from: what stands beside the counts, for the report.
+        """
         labels_of_pool = self.pool.labelled()
         with (
             artifacts.whole_folder(artifacts.IMAGES) as images_folder,
@@ -78,9 +81,9 @@ class Prepared:
             artifacts.write_json(labels_folder / "classes.json", self.classes)
             artifacts.write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
             artifacts.write_table(test_folder / "index.csv", self.test.labelled()[[*shown, "label"]])
-            self._write_card(artifacts.METRICS)
+            self._write_card(artifacts.METRICS, made_from)
 
-    def _write_card(self, folder: Path) -> None:
+    def _write_card(self, folder: Path, made_from: dict[str, Any]) -> None:
         """What people want to know of the data: counts, what was left out, the classes, some images."""
         counts: dict[str, Any] = {"classes": len(self.classes), **self.counts}
         for name, part in (("pool", self.pool), ("validation", self.validation), ("test", self.test)):

@@ -80,7 +80,7 @@ def test_adding_images_moves_none(tmp_path: Path) -> None:
 def test_labelling_an_image_of_the_pool_changes_no_image(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=30, unlabelled=40)
     first = prepared()
-    first.write()
+    first.write({})
     images = {path: path.read_bytes() for path in Path("data/prepared/images").iterdir()}
     test = Path("data/prepared/test/images.npy").read_bytes()
     waiting = [Path(f) for f, n in zip(first.pool.table["file"], first.pool.labels, strict=True) if n < 0]
@@ -90,7 +90,7 @@ def test_labelling_an_image_of_the_pool_changes_no_image(tmp_path: Path) -> None
             tmp_path / "images" / {"c": "circle", "s": "square", "t": "triangle"}[path.name[0]] / path.name
         )
     second = prepared()
-    second.write()
+    second.write({})
     assert {path: path.read_bytes() for path in images} == images
     assert Path("data/prepared/test/images.npy").read_bytes() == test
     assert (second.pool.labels >= 0).sum() == (first.pool.labels >= 0).sum() + 20
@@ -218,7 +218,7 @@ def test_copies_count_once_and_a_conflict_takes_the_label_away(tmp_path: Path) -
     assert label[str(of["circle"])] == found.classes.index("circle")
     assert label[str(of["square"])] == -1
     assert label[str(of["unlabeled"])] == found.classes.index("circle")
-    found.write()
+    found.write({})
     assert json.loads(Path("metrics/data.json").read_text())["duplicates"] == 2
     assert len(pd.read_csv("metrics/data_left_out.csv")) == 3
 
@@ -416,7 +416,7 @@ def test_classes_are_sorted_as_people_do() -> None:
 def test_packs_and_tables_fit_each_other(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=40, unlabelled=20)
     found = prepared()
-    found.write()
+    found.write({})
     pool = np.load("data/prepared/images/pool.npy")
     index, labels = (pd.read_csv(f"data/prepared/{name}/pool.csv") for name in ("images", "labels"))
     assert len(pool) == len(index) == len(labels)

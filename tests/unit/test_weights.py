@@ -86,7 +86,7 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
             pack(encoder, {"encoder": declared | {"name": "cnn", "width": 1024, "image_size": 1024}}),
             "does not fit",
         ),
-        "another width": (pack(encoder, {"encoder": declared | {"width": 8}}), "does not fit"),
+        "another width": (pack(encoder, {"encoder": declared | {"width": 16}}), "does not fit"),
         "missing tensor": (pack(encoder, header, norm__bias=None), "norm.bias"),
         "extra tensor": (pack(encoder, header, extra=torch.ones(1)), "extra"),
         "wrong shape": (pack(encoder, header, norm__bias=torch.ones(5)), "norm.bias"),
