@@ -88,10 +88,7 @@ class Prepared:
         counts: dict[str, Any] = {"classes": len(self.classes), **self.counts}
         for name, part in (("pool", self.pool), ("validation", self.validation), ("test", self.test)):
             counts |= {name: len(part.rows), f"{name}_labelled": int((part.labels != NO_LABEL).sum())}
-        # NOTE: the images themselves are not hashed here: later stages hash what was made of them.
-        artifacts.write_json(
-            folder / "data.json", counts | {"made_from": provenance.made_from("prepare", inputs=False)}
-        )
+        artifacts.write_json(folder / "data.json", counts | {"made_from": made_from})
         columns = ["file", "reason", "other"]
         artifacts.write_table(
             folder / "data_left_out.csv", pd.DataFrame(sorted(self.left_out), columns=columns)
