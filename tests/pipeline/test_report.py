@@ -1,5 +1,6 @@
 """The report in a real browser: what people see, sort, print and read on a phone."""
 
+import json
 import os
 import re
 import shutil
@@ -77,6 +78,38 @@ def test_the_report_of_a_real_run_opens(browser: Browser, project: Project) -> N
     assert [name for name in SECTIONS if not page.locator(f"section#{name}").is_visible()] == []
     assert page.locator("#verdict .verdict p").count() == 2
     assert wrong == []
+    assert figures(page) == in_percent(project)
+
+
+def test_the_report_of_one_method_and_one_draw_opens(browser: Browser, project: Project) -> None:
+    project.set(methods=["simclr"], finetune__draws=1)
+    assert project.repro() == ["finetune@simclr", "evaluate@simclr", "compare"]
+    page, wrong = opened(browser, project.path / "metrics" / "report.html")
+    assert "which has no interval; there is no scratch arm beside it" in page.locator("#verdict").inner_text()
+    assert page.locator("[role=tab]").all_inner_texts() == ["simclr"]
+    assert wrong == []
+    assert figures(page) == in_percent(project)
+    assert not [key for key in in_percent(project) if key.endswith("ci95")]
+    assert "simclr" in project.stage("stages.compare", "--show").stdout
+
+
+def figures(page: Page) -> dict[str, float]:
+    """The marked figures of a page; each has one value, wherever it stands."""
+    marked = page.eval_on_selector_all("data", "(all) => all.map((e) => [e.dataset.key, e.textContent])")
+    found = {key: float(text) for key, text in marked}
+    assert all(found[key] == float(text) for key, text in marked)
+    return found
+
+
+def in_percent(project: Project) -> dict[str, float]:
+    """The figures of the summary, as they should stand on the page."""
+    summary = json.loads(project.read("metrics/summary.json"))
+    return {
+        f"{method}.{budget}.{name}": round(100 * value, 2)
+        for method, budgets in summary.items()
+        for budget, row in budgets.items()
+        for name, value in row.items()
+    }
 
 
 def column(page: Page, number: int) -> list[str]:
