@@ -16,15 +16,14 @@ def budget_name(budget: Budget) -> str:
     return f"n{budget}"
 
 
-def fitting(budgets: Sequence[Budget], labels: Tensor, classes: int) -> list[Budget]:
+def fitting(budgets: Sequence[Budget], labelled: int, classes: int) -> list[Budget]:
     """The budgets that there are enough labelled images for, at least one of each class; says which are not.
 
     A folder has as many labels as its owner has got round to: a budget appears when it has enough.
 
     Args:
-        labels: (N,) int64 of the pool, -1 where an image has none.
+        labelled: how many images of the pool have a label.
     """
-    labelled = int((labels >= 0).sum())
     fit = [b for b in budgets if (labelled if b == "all" else int(b)) in range(max(classes, 1), labelled + 1)]
     if absent := [str(budget) for budget in budgets if budget not in fit]:
         print(

@@ -7,7 +7,7 @@ python -m stages.compare --show     print the summary that is there
 import sys
 
 from stages import artifacts, params
-from stages.compare import charts, page, report
+from stages.compare import charts, page, report, sheets
 from stages.draws import budget_name, fitting
 from stages.errors import InputError, reported
 
@@ -18,9 +18,9 @@ def main() -> None:
     """Gather the evaluations of exactly the methods and budgets in params.yaml that there are labels for."""
     settings = params.load("compare")
     artifacts.require_writable(SUMMARY, REPORT)
-    pool = artifacts.read_labels(artifacts.LABELS / "pool.csv")
-    classes = artifacts.read_json(artifacts.LABELS / "classes.json")
-    budgets = fitting(settings.finetune.budgets, pool, len(classes))
+    labelled = artifacts.read_json(artifacts.METRICS / "data.json")["pool_labelled"]
+    classes = sheets.table(artifacts.METRICS / "data_classes.csv", "class")["class"].tolist()
+    budgets = fitting(settings.finetune.budgets, labelled, len(classes))
     names = [budget_name(budget) for budget in budgets]
     evaluations: report.Evaluations = {}
     for method in settings.methods:
@@ -30,7 +30,6 @@ def main() -> None:
         if missing:
             raise InputError(f"{path}: has no budget {', '.join(missing)}; run `dvc repro`")
         evaluations[method] = {name: found[name] for name in names}
-    labelled = int((pool >= 0).sum())
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
     table = report.label_efficiency(evaluations, labels)
     summary, details = report.summary(evaluations), report.details(evaluations)

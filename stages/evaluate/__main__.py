@@ -33,7 +33,7 @@ def main(method: str) -> None:
     settings = params.load("evaluate", method)
     here, started = machine(settings.runtime), time.perf_counter()
     labels, classes = artifacts.read_pool_labels()
-    budgets = fitting(settings.finetune.budgets, labels, len(classes))
+    budgets = fitting(settings.finetune.budgets, int((labels >= 0).sum()), len(classes))
     results = Results.of(method)
     artifacts.require_writable(*results.paths())
     made_from = provenance.made_from("evaluate", method)

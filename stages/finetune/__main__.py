@@ -47,12 +47,13 @@ def main(method: str) -> None:
     pretrained = weights.read_encoder(artifacts.ENCODERS / f"{method}.safetensors").to(here.device)
     labels, classes = artifacts.read_pool_labels()
     images = artifacts.read_images(artifacts.IMAGES / "pool.npy", rows=len(labels))
+    budgets = fitting(finetune.budgets, int((labels >= 0).sum()), len(classes))
     drawn = {  # all draws are made before the first is trained on, so that a bad budget costs nothing
         f"{budget_name(budget)}-draw{draw}": (
             Stream.of(settings.seed, "finetune", budget_name(budget), draw),
             draw_labelled(labels, len(classes), budget, draw, settings.seed),
         )
-        for budget in fitting(finetune.budgets, labels, len(classes))
+        for budget in budgets
         for draw in range(finetune.draws)
     }
     schedule, recipe, l2 = finetune.schedule, finetune.recipe[method], settings.probe.l2
