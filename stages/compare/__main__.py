@@ -62,7 +62,7 @@ def show() -> None:
     # Narrow enough for a terminal of 80 columns.
     title = "test accuracy in %, mean over draws ± 95% interval"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "linear probe"):
+    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "probe"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     summary = artifacts.read_json(SUMMARY)
     budgets = next(iter(summary.values()))

@@ -53,11 +53,11 @@ def test_what_one_pushes_the_other_has_without_running(
     use(anna, remote)
     anna.commit("a remote")
     # What Anna tries on a branch travels too.
-    anna.run("git", "checkout", "--quiet", "-b", "longer")
-    anna.set(finetune__schedule__steps=5)
+    anna.run("git", "checkout", "--quiet", "-b", "heavier")
+    anna.set(finetune__recipe__simclr__weight_decay=0.5)
     assert "finetune@simclr" in anna.repro()
-    anna.commit("longer finetuning")
-    longer = outputs(anna)
+    anna.commit("a larger weight decay")
+    heavier = outputs(anna)
     anna.run("git", "checkout", "--quiet", "main")
     anna.run("dvc", "checkout")
     assert anna.repro() == []
@@ -75,9 +75,9 @@ def test_what_one_pushes_the_other_has_without_running(
     ben.run("git", "checkout", "--quiet", "params.yaml")
     assert ben.repro() == []
     assert outputs(ben) == outputs(anna)
-    ben.run("git", "checkout", "--quiet", "longer")
+    ben.run("git", "checkout", "--quiet", "heavier")
     ben.run("dvc", "pull")
-    assert outputs(ben) == longer
+    assert outputs(ben) == heavier
     assert ben.repro() == []
     assert_no_secrets_in_git(anna, remote)
 
