@@ -87,7 +87,7 @@ def gains(summary: Mapping[str, Any], budgets: Sequence[str], labels: Mapping[st
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
-        axis.set_xlabel("gain in accuracy over scratch, points (paired, 95 % interval)")
+        axis.set_xlabel("gain over scratch, points (95 % interval)")
         return svg(
             figure, "gains", "Paired gain over scratch of each method at each budget, with its interval"
         )
@@ -128,7 +128,7 @@ def confusion(method: str, budget: str, title: str, rows: pd.DataFrame, classes:
         for actual, predicted in zip(*np.nonzero(shares >= SMALLEST), strict=True) if few else ():
             share, corner = shares[actual, predicted], (predicted - 0.5, actual - 0.5)
             axis.add_patch(Rectangle(corner, 1, 1, color=SERIES[1], alpha=round(share**0.5, 3), linewidth=0))
-            if share >= 0.005:
+            if round(100 * share) >= 1:
                 shade = PAPER if share > 0.5 else INK
                 said = f"{100 * share:.0f}"
                 axis.text(predicted, actual, said, color=shade, size=7, ha="center", va="center")
