@@ -1,5 +1,6 @@
 """The report's charts, each a panel of its own that is readable at a phone's width."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]
     for index, method in enumerate(control_first(table["method"].unique())):
         rows = table[(table["protocol"] == protocol) & (table["method"] == method)].sort_values("labels")
         axis.errorbar(
-            rows["labels"], 100 * rows["accuracy"], 100 * rows["accuracy_ci95"].fillna(0), label=method,
+            rows["labels"], 100 * rows["accuracy"], 100 * rows["accuracy_ci95"], label=method,
             marker=MARKERS[index % len(MARKERS)], markersize=4, capsize=3, linewidth=1.6,
             color=colours[index % len(colours)],
         )  # fmt: skip
@@ -80,14 +81,15 @@ def gains(summary: Mapping[str, Any], budgets: Sequence[str], labels: Mapping[st
                 names.append(f"{labels[budget]:,} · {method}")
                 index = order.index(method)
                 axis.errorbar(
-                    100 * found["gain"], row, xerr=100 * found.get("gain_ci95", 0.0), capsize=3,
+                    100 * found["gain"], row, xerr=100 * found.get("gain_ci95", math.nan), capsize=3,
                     marker=MARKERS[index % len(MARKERS)], color=SERIES[index % len(SERIES)],
                 )  # fmt: skip
         axis.axvline(0, color=INK, linewidth=1)
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
-        axis.set_xlabel("gain over scratch, points (95 % interval)")
+        known = any("gain_ci95" in summary[method][budgets[0]] for method in methods)
+        axis.set_xlabel(f"gain over scratch, points ({'95 % interval' if known else 'one draw'})")
         return svg(
             figure, "gains", "Paired gain over scratch of each method at each budget, with its interval"
         )
@@ -104,6 +106,7 @@ def training(curves: Mapping[str, pd.DataFrame], column: str) -> str:
                 values = rows[column] / (rows[column].iloc[0] if column == "loss" else unit)
                 axis.plot(
                     rows["step"], values, color=SERIES[index % len(SERIES)], label=method,
+                    linestyle=("-", "--", ":")[index // len(SERIES) % 3],
                     marker=MARKERS[index % len(MARKERS)] if len(rows) == 1 else None,
                 )  # fmt: skip
         axis.set(title=title, xlabel="step")
@@ -156,11 +159,11 @@ def recalls(
             shift = 0.22 * (index - (len(of_budget) - 1) / 2)
             axis.errorbar(
                 [100 * one["mean"] for _, one in there], [row + shift for row, _ in there],
-                xerr=[100 * one.get("ci95", 0.0) for _, one in there], linestyle="none", capsize=2,
+                xerr=[100 * one.get("ci95", math.nan) for _, one in there], linestyle="none", capsize=2,
                 markersize=4, marker=MARKERS[index % len(MARKERS)], color=SERIES[index % len(SERIES)],
                 label=f"{labels[budget]:,} labels",
             )  # fmt: skip
-        axis.set(xlabel="recall, % (95 % interval)", title="recall of each class")
+        axis.set(xlabel="recall, %", title="recall of each class")
         axis.set_xlim(max(axis.get_xlim()[0], -2), 102)
         axis.set_yticks(range(len(classes)), classes)
         axis.set_ylim(len(classes) - 0.5, -0.5)
@@ -225,5 +228,7 @@ def feature_map(method: str, points: pd.DataFrame, explained: Sequence[float], c
             ylabel=f"second, {share[1]}",
         )
         if len(classes) <= FEW_CLASSES:
-            axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=1.6)
+            # NOTE: given by hand, for matplotlib passes over names that begin with an underscore.
+            there = [name for name in classes if (points["class"] == name).any()]
+            axis.legend(axis.lines, there, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=1.6)
         return svg(figure, f"map-{method}", f"Map of the test images by {method}'s frozen features, by class")

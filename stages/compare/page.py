@@ -63,6 +63,8 @@ def render(evidence: Evidence) -> str:
     figures = {
         "evidence": evidence,
         "control": CONTROL,
+        "best": verdict.headline(knn(evidence)),
+        "validated": len([k for m, k in knn(evidence).items() if m != CONTROL and k is not None]) > 1,
         "sentences": sentences(evidence),
         "others": others(evidence),
         "number": number,
@@ -80,15 +82,20 @@ def number(text: str, key: str, unit: str) -> Markup:
     return Markup('<data value="{}" data-key="{}">{}</data>{}').format(text, key, text, unit)
 
 
+def knn(evidence: Evidence) -> dict[str, float | None]:
+    """Every method's kNN accuracy on validation; None where validation has no labels."""
+    return {sheet.method: sheet.pretrain["knn"] for sheet in evidence.sheets}
+
+
 def sentences(evidence: Evidence) -> list[Markup]:
     """The verdict: a sentence for each budget, about the method that validation prefers."""
-    best = verdict.headline({sheet.method: sheet.pretrain["knn"] for sheet in evidence.sheets})
+    best = verdict.headline(knn(evidence))
     return [said(evidence, best, budget) for budget in evidence.budgets]
 
 
 def others(evidence: Evidence) -> list[tuple[str, list[Markup]]]:
     """The same sentences about the other pretrained methods."""
-    best = verdict.headline({sheet.method: sheet.pretrain["knn"] for sheet in evidence.sheets})
+    best = verdict.headline(knn(evidence))
     return [
         (sheet.method, [said(evidence, sheet.method, budget) for budget in evidence.budgets])
         for sheet in evidence.sheets
@@ -106,15 +113,12 @@ def said(evidence: Evidence, method: str, budget: str) -> Markup:
 
 def needs(evidence: Evidence) -> dict[str, dict[str, str]]:
     """Labels saved, method → budget → how many scratch needs for the same, where the gain is measurable."""
-    if CONTROL not in evidence.summary:
-        return {}
-    control = {evidence.labels[b]: f["accuracy"] for b, f in evidence.summary[CONTROL].items()}
     signs = {"": "about ", "more": "more than ", "fewer": "fewer than "}
     found: dict[str, dict[str, str]] = {}
     for sheet in evidence.sheets:
-        for budget, figures in evidence.summary[sheet.method].items():
-            if verdict.measurable(figures) and figures["gain"] > 0:
-                need = verdict.needed(control, figures["accuracy"])
+        for budget in evidence.budgets:
+            need = verdict.saved(evidence.summary, sheet.method, budget, evidence.labels)
+            if need is not None:
                 found.setdefault(sheet.method, {})[budget] = f"{signs[need.bound]}{need.labels:,}"
     return found
 
@@ -175,7 +179,10 @@ def provenance(sheet: Sheet) -> dict[str, Any]:
     return {
         "method": sheet.method,
         "machine": {name: sheet.pretrain[name] for name in ("device", "precision", "torch", "python")}
-        | {name: sheet.timings["pretrain"][name] for name in ("hardware", "threads")},
+        | {
+            f"hardware of {stage}": f"{taken['hardware']}, {taken['threads']} threads"
+            for stage, taken in sheet.timings.items()
+        },
         "stages": {
             stage: {
                 "code": result["made_from"]["code"],

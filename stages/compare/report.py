@@ -129,4 +129,4 @@ def _mean_and_ci(values: list[float]) -> dict[str, float]:
 
 
 def _round(value: float) -> float:
-    return round(value, 4)
+    return round(value, 4) + 0.0  # no negative zero

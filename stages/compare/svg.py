@@ -24,8 +24,8 @@ VARIABLES = {INK: "--ink", GRID: "--grid", PAPER: "--paper"} | {
 PRINTED = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
 MARKERS = "osD^vPX<>*"
 STYLE: Any = {  # matplotlib types each of its several hundred keys
-
-    "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False,
+    "svg.fonttype": "none", "text.parse_math": False,
+    "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8,
     "axes.axisbelow": True, "axes.edgecolor": INK, "axes.labelcolor": INK, "axes.titlecolor": INK,
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.facecolor": "none",
@@ -59,6 +59,9 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"font: ([\d. ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 system-ui, sans-serif", text)
+    text = re.sub(
+        r"<[^<>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text
+    )  # hundredths of a point do
     text = _own_identifiers(text, name)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
@@ -71,7 +74,7 @@ def _own_identifiers(text: str, name: str) -> str:
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
 
     def renamed(match: re.Match[str]) -> str:
-        return f' id="{name}-{match[1]}"' if match[1] in used else ""
+        return match[1] + (f' id="{name}-{match[2]}"' if match[2] in used else "")
 
-    text = re.sub(r' id="([^"]+)"', renamed, text)
+    text = re.sub(r'(<[^<>]*?) id="([^"]+)"', renamed, text)  # in tags alone: a class may be called anything
     return re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", text)

@@ -96,9 +96,21 @@ def sentence(
         return f"{start} pretraining brings no measurable gain: {before} without it, {after} with it, {gain}."
     if own["gain"] < 0:
         return f"{start} pretraining lowers accuracy from {before} to {after}, {gain}."
-    curve = {labels[name]: figures["accuracy"] for name, figures in summary[CONTROL].items()}
-    need = says(needed(curve, own["accuracy"]))
-    return f"{start} pretraining lifts accuracy from {before} to {after}, {gain}; {need}."
+    need = saved(summary, method, budget, labels)
+    clause = f"; {says(need)}" if need else ""
+    return f"{start} pretraining lifts accuracy from {before} to {after}, {gain}{clause}."
+
+
+def saved(summary: Mapping[str, Any], method: str, budget: str, labels: Mapping[str, int]) -> Needed | None:
+    """How many labels the control needs for what a method reaches, where its gain is measurable and positive.
+
+    Read off the control's mean curve from this budget on; None at the last one, where no more is known.
+    """
+    own, least = summary[method][budget], labels[budget]
+    if not measurable(own) or own["gain"] < 0 or least == max(labels[name] for name in summary[CONTROL]):
+        return None
+    curve = {labels[name]: row["accuracy"] for name, row in summary[CONTROL].items() if labels[name] >= least}
+    return needed(curve, own["accuracy"])
 
 
 def says(need: Needed) -> str:

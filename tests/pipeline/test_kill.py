@@ -1,5 +1,6 @@
 """Killed at random moments, `dvc repro` goes on where it was and ends with the same bytes."""
 
+import contextlib
 import os
 import random
 import re
@@ -44,8 +45,8 @@ class Repro:
         return True
 
     def wait_until_written(self, path: Path, since: float) -> None:
-        """Wait until a file is there that is newer than a moment."""
-        while not (path.exists() and path.stat().st_mtime > since):
+        """Wait until a file is there, or one in a folder, that is newer than a moment."""
+        while newest(path) <= since:
             assert self.process.poll() is None, self.said
             time.sleep(0.001)
 
@@ -54,6 +55,16 @@ class Repro:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.reader.join()
+
+
+def newest(path: Path) -> float:
+    """When a file, or the last one in a folder, was written; 0 where there is none."""
+    found = [path, *path.glob("[!.]*")] if path.is_dir() else [path]
+    times = [0.0]
+    for file in found:
+        with contextlib.suppress(FileNotFoundError):  # it may be replaced just now
+            times.append(0.0 if file.is_dir() else file.stat().st_mtime)
+    return max(times)
 
 
 def results(project: Project) -> dict[str, bytes]:
@@ -86,7 +97,11 @@ def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project
             if kill == KILLS - 1:  # the stage has written all: DVC has not written its lock yet
                 run.wait_until_written(killed.path / LAST_OUTPUT[stage], began)
             else:
-                time.sleep(moments.uniform(0, 8))
+                if kill % 2:  # in the midst of the training, however long this machine takes to get there
+                    run.wait_until_written(
+                        killed.path / "models/checkpoints" / stage.replace("@", "/"), began
+                    )
+                time.sleep(moments.uniform(0, 2 if kill % 2 else 8))
             run.kill()
             if (stage, kill) == (STAGES[1], 0):  # the first run after pretraining's last kill
                 whole_again = re.search(r"pretrain simclr: resumed at step (\S+) of (\S+)", run.said)

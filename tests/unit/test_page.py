@@ -153,7 +153,12 @@ def test_a_flawless_model_has_no_mistakes() -> None:
 
 def test_names_from_outside_are_no_markup() -> None:
     text = page.render(
-        evidence.write(["scratch", "simclr"], LABELS, 2, ["<b>a</b>", "b & <script>", *CLASSES[:3]])
+        evidence.write(
+            ["scratch", "simclr"],
+            LABELS,
+            2,
+            ["<b>a</b>", "b & <script>", "$5_$", 'x id="q" y', "_z", *CLASSES[:3]],
+        )
     )
     assert "<b>a</b>" not in text
     assert "<script>" in text  # the page's own
@@ -184,6 +189,21 @@ def test_headline_is_chosen_on_validation() -> None:
     assert verdict.headline({"scratch": 0.99, "simclr": 0.7, "vicreg": 0.8}) == "vicreg"
     assert verdict.headline({"scratch": 0.9}) == "scratch"
     assert verdict.headline({"scratch": None, "simclr": None, "vicreg": None}) == "simclr"
+
+
+def test_the_choice_is_said_only_where_there_was_one(tmp_path: Path) -> None:
+    found = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 2, CLASSES)
+    assert "do best on validation (kNN)" in page.render(found)
+    for sheet in found.sheets:
+        sheet.pretrain["knn"] = None
+    text = page.render(found)
+    assert "do best on validation (kNN)" not in text
+    assert "Validation has no labels to choose a method by" in text
+    alone = page.render(evidence.write(["scratch", "simclr"], LABELS, 1, CLASSES))
+    assert "do best on validation" not in alone
+    assert "no gain can be called measurable" in alone
+    assert "95 % ones" not in Page(alone).words
+    assert "95 % interval" not in Page(alone).words
 
 
 def test_a_damaged_picture_or_table_is_named() -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from stages.compare.verdict import Needed, needed, says, sentence
+from stages.compare.verdict import Needed, needed, saved, says, sentence
 
 LABELS = {"n10": 10, "n100": 100, "n1000": 1000}
 SUMMARY: dict[str, Any] = {
@@ -80,3 +80,15 @@ def test_bounds_are_said() -> None:
         == "scratch does not reach that with the 1,000 labels that it was given at most"
     )
     assert says(Needed(10, "fewer")) == "scratch reaches that with fewer than 10 labels"
+
+
+def test_labels_are_saved_only_where_more_is_known() -> None:
+    summary = {
+        "scratch": {"n10": {"accuracy": 0.6}, "n100": {"accuracy": 0.5}, "n1000": {"accuracy": 0.9}},
+        "simclr": {name: {"accuracy": 0.7, "gain": 0.2, "gain_ci95": 0.1} for name in LABELS},
+    }
+    # A curve that falls at first is looked at from the budget on.
+    assert saved(summary, "simclr", "n100", LABELS) == Needed(320, "")
+    assert saved(summary, "simclr", "n1000", LABELS) is None  # the last budget
+    summary["simclr"]["n10"]["gain_ci95"] = 0.3
+    assert saved(summary, "simclr", "n10", LABELS) is None  # not measurable
