@@ -10,6 +10,7 @@ from PIL import Image
 from stages import artifacts
 from stages.compare import page, sheets, verdict
 from stages.errors import InputError
+from stages.evaluate import shown
 from tests import evidence
 
 LABELS = {"n10": 10, "n100": 100}
@@ -224,5 +225,6 @@ def test_a_damaged_picture_or_table_is_named() -> None:
 def test_gallery_pictures_are_the_mistaken_images() -> None:
     evidence.write(["simclr"], LABELS, 2, CLASSES)
     found = sheets.read("simclr")
+    assert sheets.GALLERY_ACROSS == shown.ACROSS  # two stages, which import nothing from each other
     assert len(found.gallery) == len(found.mistakes)
     assert all(isinstance(tile, Image.Image) and tile.size == (28, 28) for tile in found.gallery)
