@@ -10,6 +10,8 @@ depend on a knob that DVC does not track.
 
 import importlib
 import re
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -213,11 +215,16 @@ def _misfits(raw: dict[str, Any]) -> list[str]:
 
 def read(path: Path) -> Any:
     """A YAML file's content, not validated."""
-    # NOTE: the same YAML parser as DVC's, so that both read `1e-3` as the same number.
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is no valid YAML: {' '.join(str(error).split())}") from None
+
+
+@cache  # a stage asks for both files ten times, and each parsing takes a tenth of a second
+def _parsed(text: str) -> Any:
+    # NOTE: the same YAML parser as DVC's, so that both read `1e-3` as the same number.
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _only(value: Any, keys: list[str]) -> Any:

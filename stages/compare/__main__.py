@@ -37,6 +37,7 @@ def main() -> None:
     artifacts.write_json(SUMMARY, summary)
     artifacts.write_json(artifacts.METRICS / "details.json", details)
     artifacts.write_table(artifacts.METRICS / "label_efficiency.csv", table)
+    artifacts.write_table(artifacts.METRICS / "recall.csv", report.recall(details, labels, classes))
     gather(settings.methods, names)
     charts.write_efficiency(table, artifacts.METRICS / "label_efficiency.png")
     page.write(REPORT, page.evidence_of(summary, details, table, labels, draws, classes))

@@ -144,6 +144,8 @@ def confusion(method: str, budget: str, title: str, rows: pd.DataFrame, classes:
         )
         axis.set_yticks(range(len(classes)), classes, size=size)
         axis.grid(visible=False)
+        if not few:  # so many marks would be a third of the report
+            axis.tick_params(length=0)
         return svg(
             figure, f"confusion-{method}-{budget}", f"Confusion matrix of {method}, {title}, in percent"
         )

@@ -82,6 +82,27 @@ def label_efficiency(evaluations: Evaluations, labels: dict[str, int]) -> pd.Dat
     return pd.DataFrame(rows).reindex(columns=columns).sort_values(columns[:3])
 
 
+def recall(details: Mapping[str, Any], labels: Mapping[str, int], classes: Sequence[str]) -> pd.DataFrame:
+    """The recall of the finetuned models, one row per method, budget and class with test images.
+
+    details, labels: as of `details` and `label_efficiency`.
+    """
+    rows = [
+        {
+            "method": method,
+            "labels": labels[budget],
+            "class": name,
+            "recall": found["mean"],
+            "recall_ci95": found.get("ci95"),
+        }
+        for method, budgets in details.items()
+        for budget, protocols in budgets.items()
+        for name, found in zip(classes, protocols["finetuned"]["recall"], strict=True)
+        if found is not None
+    ]
+    return pd.DataFrame(rows, columns=["method", "labels", "class", "recall", "recall_ci95"])
+
+
 def gathered(methods: Sequence[str], suffix: str, budgets: Sequence[str] | None = None) -> pd.DataFrame:
     """The tables that one stage wrote for every method, as one table with a column `method`.
 

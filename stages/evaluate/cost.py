@@ -22,9 +22,15 @@ def size(classifier: Classifier, file: Path) -> dict[str, Any]:
     side = declaration.image_size
     image = torch.zeros(1, declaration.channels, side, side, device=classifier.encoder.mean.device)
     classifier.eval()
-    # NOTE: it counts convolutions, matrix products and attention, a multiply-add as two.
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        classifier(image)
+    # NOTE: it counts convolutions, matrix products and attention, a multiply-add as two; but it does not see
+    # into the fused layers that torchvision's transformers take without gradients.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            classifier(image)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return {
         "encoder": declaration.name,
         "image_size": side,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stages import artifacts
+from stages import whole
 from tests.pipeline.conftest import Project
 
 
@@ -33,7 +33,7 @@ def test_pretrain_and_finetune_give_the_same_bytes_without_the_test_split(projec
     assert "resumed" not in pretrained.stdout + finetuned.stdout
 
     after = files(project, encoder) | files(project, classifiers) | files(project, "metrics/pretrain")
-    assert len(before) == 1 + 4 + 4  # encoder, 2 budgets × 2 draws, figures and curves of both methods
+    assert len(before) == 1 + 4 + 6  # encoder, 2 budgets × 2 draws; figures, curve, picture of both methods
     assert after == before
 
 
@@ -62,7 +62,7 @@ def test_raw_test_files_are_no_way_around(project: Project, tmp_path: Path) -> N
         ]
         # A checkpoint is what the stage itself has written, under a key of the same inputs; a lock holds a
         # process number.
-        allowed = ["params.yaml", "dvc.yaml", "stages/", "models/checkpoints", str(artifacts.CLAIMS)]
+        allowed = ["params.yaml", "dvc.yaml", "stages/", "models/checkpoints", str(whole.CLAIMS)]
         allowed += [path.replace("${item.method}", "simclr") for path in declared]
         inside = {os.path.relpath(project.path / name, project.path) for name in opened}
         own = {name for name in inside if not name.startswith("..") and not name.endswith(".tmp")}

@@ -135,7 +135,8 @@ def test_a_killed_short_stage_begins_again_and_gives_the_same_bytes(stage: str, 
         time.sleep(moments.uniform(0, 2))
         run.kill()
     assert project.repro(*command) == [stage]
-    assert project.repro() == []
+    # What evaluate measures anew are seconds too, and the report shows them.
+    assert project.repro() == (["compare"] if stage == "evaluate@simclr" else [])
     assert results(project) == expected
     assert not list(project.path.rglob("*.tmp"))
 

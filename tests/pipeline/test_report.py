@@ -37,11 +37,15 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report on three methods that were never trained."""
-    folder, here = tmp_path_factory.mktemp("report"), Path.cwd()
+    return write(tmp_path_factory.mktemp("report"), ["scratch", "autoencoder", "simclr"], LABELS, 4, CLASSES)
+
+
+def write(folder: Path, *made_up: Any, **more: Any) -> Path:
+    """A report in a folder on what `evidence.write` makes up."""
+    here = Path.cwd()
     os.chdir(folder)
     try:
-        found = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 4, CLASSES)
-        report.write(folder / "report.html", found)
+        report.write(folder / "report.html", evidence.write(*made_up, **more))
     finally:
         os.chdir(here)
     return folder / "report.html"
@@ -93,6 +97,25 @@ def test_the_report_of_one_method_and_one_draw_opens(browser: Browser, project: 
     assert "simclr" in project.stage("stages.compare", "--show").stdout
 
 
+UNUSUAL: dict[str, tuple[Any, ...]] = {
+    "no labels": (["scratch", "simclr"], {}, 0, []),
+    "fifty classes": (["scratch", "simclr"], {"n50": 50, "nall": 900}, 3, [f"class {n}" for n in range(50)]),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL)
+@pytest.mark.parametrize("width", [390, 1200])
+def test_unusual_runs_have_a_whole_page_too(browser: Browser, tmp_path: Path, case: str, width: int) -> None:
+    methods, labels, *_ = UNUSUAL[case]
+    page, wrong = opened(browser, write(tmp_path, *UNUSUAL[case]), viewport={"width": width, "height": 844})
+    assert [name for name in SECTIONS if not page.locator(f"section#{name} h2").is_visible()] == []
+    assert ("nothing was finetuned" in page.locator("#verdict").inner_text()) == (not labels)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("[role=tab]").all_inner_texts() == methods
+    assert bool(figures(page)) == bool(labels)
+    assert wrong == []
+
+
 def figures(page: Page) -> dict[str, float]:
     """The marked figures of a page; each has one value, wherever it stands."""
     marked = page.eval_on_selector_all("data", "(all) => all.map((e) => [e.dataset.key, e.textContent])")
@@ -113,7 +136,7 @@ def in_percent(project: Project) -> dict[str, float]:
 
 
 def column(page: Page, number: int) -> list[str]:
-    return page.locator(f"#choices tbody tr td:nth-child({number})").all_inner_texts()
+    return page.locator(f"#choices tbody tr > :nth-child({number})").all_inner_texts()
 
 
 def test_the_table_is_sorted_by_mouse_and_keyboard(browser: Browser, made_up: Path) -> None:

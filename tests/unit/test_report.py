@@ -181,3 +181,22 @@ def test_summary_is_shown_in_percent(
     assert not any("+" in line for line in rows if "scratch" in line)
     assert " all " in rows[-1]  # the largest budget last
     assert math.isfinite(figures["accuracy"])
+
+
+def test_recall_is_one_row_per_method_budget_and_class_with_test_images(
+    evaluations: report.Evaluations,
+) -> None:
+    found = report.details(evaluations)
+    table = report.recall(found, LABELS, ["a", "b", "c"])
+    assert len(table) == 2 * len(METHODS) * len(BUDGETS)
+    (first, second) = table[(table["method"] == "simclr") & (table["labels"] == 900)].to_dict("records")
+    accuracy = estimate(accuracies(evaluations, "simclr", "nall", "finetuned"))
+    assert (first["class"], first["recall"]) == ("a", pytest.approx(accuracy.mean, abs=1e-4))
+    assert first["recall_ci95"] == pytest.approx(accuracy.ci95, abs=1e-4)
+    assert (second["class"], second["recall"], second["recall_ci95"]) == ("c", 0.5, 0)
+    assert report.recall({}, LABELS, []).empty
+
+
+def test_recall_of_one_draw_has_no_interval(evaluations: report.Evaluations) -> None:
+    one = {m: {b: {p: d[:1] for p, d in ps.items()} for b, ps in bs.items()} for m, bs in evaluations.items()}
+    assert report.recall(report.details(one), LABELS, ["a", "b", "c"])["recall_ci95"].isna().all()

@@ -10,7 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from stages import params, thumbnails
+from stages.encoder import Declaration
 from stages.encoders import Classifier
+from stages.encoders import build as build_encoder
 from stages.evaluate import cost
 from stages.evaluate import shown as of_tests
 from stages.evaluate.metrics import calibration_error
@@ -157,3 +159,14 @@ def test_costs_are_counted(tmp_path: Path, cpu: Machine, digits: tuple[Tensor, T
     assert (found["encoder"], found["image_size"]) == ("cnn", 28)
     speed = cost.latency(classifier, digits[0][:1], cpu)
     assert 0 < speed["latency_ms_p50"] <= speed["latency_ms_p95"]
+
+
+def test_fused_attention_is_counted_too(tmp_path: Path) -> None:
+    declaration = Declaration(name="vit_b_16", width=8, channels=3, image_size=32)
+    classifier = Classifier(build_encoder(declaration, torch.Generator()), 10)
+    (tmp_path / "c.safetensors").touch()
+    tokens, wide = (32 // 16) ** 2 + 1, 768
+    layer = tokens * wide * (3 * wide + wide + 2 * 4 * wide) + 2 * tokens**2 * wide
+    patches = (tokens - 1) * wide * 3 * 16**2
+    found = cost.size(classifier, tmp_path / "c.safetensors")
+    assert found["multiply_adds"] == patches + 12 * layer + wide * 10
