@@ -51,5 +51,11 @@ def test_queued_experiments_are_run_and_shown(project: Project) -> None:
     table = pd.read_csv(io.StringIO(project.run("dvc", "exp", "show", "--csv").stdout))
     (steps,) = (column for column in table.columns if column.endswith("finetune.schedule.steps"))
     assert set(table.set_index("Experiment").loc[names, steps].astype(int)) == {3, 5}
+    unwanted = ".*ci95|.*recall.*|.*gain.*|.*probe"
+    shown = project.run("dvc", "exp", "show", "--only-changed", "--md", "--drop", unwanted).stdout
+    assert [
+        name for name in (*names, "finetune.schedule.steps", "simclr.n10.accuracy") if name not in shown
+    ] == []
+    assert "ci95" not in shown
     project.run("dvc", "exp", "apply", names[0])
     assert re.search("^ *steps: [35] ", project.read("params.yaml").decode(), re.MULTILINE)
