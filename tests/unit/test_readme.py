@@ -1,5 +1,8 @@
 import json
+import re
 from typing import Any
+
+import pandas as pd
 
 from benchmarks.readme import HEADING, README, table, updated
 from tests.conftest import ROOT
@@ -28,3 +31,26 @@ def test_an_old_table_is_replaced_and_the_rest_kept() -> None:
     summary = {"scratch": {"n10": ROW}}
     old = f"before\n\n{HEADING}| 1 | old |\n| 2 | old |\n\nafter | x |\n"
     assert updated(old, summary) == f"before\n\n{table(summary)}\nafter | x |\n"
+
+
+def test_the_transfer_table_has_the_figures_of_its_file() -> None:
+    text = (ROOT / README).read_text().partition("| used on | encoder |")[2].partition("\n\n")[0]
+    said = [
+        [float(number) for number in re.findall(r"[\d.]+", line.split("|", 3)[3])]
+        for line in text.splitlines()[2:]
+    ]
+    rows = pd.read_csv(ROOT / "benchmarks/results/transfer.csv").set_index(["dataset", "method", "labels"])
+    finetuned, linear = (rows[rows["protocol"] == name] for name in ("finetuned", "linear"))
+    expected = [
+        [
+            float(f"{100 * figure:.1f}")
+            for labels in (10, 100, 1000)
+            for figure in (
+                *finetuned.loc[(dataset, method, labels), ["accuracy", "ci95"]],
+                linear.loc[(dataset, method, labels), "accuracy"],
+            )
+        ]
+        for dataset in ("mnist", "fashion-mnist")
+        for method in ("scratch", "imported", "imported, then 1 epoch", "simclr")
+    ]
+    assert said == expected

@@ -41,14 +41,11 @@ def test_auto_takes_the_gpu_where_there_is_one() -> None:
     assert found.precision in ("fp32", "bf16")
 
 
-def test_auto_takes_bf16_on_a_cpu_that_multiplies_in_it() -> None:
-    # torch's own question to the processor is the oracle.
-    capable = torch.backends.cpu.get_cpu_capability() != "DEFAULT" and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-    if machine(asked(precision="auto")).precision == "fp32":
-        pytest.skip("this CPU does not multiply in bf16")
-    assert capable
+def test_auto_takes_bf16_where_the_cpu_multiplies_in_it_and_nowhere_else() -> None:
+    # torch's own question to the processor is the oracle, in both directions.
+    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    found = machine(asked(device="cpu", precision="auto")).precision
+    assert found == ("bf16" if capable else "fp32")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
