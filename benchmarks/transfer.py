@@ -58,14 +58,21 @@ def pretrained(name: str, workspace: Path, folder: Path) -> Path:
 
 
 def set_up(name: str, encoder: Path, epochs: int, workspace: Path) -> None:
-    """Set the clone that is the working directory up for an imported encoder."""
-    budgets = configured(name, {}, workspace).finetune.budgets
+    """Set the clone that is the working directory up for an imported encoder.
+
+    Its recipe is that of `imported`, chosen for an encoder as it came. Trained further it has learnt these
+    images as SimCLR does, and gets SimCLR's.
+    """
+    settings = configured(name, {}, workspace)
     changes: dict[str, Any] = {
         "methods": METHODS,
-        "finetune.budgets": [budget for budget in budgets if budget != "all"],
+        "finetune.budgets": [budget for budget in settings.finetune.budgets if budget != "all"],
         "pretrain.imported.digest": weights.read_digest(encoder),
         "pretrain.imported.epochs": epochs,
     }
+    if epochs:
+        recipe = settings.finetune.recipe["simclr"].model_dump()
+        changes |= {f"finetune.recipe.imported.{key}": value for key, value in recipe.items()}
     configured(name, changes, workspace)
     IMPORTED.parent.mkdir(exist_ok=True)
     shutil.copy(encoder, IMPORTED)
