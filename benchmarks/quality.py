@@ -1,11 +1,12 @@
-"""How good the classifiers are, by dataset: the experiments run with the real pipeline, on the test split.
+"""How good the classifiers are, by experiment: run with the real pipeline, measured on the test split.
 
     python -m benchmarks.quality [NAME …]        (make quality: all of them; it may take three hours)
 
 For each experiment of `experiments/` it clones this repository's HEAD into a temporary folder, writes
 the experiment's values into the clone's params.yaml and runs `dvc repro` there, with this repository's DVC
-cache: what has been run once is not run again. The workspace stays as it is, but for three tables in
-`benchmarks/results/`, in which the rows of the experiment's dataset are replaced:
+cache: what has been run once is not run again. Those with `runtime.device: cuda` are left out where there is
+no GPU. The workspace stays as it is, but for three tables in `benchmarks/results/`, in which the rows of the
+experiment are replaced:
 
 - `quality.csv`: accuracy (fraction) by labels, protocol (`finetuned`, or `linear` for the probe of the frozen
   encoder) and method, with the half-width of the 95% interval over the draws;
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from ruamel.yaml import YAML
 
 from benchmarks import experiment
@@ -35,16 +37,16 @@ from stages.sections import Params
 RESULTS = Path("benchmarks/results")
 LABEL_EFFICIENCY = artifacts.METRICS / "label_efficiency.csv"
 PROTOCOLS = ("finetuned", "linear")
-ORDER = ["dataset", "labels", "protocol", "method"]
+ORDER = ["labels", "protocol", "method"]  # of a table's rows, behind its first column
 
 
 def main(names: list[str]) -> None:
-    """Run the experiments one after another; replace the rows of each one's dataset."""
+    """Run the experiments one after another; replace the rows of each."""
     results = RESULTS.absolute()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the clone is removed
     if _said("git", "status", "--porcelain"):
         print("note: it is HEAD that is measured, without the changes that are not committed", flush=True)
-    names = names or experiment.names()
+    names = names or possible(experiment.names())
     for name in names:  # a wrong last one is found before the first has run for an hour
         experiment.checked(name, params.read(params.PARAMS), experiment.read(name))
     for name in names:
@@ -52,6 +54,15 @@ def main(names: list[str]) -> None:
             tables = measured(name, results.parents[1], environment)
         for file, table in tables.items():
             artifacts.write_table(results / file, replaced(results / file, table))
+
+
+def possible(names: list[str]) -> list[str]:
+    """The experiments that this machine can run: those for a GPU where there is one."""
+    for_gpu = [name for name in names if experiment.read(name).get("runtime.device") == "cuda"]
+    if not for_gpu or torch.cuda.is_available():
+        return names
+    print(f"left out, for there is no GPU here: {', '.join(for_gpu)}", flush=True)
+    return [name for name in names if name not in for_gpu]
 
 
 @contextlib.contextmanager
@@ -75,12 +86,11 @@ def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[st
     """
     settings = configured(name, {}, workspace)
     repro(name, environment)
-    dataset, budgets = settings.data.source, settings.finetune.budgets
-    table = artifacts.read_table(LABEL_EFFICIENCY)
+    table, budgets = artifacts.read_table(LABEL_EFFICIENCY), settings.finetune.budgets
     return {
-        "quality.csv": accuracies(table, dataset, budgets),
-        "quality_gains.csv": gains(table, dataset, budgets),
-        "quality_timings.csv": timings(dataset, settings.methods),
+        "quality.csv": accuracies(table, name, budgets),
+        "quality_gains.csv": gains(table, name, budgets),
+        "quality_timings.csv": timings(name, settings.methods),
     }
 
 
@@ -113,29 +123,29 @@ def link(folder: Path, workspace: Path) -> None:
             (folder / file.name).symlink_to(file)
 
 
-def accuracies(table: pd.DataFrame, dataset: str, budgets: Sequence[Budget]) -> pd.DataFrame:
+def accuracies(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
     """The accuracy of every method, scratch too, out of the label-efficiency table."""
-    rows = named(table, dataset, budgets)
-    return rows.rename(columns={"accuracy_ci95": "ci95"})[[*ORDER, "accuracy", "ci95"]]
+    rows = named(table, name, budgets)
+    return rows.rename(columns={"accuracy_ci95": "ci95"})[["experiment", *ORDER, "accuracy", "ci95"]]
 
 
-def gains(table: pd.DataFrame, dataset: str, budgets: Sequence[Budget]) -> pd.DataFrame:
+def gains(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
     """The paired gain over scratch of every other method."""
-    rows = named(table, dataset, budgets).dropna(subset="gain")
-    return rows.rename(columns={"gain_ci95": "ci95"})[[*ORDER, "gain", "ci95"]]
+    rows = named(table, name, budgets).dropna(subset="gain")
+    return rows.rename(columns={"gain_ci95": "ci95"})[["experiment", *ORDER, "gain", "ci95"]]
 
 
-def named(table: pd.DataFrame, dataset: str, budgets: Sequence[Budget]) -> pd.DataFrame:
-    """The rows of both protocols, with the dataset, and with budgets as params.yaml calls them.
+def named(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
+    """The rows of both protocols, with the experiment's name, and with budgets as params.yaml calls them.
 
     The label-efficiency table has the pool's size where the budget is `all`: the number that is no budget.
     """
     rows = table[table["protocol"].isin(PROTOCOLS)]
     names = {budget: str(budget) for budget in budgets if budget != "all"}
-    return rows.assign(dataset=dataset, labels=[names.get(number, "all") for number in rows["labels"]])
+    return rows.assign(experiment=name, labels=[names.get(number, "all") for number in rows["labels"]])
 
 
-def timings(dataset: str, methods: Sequence[str]) -> pd.DataFrame:
+def timings(name: str, methods: Sequence[str]) -> pd.DataFrame:
     """Seconds of pretraining and of finetuning on all draws of all budgets, by method."""
     rows = []
     for method in methods:
@@ -143,7 +153,7 @@ def timings(dataset: str, methods: Sequence[str]) -> pd.DataFrame:
             stage: artifacts.read_json(artifacts.METRICS / "timings" / stage / f"{method}.json")
             for stage in ("pretrain", "finetune")
         }
-        row = {"dataset": dataset, "method": method}
+        row = {"experiment": name, "method": method}
         row |= {f"{stage}_seconds": figures["seconds"] for stage, figures in spent.items()}
         row["propagation_seconds"] = spent["finetune"]["propagation_seconds"]
         rows.append(row | {"hardware": spent["pretrain"]["hardware"]})
@@ -151,12 +161,13 @@ def timings(dataset: str, methods: Sequence[str]) -> pd.DataFrame:
 
 
 def replaced(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """The table at `path`, if there is one, with a dataset's rows replaced, in a fixed order."""
+    """The table at `path`, if there is one, with the rows of the same first field replaced, in order."""
+    key = rows.columns[0]
     if path.exists():
-        # As text, so that the figures of other datasets stay digit for digit.
+        # As text, so that all other figures stay digit for digit.
         old = pd.read_csv(path, dtype=str, keep_default_na=False)
-        rows = pd.concat([old[~old["dataset"].isin(rows["dataset"])], rows])
-    order = [name for name in ORDER if name in rows.columns]
+        rows = pd.concat([old[~old[key].isin(rows[key])], rows])
+    order = [key, *(name for name in ORDER if name in rows.columns)]
     return rows.sort_values(order, key=lambda column: column.map(_rank), ignore_index=True)
 
 

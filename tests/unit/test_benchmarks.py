@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import equal_time, hardware, scaling, throughput
+from benchmarks import encoders, equal_time, hardware, scaling, throughput
 from benchmarks.contender import NAMES, Request, answered
 from benchmarks.contenders import compute_limit, headstart
 from benchmarks.contenders.common import Clock, Recipe, Setting, watched
 from benchmarks.drive import PeakMemory, memory
 from stages import artifacts, params
+from stages.runtime import machine
 from tests.conftest import ROOT, tiny_encoder
 
 PARAMS = (ROOT / params.PARAMS).read_text().replace("threads: 2", "threads: 1")
@@ -195,6 +196,18 @@ def test_an_answer_has_steps_images_and_seconds(tmp_path: Any, monkeypatch: Any)
     assert given["seconds"] > 0
 
 
+@pytest.mark.usefixtures("in_copy")
+def test_an_encoder_of_any_kind_of_image_is_measured() -> None:
+    here = machine(SETTINGS.runtime.model_copy(update={"threads": 1}))
+    case = encoders.Case("residual", 8, 3, 16, 16)
+    found = encoders.measured(case, here, peak=1e9, steps=2)
+    assert found["images_per_second"] > 0
+    assert (found["memory_mb"] is not None) == (here.device.type == "cuda")
+    twice = encoders.measured(case, here, peak=2e9, steps=2)
+    shares = [row["gemm_share"] / row["images_per_second"] for row in (found, twice)]
+    assert shares[0] == pytest.approx(2 * shares[1], rel=0.1)  # both are rounded
+
+
 def test_a_synthetic_pack_is_read_as_any_other(tmp_path: Any) -> None:
     scaling.write_pack(tmp_path / "pool.npy", 20)
     images = artifacts.read_images(tmp_path / "pool.npy")
@@ -233,7 +246,7 @@ def test_the_peers_environment_has_our_versions() -> None:
     assert theirs["lightly-train"] == "0.18.0"
 
 
-@pytest.mark.parametrize("name", ["throughput.json", "equal_time.csv", "scaling.csv"])
+@pytest.mark.parametrize("name", ["throughput.json", "equal_time.csv", "scaling.csv", "encoders.csv"])
 def test_committed_results_have_what_is_promised(name: str) -> None:
     path = ROOT / "benchmarks" / "results" / name
     if not path.exists():
@@ -246,5 +259,12 @@ def test_committed_results_have_what_is_promised(name: str) -> None:
         table = pd.read_csv(path)
         assert set(table["contender"]) == set(equal_time.CONTENDERS)
         assert set(table["labels"]) == set(equal_time.BUDGETS)
+    elif name == "encoders.csv":
+        table = pd.read_csv(path)
+        named = list(encoders.Case.__dataclass_fields__)
+        for hardware_name, rows in table.groupby("hardware"):
+            cases = [encoders.Case(**row) for row in rows[named].to_dict("records")]
+            assert cases in encoders.CASES.values(), hardware_name
+            assert rows["gemm_share"].between(0, 1, inclusive="neither").all()
     else:
         assert tuple(pd.read_csv(path)["images"]) == scaling.IMAGES

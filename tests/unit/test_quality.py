@@ -1,12 +1,13 @@
-"""The tables of quality: cut out of the label-efficiency table, kept by dataset. tests/pipeline makes one."""
+"""The tables of quality: cut out of the label-efficiency table, by experiment. tests/pipeline makes one."""
 
 import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
-from benchmarks.quality import ORDER, accuracies, gains, link, replaced, timings
+from benchmarks.quality import ORDER, accuracies, gains, link, possible, replaced, timings
 from stages import artifacts
 
 BUDGETS = (10, 1000, "all")
@@ -27,9 +28,9 @@ def efficiency() -> pd.DataFrame:
 
 def test_accuracies_have_a_row_for_each_budget_protocol_and_method(efficiency: pd.DataFrame) -> None:
     table = accuracies(efficiency, "mnist", BUDGETS)
-    assert list(table.columns) == ["dataset", "labels", "protocol", "method", "accuracy", "ci95"]
+    assert list(table.columns) == ["experiment", "labels", "protocol", "method", "accuracy", "ci95"]
     assert len(table) == 3 * 2 * 2
-    assert set(table["dataset"]) == {"mnist"}
+    assert set(table["experiment"]) == {"mnist"}
     assert set(table["labels"]) == {"10", "1000", "all"}
     assert set(table["protocol"]) == {"finetuned", "linear"}
     assert set(table["method"]) == {"scratch", "simclr"}
@@ -39,20 +40,20 @@ def test_accuracies_have_a_row_for_each_budget_protocol_and_method(efficiency: p
 
 def test_gains_leave_the_control_out_and_have_their_own_interval(efficiency: pd.DataFrame) -> None:
     table = gains(efficiency, "mnist", BUDGETS)
-    assert list(table.columns) == ["dataset", "labels", "protocol", "method", "gain", "ci95"]
+    assert list(table.columns) == ["experiment", "labels", "protocol", "method", "gain", "ci95"]
     assert len(table) == 3 * 2
     assert set(table["method"]) == {"simclr"}
     assert set(table["gain"]) == {0.1}
     assert set(table["ci95"]) == {0.01}
 
 
-def test_a_datasets_rows_are_replaced_and_the_others_kept_to_the_letter(
+def test_an_experiments_rows_are_replaced_and_the_others_kept_to_the_letter(
     tmp_path: Path, efficiency: pd.DataFrame
 ) -> None:
     file = tmp_path / "quality.csv"
     kept = "letters,100,linear,scratch,0.10000000000000003,1e-3\n"
     file.write_text(
-        "dataset,labels,protocol,method,accuracy,ci95\n"
+        "experiment,labels,protocol,method,accuracy,ci95\n"
         f"mnist,20,linear,scratch,0.9,0.1\n{kept}mnist,10,linear,simclr,0.9,0.1\n"
     )
     artifacts.write_table(file, replaced(file, accuracies(efficiency, "mnist", BUDGETS)))
@@ -73,7 +74,7 @@ def test_the_order_does_not_depend_on_what_was_run_first(tmp_path: Path, efficie
             artifacts.write_table(file, replaced(file, rows))
         written.append(file.read_bytes())
     assert written[0] == written[1]
-    assert not pd.read_csv(tmp_path / "2.csv").duplicated(ORDER).any()
+    assert not pd.read_csv(tmp_path / "2.csv").duplicated(["experiment", *ORDER]).any()
 
 
 def test_timings_are_read_by_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +85,7 @@ def test_timings_are_read_by_method(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             figures |= {"propagation_seconds": 20.5} if stage == "finetune" else {}
             artifacts.write_json(Path(f"metrics/timings/{stage}/{method}.json"), figures)
     assert timings("mnist", ["scratch", "simclr"]).to_dict("records") == [
-        {"dataset": "mnist", "method": method, "pretrain_seconds": a, "finetune_seconds": b,
+        {"experiment": "mnist", "method": method, "pretrain_seconds": a, "finetune_seconds": b,
          "propagation_seconds": 20.5, "hardware": "a processor"}
         for method, a, b in (("scratch", 0, 0), ("simclr", 67.7, 48.6))
     ]  # fmt: skip
@@ -101,3 +102,16 @@ def test_a_clone_sees_the_files_of_the_workspace(tmp_path: Path, monkeypatch: py
     assert Path("data/raw/train.gz").read_bytes() == b"images"
     assert Path("data/raw/README.md").read_text() == "clone"
     assert not Path("data/none").exists()
+
+
+def test_an_experiment_for_a_gpu_is_left_out_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("experiments").mkdir()
+    Path("experiments/large.yaml").write_text("runtime.device: cuda\n")
+    Path("experiments/small.yaml").write_text("seed: 2\n")
+    for there, expected in ((False, ["small"]), (True, ["large", "small"])):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert possible(["large", "small"]) == expected
+        assert ("large" in capsys.readouterr().out) != there

@@ -54,3 +54,34 @@ def test_the_transfer_table_has_the_figures_of_its_file() -> None:
         for method in ("scratch", "imported", "imported, then 1 epoch", "simclr")
     ]
     assert said == expected
+
+
+def test_the_rates_on_a_gpu_are_those_of_their_file() -> None:
+    measured = pd.read_csv(ROOT / "benchmarks/results/encoders.csv")
+    expected = {
+        (row.image_size, row.batch_size, row.images_per_second, int(row.memory_mb), f"{row.gemm_share:.1%}")
+        for row in measured[measured["memory_mb"].notna()].itertuples()
+    }
+    lines = (ROOT / README).read_text().partition("| encoder | images | batch |")[2].partition("\n\n")[0]
+    for line in lines.splitlines()[2:]:
+        _, size, batch, rate, memory, share = (cell.strip() for cell in line.strip("|").split("|"))
+        numbers = (int(text.replace(",", "")) for text in (size.split()[0], batch, rate, memory))
+        assert (*numbers, share.replace(" ", "")) in expected, line
+
+
+def test_the_large_experiments_figures_are_those_of_their_files() -> None:
+    text = (ROOT / README).read_text().partition("| | 10 labels | 100 | 1,000 |")[2].partition("\n\n")[0]
+    keys = ["experiment", "labels", "protocol", "method"]
+    accuracies, gains = (
+        pd.read_csv(ROOT / f"benchmarks/results/{name}.csv", dtype={"labels": str}).set_index(keys)
+        for name in ("quality", "quality_gains")
+    )
+    found = [re.findall(r"[+-]?[\d.]+", line.split("|", 2)[2]) for line in text.splitlines()[2:]]
+    for name, figures in zip(("mnist-large", "fashion-mnist-large"), found, strict=True):
+        expected = []
+        for labels in ("10", "100", "1000"):
+            key = (name, labels, "finetuned", "simclr")
+            (accuracy, its_ci95), (gain, ci95) = accuracies.loc[key], gains.loc[key]
+            expected += [f"{100 * accuracy:.1f}", f"{100 * its_ci95:.1f}"]
+            expected += [f"{100 * gain:+.1f}", f"{100 * ci95:.1f}"]
+        assert figures == expected, name

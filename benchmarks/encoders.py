@@ -1,0 +1,163 @@
+"""What SimCLR's pretraining runs at on this machine, by encoder, image and batch; made for GPUs.
+
+    python -m benchmarks.encoders [--quick]
+
+The images are noise, uint8, in a memory-mapped pack; views, loop and precision are the pipeline's own
+(`digits` for grey images, `photos` for colour). On a CPU only small encoders are measured. Adds this
+machine's rows to `benchmarks/results/encoders.csv`:
+
+- `images_per_second`: of the pool (each gives two views), over STEPS steps after WARMUP others;
+- `memory_mb`: the most that tensors took on the GPU; empty on a CPU;
+- `gemm_share`: FLOPs of convolutions and matrix products per second, as a share of what a large matrix
+  product reaches here in the same number format. Views and norms count as nothing.
+"""
+
+import gc
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks import hardware
+from benchmarks.contenders import headstart
+from benchmarks.contenders.common import Clock, Recipe
+from benchmarks.drive import said
+from benchmarks.experiment import applied
+from stages import artifacts, params
+from stages.encoder import Encoder
+from stages.errors import reported
+from stages.pretrain.start import fresh_encoder
+from stages.randomness import Stream
+from stages.runtime import Machine, machine
+
+RESULT = Path("benchmarks/results/encoders.csv")
+STEPS, WARMUP = 40, 10
+SIZES = {"cpu": hardware.SIZES, "cuda": (4096, 8192)}  # of the matrix product
+EPOCHS = 10_000  # so many that the loop looks at its losses as seldom as in a real run; the clock ends it
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained: an encoder on images of one size, so many at a time."""
+
+    encoder: str
+    width: int
+    channels: int
+    image_size: int
+    batch_size: int
+
+
+CASES = {
+    "cpu": [
+        Case("residual", 32, 1, 28, 128),
+        Case("cnn", 32, 1, 28, 128),
+        Case("vit", 32, 1, 28, 128),
+        Case("residual", 32, 3, 32, 128),
+    ],
+    "cuda": [
+        Case("residual", 32, 1, 28, 128),
+        Case("residual", 32, 1, 28, 512),
+        Case("residual", 32, 1, 28, 2048),
+        Case("residual", 64, 1, 28, 256),
+        Case("vit", 32, 1, 28, 512),
+        Case("residual", 32, 3, 32, 512),
+        Case("residual", 128, 3, 32, 2048),
+        Case("resnet18", 32, 3, 64, 512),
+        Case("resnet18", 32, 3, 64, 2048),
+        Case("resnet50", 32, 3, 64, 512),
+        Case("resnet50", 32, 3, 224, 128),
+        Case("vit_b_16", 32, 3, 224, 128),
+    ],
+}
+
+
+class DeviceClock(Clock):
+    """A clock that waits for the GPU before it reads the time; a CPU has nothing to wait for."""
+
+    def tick(self) -> bool:
+        """One step is done; whether it was the last one."""
+        if torch.cuda.is_available() and self.ticks + 1 in (self.warmup, self.total):
+            torch.cuda.synchronize()
+        return super().tick()
+
+
+def main(quick: bool) -> None:
+    """Measure each case; quick: one of them, two steps, only to see that it all works."""
+    here = machine(params.validated(params.read(params.PARAMS)).runtime)
+    kind = here.device.type
+    cases = CASES[kind][:1] if quick else CASES[kind]
+    peak = hardware.gemm_peak(here.device, (512,) if quick else SIZES[kind])[here.precision]
+    name = hardware_name(here)
+    said(f"{name}, {here.precision}: matrix products {peak / 1e12:,.2f} TFLOP/s")
+    rows = []
+    for case in cases:
+        rows.append(asdict(case) | measured(case, here, peak, 2 if quick else STEPS))
+        said(str(rows[-1]))
+    table = pd.DataFrame(rows)
+    table.insert(0, "hardware", name)
+    table.insert(1, "precision", here.precision)
+    table["torch"] = torch.__version__
+    if RESULT.exists():
+        old = pd.read_csv(RESULT, dtype=str, keep_default_na=False)
+        table = pd.concat([old[old["hardware"] != name], table])
+    artifacts.write_table(RESULT, table)
+
+
+def hardware_name(here: Machine) -> str:
+    """The GPU's name with the cores beside it, or the processor's."""
+    about = hardware.machine_description()
+    name = torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else about["processor"]
+    return f"{name}, {about['cores']} cores"
+
+
+def measured(case: Case, here: Machine, peak: float, steps: int) -> dict[str, Any]:
+    """Images/s, memory and the share of the matrix product's FLOP/s."""
+    changes = {
+        "encoder.name": case.encoder,
+        "encoder.width": case.width,
+        "views.pretrain": "digits" if case.channels == 1 else "photos",
+        "pretrain.simclr.batch_size": case.batch_size,
+    }
+    settings = params.validated(applied(params.read(params.PARAMS), changes))
+    recipe, stream = Recipe.of(settings), Stream.of(settings.seed, "encoders")
+    clock = DeviceClock(WARMUP, steps)
+    with tempfile.TemporaryDirectory() as folder:
+        pool = noise(Path(folder) / "pool.npy", case)
+        encoder = fresh_encoder(settings, pool, stream).to(here.device)
+        flops = step_flops(encoder, recipe, here, case)
+        gc.collect()
+        if here.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        headstart.loop(encoder, pool, recipe, headstart.SETTINGS[0], EPOCHS, clock)
+    rate = clock.steps * case.batch_size / clock.seconds
+    memory = torch.cuda.max_memory_allocated() >> 20 if here.device.type == "cuda" else None
+    share = flops * clock.steps / clock.seconds / peak
+    return {"images_per_second": round(rate), "memory_mb": memory, "gemm_share": round(share, 4)}
+
+
+def noise(path: Path, case: Case) -> np.ndarray:
+    """A pack of four batches."""
+    shape = (4 * case.batch_size, case.channels, case.image_size, case.image_size)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    artifacts.write_array(path, images)
+    return artifacts.read_images(path)
+
+
+def step_flops(encoder: Encoder, recipe: Recipe, here: Machine, case: Case) -> int:
+    """FLOPs of a training step: encoder, projector and loss, on the two views of a batch."""
+    learner = headstart.build(encoder, recipe, here)
+    # NOTE: a share of the batch, for it is run without the autocast; the count is all but linear in it.
+    part = min(case.batch_size, 32)
+    both = torch.rand(2 * part, case.channels, case.image_size, case.image_size, device=here.device)
+    return hardware.step_flops(lambda: headstart.loss_of(learner, both)) * case.batch_size // part
+
+
+if __name__ == "__main__":
+    with reported():
+        main(quick="--quick" in sys.argv[1:])
