@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -23,6 +23,7 @@ VARIABLES = {INK: "--ink", GRID: "--grid", PAPER: "--paper"} | {
 # Okabe and Ito's colours, which colour-blind people tell apart; the control in grey.
 PRINTED = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
 MARKERS = "osD^vPX<>*"
+TAG = re.compile("<[^<>]*>")  # what stands between tags is text: a class may be called anything
 STYLE: Any = {  # matplotlib types each of its several hundred keys
     "svg.fonttype": "none", "text.parse_math": False,
     "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False,
@@ -58,26 +59,25 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"font: ([\d. ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 system-ui, sans-serif", text)
-    text = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", text)
     text = re.sub(r">\s+<", "><", text)
-    text = re.sub(r' transform="rotate\(-?0 [^"]*"', "", text)
-    text = re.sub(
-        r"<[^<>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text
-    )  # hundredths of a point do
-    text = _own_identifiers(text, name)
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", "".join(TAG.findall(text))))
+    text = TAG.sub(lambda tag: _tidied(tag[0], name, used), text)
     head = f'<svg role="img" aria-label="{escape(alt)}" '
     return text.replace("<svg ", head, 1).strip()
 
 
-def _own_identifiers(text: str, name: str) -> str:
-    """Identifiers that are referred to get the chart's name before them; the others go."""
-    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+def _tidied(tag: str, name: str, used: Collection[str]) -> str:
+    """One tag in the page's fonts and colours, its coordinates short.
 
-    def renamed(match: re.Match[str]) -> str:
-        return match[1] + (f' id="{name}-{match[2]}"' if match[2] in used else "")
-
-    text = re.sub(r'(<[^<>]*?) id="([^"]+)"', renamed, text)  # in tags alone: a class may be called anything
-    return re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", text)
+    Args:
+        name: the chart's; it comes before the identifiers that are `used`, and the others go.
+    """
+    tag = re.sub(r"font: ([\d. ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 system-ui, sans-serif", tag)
+    tag = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", tag)
+    tag = re.sub(r' transform="rotate\(-?0 [^"]*"', "", tag)
+    tag = re.sub(r"(\.\d\d)\d+", r"\1", tag)  # hundredths of a point do
+    tag = re.sub(r' id="([^"]+)"', lambda own: f' id="{name}-{own[1]}"' if own[1] in used else "", tag)
+    tag = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", tag)
+    for colour, variable in VARIABLES.items():
+        tag = tag.replace(colour, f"var({variable})")
+    return tag

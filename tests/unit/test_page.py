@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from stages import artifacts
-from stages.compare import page, sheets, verdict
+from stages.compare import page, sheets, svg, verdict
 from stages.errors import InputError
 from stages.evaluate import shown
 from tests import evidence
@@ -165,6 +165,25 @@ def test_names_from_outside_are_no_markup() -> None:
     assert "<script>" in text  # the page's own
     assert text.count("<script>") == 1
     assert "&lt;b&gt;bad&lt;/b&gt; &amp; file" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "font: 12px bold",
+        "font-family: x",
+        "0.12345",
+        "#010203",
+        "url(#a",
+        'href="#a',
+        ' transform="rotate(0 x" y',
+        ' id="q" y',
+    ],
+)
+def test_a_name_that_looks_like_drawing_stands_in_a_chart_as_it_is(name: str) -> None:
+    with svg.panel() as (figure, axis):
+        axis.set(title=name)
+        assert name in Page(svg.svg(figure, "chart", "a chart")).words
 
 
 def test_what_was_left_out_is_listed_in_part() -> None:
