@@ -60,13 +60,15 @@ def render(evidence: Evidence) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"percent": percent, "count": count, "image": image}
+    accuracies = knn(evidence)
+    best = verdict.headline(accuracies)
     figures = {
         "evidence": evidence,
         "control": CONTROL,
-        "best": verdict.headline(knn(evidence)),
-        "validated": len([k for m, k in knn(evidence).items() if m != CONTROL and k is not None]) > 1,
-        "sentences": sentences(evidence),
-        "others": others(evidence),
+        "best": best,
+        "validated": len([k for m, k in accuracies.items() if m != CONTROL and k is not None]) > 1,
+        "sentences": sentences(evidence, best),
+        "others": others(evidence, best),
         "number": number,
         "charts": drawn(evidence),
         "needs": needs(evidence),
@@ -87,17 +89,15 @@ def knn(evidence: Evidence) -> dict[str, float | None]:
     return {sheet.method: sheet.pretrain["knn"] for sheet in evidence.sheets}
 
 
-def sentences(evidence: Evidence) -> list[Markup]:
-    """The verdict: a sentence for each budget, about the method that validation prefers."""
-    best = verdict.headline(knn(evidence))
-    return [said(evidence, best, budget) for budget in evidence.budgets]
+def sentences(evidence: Evidence, method: str) -> list[Markup]:
+    """A sentence about a method for each budget; of the method that validation prefers: the verdict."""
+    return [said(evidence, method, budget) for budget in evidence.budgets]
 
 
-def others(evidence: Evidence) -> list[tuple[str, list[Markup]]]:
+def others(evidence: Evidence, best: str) -> list[tuple[str, list[Markup]]]:
     """The same sentences about the other pretrained methods."""
-    best = verdict.headline(knn(evidence))
     return [
-        (sheet.method, [said(evidence, sheet.method, budget) for budget in evidence.budgets])
+        (sheet.method, sentences(evidence, sheet.method))
         for sheet in evidence.sheets
         if sheet.method not in (best, CONTROL)
     ]
