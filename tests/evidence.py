@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages import artifacts, thumbnails
 from stages.artifacts import METRICS
-from stages.compare import page, report
+from stages.compare import page, report, sheets
 from stages.evaluate import shown
 from stages.evaluate.metrics import confusion, measure
 from stages.evaluate.results import Results
@@ -77,7 +77,7 @@ def write(
     _data(classes, images)
     table = report.label_efficiency(evaluations, labels)
     summary, details = report.summary(evaluations), report.details(evaluations)
-    return page.evidence_of(summary, details, table, labels, draws if labels else 0, classes)
+    return page.evidence_of(summary, details, table, labels, draws if labels else 0, sheets.read_prepared())
 
 
 def _probabilities(

@@ -18,9 +18,9 @@ def main() -> None:
     """Gather the evaluations of exactly the methods and budgets in params.yaml that there are labels for."""
     settings = params.load("compare")
     artifacts.require_writable(SUMMARY, REPORT)
-    labelled = artifacts.read_json(artifacts.METRICS / "data.json")["pool_labelled"]
-    classes = sheets.table(artifacts.METRICS / "data_classes.csv", "class")["class"].tolist()
-    budgets = fitting(settings.finetune.budgets, labelled, len(classes))
+    data = sheets.read_prepared()
+    labelled = data.counts["pool_labelled"]
+    budgets = fitting(settings.finetune.budgets, labelled, len(data.class_names))
     names = [budget_name(budget) for budget in budgets]
     evaluations: report.Evaluations = {}
     for method in settings.methods:
@@ -37,10 +37,10 @@ def main() -> None:
     artifacts.write_json(SUMMARY, summary)
     artifacts.write_json(artifacts.METRICS / "details.json", details)
     artifacts.write_table(artifacts.METRICS / "label_efficiency.csv", table)
-    artifacts.write_table(artifacts.METRICS / "recall.csv", report.recall(details, labels, classes))
+    artifacts.write_table(artifacts.METRICS / "recall.csv", report.recall(details, labels, data.class_names))
     gather(settings.methods, names)
     charts.write_efficiency(table, artifacts.METRICS / "label_efficiency.png")
-    page.write(REPORT, page.evidence_of(summary, details, table, labels, draws, classes))
+    page.write(REPORT, page.evidence_of(summary, details, table, labels, draws, data))
 
 
 def gather(methods: tuple[str, ...], budgets: list[str]) -> None:

@@ -17,10 +17,9 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from stages import artifacts
-from stages.artifacts import METRICS
 from stages.compare import charts, sheets, verdict
 from stages.compare.report import control_first
-from stages.compare.sheets import Sheet
+from stages.compare.sheets import Prepared, Sheet
 from stages.sections import CONTROL
 
 LISTED = 50  # files that were left out, at most so many lines of them
@@ -34,7 +33,7 @@ class Evidence:
     Attributes:
         summary, details: as the files of these names; efficiency: as label_efficiency.csv.
         labels: how many each budget's name stands for, in ascending order; draws: behind each mean.
-        classes: their names; sheets: each method's results, the control first.
+        data: what prepare has written; sheets: each method's results, the control first.
     """
 
     summary: Mapping[str, Any]
@@ -42,13 +41,18 @@ class Evidence:
     efficiency: pd.DataFrame
     labels: Mapping[str, int]
     draws: int
-    classes: Sequence[str]
+    data: Prepared
     sheets: Sequence[Sheet]
 
     @property
     def budgets(self) -> list[str]:
         """The budgets' names, the fewest labels first."""
         return list(self.labels)
+
+    @property
+    def classes(self) -> list[str]:
+        """Their names."""
+        return self.data.class_names
 
 
 def render(evidence: Evidence) -> str:
@@ -73,7 +77,7 @@ def render(evidence: Evidence) -> str:
         "charts": drawn(evidence),
         "needs": needs(evidence),
         "choices": sheets.choices(evidence.sheets, evidence.summary, evidence.budgets),
-        "data": data_card(),
+        "data": data_card(evidence.data),
         "provenance": [provenance(sheet) for sheet in evidence.sheets],
     }
     return environment.get_template("page.html.j2").render(figures)
@@ -156,19 +160,18 @@ def of_method(evidence: Evidence, sheet: Sheet) -> dict[str, Any]:
     }
 
 
-def data_card() -> dict[str, Any]:
-    """What is known of the data, from what prepare has written."""
-    counts = artifacts.read_json(METRICS / "data.json")
-    left_out = sheets.table(METRICS / "data_left_out.csv", "file", "reason", "other")
-    made_from = counts.pop("made_from")
+def data_card(data: Prepared) -> dict[str, Any]:
+    """What is known of the data, as the page shows it."""
+    made_from = data.counts["made_from"]
     source = made_from["parameters"]["data"]["source"]
+    counts = {name.replace("_", " "): value for name, value in data.counts.items() if name != "made_from"}
     return {
         "source": SOURCES.get(source, source),
-        "counts": {name.replace("_", " "): value for name, value in counts.items()},
-        "classes": sheets.table(METRICS / "data_classes.csv", "class", "pool", "test").to_dict("records"),
-        "left_out": left_out.head(LISTED).to_dict("records"),
-        "more_left_out": max(0, len(left_out) - LISTED),
-        "samples": sheets.picture(METRICS / "data_samples.png"),
+        "counts": counts,
+        "classes": data.classes.to_dict("records"),
+        "left_out": data.left_out.head(LISTED).to_dict("records"),
+        "more_left_out": max(0, len(data.left_out) - LISTED),
+        "samples": data.samples,
         "made_from": made_from,
     }
 
@@ -235,9 +238,9 @@ def write(path: Path, evidence: Evidence) -> None:
 
 def evidence_of(
     summary: Mapping[str, Any], details: Mapping[str, Any], efficiency: pd.DataFrame,
-    labels: Mapping[str, int], draws: int, classes: Sequence[str],
+    labels: Mapping[str, int], draws: int, data: Prepared,
 ) -> Evidence:  # fmt: skip
     """The evidence of these tables, with each method's results read beside them."""
     ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
     read = [sheets.read(method) for method in control_first(summary)]
-    return Evidence(summary, details, efficiency, ascending, draws, classes, read)
+    return Evidence(summary, details, efficiency, ascending, draws, data, read)

@@ -75,6 +75,36 @@ def read(method: str) -> Sheet:
     )
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What prepare has written of the data.
+
+    Attributes:
+        counts: images of each part, and what they were made from; classes, left_out: tables.
+        samples: pictures of the pool.
+    """
+
+    counts: Mapping[str, Any]
+    classes: pd.DataFrame
+    left_out: pd.DataFrame
+    samples: Image.Image
+
+    @property
+    def class_names(self) -> list[str]:
+        """In their order."""
+        return list(self.classes["class"])
+
+
+def read_prepared() -> Prepared:
+    """All that is known of the data."""
+    return Prepared(
+        counts=artifacts.read_json(METRICS / "data.json"),
+        classes=table(METRICS / "data_classes.csv", "class", "pool", "validation", "test"),
+        left_out=table(METRICS / "data_left_out.csv", "file", "reason", "other"),
+        samples=picture(METRICS / "data_samples.png"),
+    )
+
+
 def table(path: Path, *columns: str) -> pd.DataFrame:
     """A table with these columns; names stay as they are written, be they `001` or `NA`."""
     found = artifacts.read_table(path, *columns, text=True)
