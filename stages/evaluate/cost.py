@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.artifacts import pixels
@@ -22,12 +23,13 @@ def size(classifier: Classifier, file: Path) -> dict[str, Any]:
     side = declaration.image_size
     image = torch.zeros(1, declaration.channels, side, side, device=classifier.encoder.mean.device)
     classifier.eval()
-    # NOTE: it counts convolutions, matrix products and attention, a multiply-add as two; but it does not see
-    # into the fused layers that torchvision's transformers take without gradients.
+    # NOTE: it counts convolutions and matrix products, a multiply-add as two. It does not see into the fused
+    # layers that torchvision's transformers take without gradients, nor, with torch 2.11, into the CPU's
+    # fused attention: so attention is done as the plain matrix products that it consists of.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
             classifier(image)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
