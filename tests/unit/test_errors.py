@@ -1,5 +1,4 @@
 import errno
-import os
 import signal
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.errors import InputError, reported
+from tests.conftest import ROOT, finding_first
 
 
 def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
@@ -48,10 +48,8 @@ def test_a_missing_output_of_a_stage_is_said_with_its_remedy(
 def test_ctrl_c_is_a_line_also_while_pytorch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")  # it comes before the real one
     command = [sys.executable, "-m", "stages.pretrain", "simclr"]
-    paths = os.pathsep.join([str(tmp_path), str(Path.cwd())])
-    result = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}
-    )
+    environment = finding_first(tmp_path, ROOT)
+    result = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert result.stderr == "interrupted: nothing is half-written; `dvc repro` goes on\n"
     assert result.returncode == -signal.SIGINT  # for shells 130
 

@@ -1,4 +1,3 @@
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from stages import params, sections
 from stages.errors import InputError
 from stages.pretrain.methods import simclr
 from stages.sections import OFFICIAL, Params, Schedule, Training, Views
-from tests.conftest import ROOT, drop, put
+from tests.conftest import ROOT, drop, finding_first, put
 
 
 def findings(raw: Any) -> list[str]:
@@ -507,10 +506,9 @@ def test_a_method_that_is_not_run_has_no_parameters(raw: dict[str, Any]) -> None
 
 
 def command_line(folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "stages.params"],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+        cwd=folder, env=finding_first(ROOT), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
