@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from stages import params
+from stages import params, provenance
 from stages.errors import InputError
 from stages.runtime import Machine
 from stages.whole import whole_file
@@ -61,25 +61,24 @@ class Origin:
     changed in between must not be filed as if the result were made from it.
 
     Attributes:
-        parts: what dvc.yaml declares for the stage, parameters by their dotted keys and files by their paths
-            (as hashes); and under other names the machine, the threads and the versions.
+        hashes: those of the files that dvc.yaml declares for the stage, by path.
+        parts: what it declares, parameters by their dotted keys and files as hashes; and under other names
+            the machine, the threads and the versions.
     """
 
     stage: str
     method: str
     machine: Machine
+    hashes: dict[str, str]
     parts: dict[str, Any]
 
     @staticmethod
     def of(stage: str, method: str, machine: Machine, raw: Any = None) -> "Origin":
         """The state of things now; `raw`: the content of params.yaml that the stage goes by."""
-        parts = params.declared_values(stage, method, raw)
-        for dependency in params.declared_files(stage, method):
-            for file in _files(Path(dependency)):
-                with file.open("rb") as opened:
-                    parts[str(file)] = hashlib.file_digest(opened, "blake2b").hexdigest()
+        hashes = provenance.hashes(stage, method)
+        parts = params.declared_values(stage, method, raw) | hashes
         parts["machine"] = [machine.describe(), torch.get_num_threads(), *map(version, NUMERICAL)]
-        return Origin(stage, method, machine, parts)
+        return Origin(stage, method, machine, hashes, parts)
 
     def key(self, without: Collection[str] = ()) -> str:
         """A hash of it.
@@ -203,7 +202,3 @@ def narrowed(key: str, *facts: object) -> str:
     """The key of a part of a stage's training, which depends on these facts (JSON) too."""
     text = json.dumps([key, *facts], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=DIGEST).hexdigest()
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

@@ -4,6 +4,7 @@ DVC knows the same from `dvc.lock`; but a page that is opened from disk must say
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,36 @@ from stages import params
 DIGITS = 12  # of each hash; enough to tell two apart
 
 
-def made_from(stage: str, method: str | None = None, *, inputs: bool = True) -> dict[str, Any]:
+def hashes(stage: str, method: str | None = None) -> dict[str, str]:
+    """The SHA-256 of each file that a stage declares, also below a folder that it declares, by path."""
+    found = {}
+    for dependency in params.declared_files(stage, method):
+        for file in _files(Path(dependency)):
+            with file.open("rb") as opened:
+                found[str(file)] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found
+
+
+def made_from(
+    stage: str, method: str | None = None, *, inputs: bool = True, hashed: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The declared parameters, one hash of all code and one of each input of a stage.
 
     Args:
         inputs: whether they are hashed, which reads them all.
+        hashed: their `hashes`, where they were taken before.
 
     Returns:
         `parameters` (dotted key → value), `code` (hash), `inputs` (path → hash).
     """
+    if hashed is None:
+        hashed = hashes(stage, method) if inputs else {}
     code, found = hashlib.sha256(), {}
     for dependency in sorted(params.declared_files(stage, method)):
         if dependency.startswith("stages/"):
             code.update(f"{dependency}\0".encode() + Path(dependency).read_bytes())
         elif inputs:
-            found[dependency] = _hash(Path(dependency))
+            found[dependency] = _whole(Path(dependency), hashed)
     return {
         "parameters": params.declared_values(stage, method),
         "code": code.hexdigest()[:DIGITS],
@@ -34,12 +50,16 @@ def made_from(stage: str, method: str | None = None, *, inputs: bool = True) -> 
     }
 
 
-def _hash(path: Path) -> str:
-    """The SHA-256 of a file, or of all names and files below a folder."""
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _whole(path: Path, hashed: Mapping[str, str]) -> str:
+    """One hash of a file, or of all names and files below a folder."""
     whole = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as opened:
-                name = str(file.relative_to(path)) if path.is_dir() else ""
-                whole.update(f"{name}\0".encode() + hashlib.file_digest(opened, "sha256").digest())
+    for name, digest in hashed.items():
+        file = Path(name)
+        if file == path or path in file.parents:
+            inside = "" if file == path else str(file.relative_to(path))
+            whole.update(f"{inside}\0".encode() + bytes.fromhex(digest))
     return whole.hexdigest()[:DIGITS]

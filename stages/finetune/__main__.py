@@ -95,7 +95,7 @@ def main(method: str) -> None:
                 f"{method} {name}", classifier, labelled, schedule, recipe, strengths, here, stream, bar, kept
             )
             weights.write_classifier(folder / f"{name}.safetensors", classifier, classes)
-        made_from = provenance.made_from("finetune", method)
+        made_from = provenance.made_from("finetune", method, hashed=origin.hashes)
         origin.require_unchanged()
     propagation = {"propagation_seconds": round(neighbourhood.seconds if neighbourhood else 0.0, 1)}
     artifacts.write_json(figures_file, {**here.describe(), "made_from": made_from})

@@ -78,7 +78,7 @@ def main(method: str) -> None:
         "parameters": count(encoder),
         **here.describe(),
         "shown": list(rows),
-        "made_from": provenance.made_from("pretrain", method),
+        "made_from": provenance.made_from("pretrain", method, hashed=origin.hashes),
     }
     timings = here.timings(seconds, seen) | {"monitoring_seconds": round(monitor.seconds, 1)}
     origin.require_unchanged()

@@ -31,6 +31,12 @@ def test_it_names_parameters_code_and_inputs(project: Path) -> None:
     assert provenance.made_from("finetune", "simclr", inputs=False)["inputs"] == {}
 
 
+def test_hashes_that_were_taken_before_are_taken_on(project: Path) -> None:
+    hashed, found = provenance.hashes("finetune", "simclr"), provenance.made_from("finetune", "simclr")
+    (project / "data" / "prepared" / "images" / "pool.csv").unlink()  # it is not read again
+    assert provenance.made_from("finetune", "simclr", hashed=hashed) == found
+
+
 @pytest.mark.parametrize(
     ("file", "moved"),
     [
