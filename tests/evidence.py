@@ -111,8 +111,9 @@ def _pretraining(method: str, number: int, images: np.ndarray) -> None:
 
 
 def _data(classes: Sequence[str], images: np.ndarray) -> None:
-    counts = {"classes": len(classes), "pool": 100, "pool_labelled": 90, "made_from": MADE_FROM}
+    counts = {"classes": len(classes), "pool": 100, "pool_labelled": 90}
     artifacts.write_json(METRICS / "data.json", counts)
+    artifacts.write_json(METRICS / "prepare.json", {"made_from": MADE_FROM})
     left_out = [[f"images/{i}.png", "duplicate" if i else "<b>bad</b> & file", ""] for i in range(60)]
     columns = ["file", "reason", "other"]
     artifacts.write_table(METRICS / "data_left_out.csv", pd.DataFrame(left_out, columns=columns))

@@ -162,17 +162,15 @@ def of_method(evidence: Evidence, sheet: Sheet) -> dict[str, Any]:
 
 def data_card(data: Prepared) -> dict[str, Any]:
     """What is known of the data, as the page shows it."""
-    made_from = data.counts["made_from"]
-    source = made_from["parameters"]["data"]["source"]
-    counts = {name.replace("_", " "): value for name, value in data.counts.items() if name != "made_from"}
+    source = data.made_from["parameters"]["data"]["source"]
     return {
         "source": SOURCES.get(source, source),
-        "counts": counts,
+        "counts": {name.replace("_", " "): value for name, value in data.counts.items()},
         "classes": data.classes.to_dict("records"),
         "left_out": data.left_out.head(LISTED).to_dict("records"),
         "more_left_out": max(0, len(data.left_out) - LISTED),
         "samples": data.samples,
-        "made_from": made_from,
+        "made_from": data.made_from,
     }
 
 

@@ -80,14 +80,15 @@ class Prepared:
     """What prepare has written of the data.
 
     Attributes:
-        counts: images of each part, and what they were made from; classes, left_out: tables.
-        samples: pictures of the pool.
+        counts: images of each part; classes, left_out: tables; samples: pictures of the pool.
+        made_from: parameters and code.
     """
 
     counts: Mapping[str, Any]
     classes: pd.DataFrame
     left_out: pd.DataFrame
     samples: Image.Image
+    made_from: Mapping[str, Any]
 
     @property
     def class_names(self) -> list[str]:
@@ -102,6 +103,7 @@ def read_prepared() -> Prepared:
         classes=table(METRICS / "data_classes.csv", "class", "pool", "validation", "test"),
         left_out=table(METRICS / "data_left_out.csv", "file", "reason", "other"),
         samples=picture(METRICS / "data_samples.png"),
+        made_from=artifacts.read_json(METRICS / "prepare.json")["made_from"],
     )
 
 

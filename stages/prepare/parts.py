@@ -88,7 +88,8 @@ class Prepared:
         counts: dict[str, Any] = {"classes": len(self.classes), **self.counts}
         for name, part in (("pool", self.pool), ("validation", self.validation), ("test", self.test)):
             counts |= {name: len(part.rows), f"{name}_labelled": int((part.labels != NO_LABEL).sum())}
-        artifacts.write_json(folder / "data.json", counts | {"made_from": made_from})
+        artifacts.write_json(folder / "data.json", counts)
+        artifacts.write_json(folder / "prepare.json", {"made_from": made_from})
         columns = ["file", "reason", "other"]
         artifacts.write_table(
             folder / "data_left_out.csv", pd.DataFrame(sorted(self.left_out), columns=columns)
