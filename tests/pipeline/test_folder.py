@@ -73,6 +73,10 @@ def test_fifty_more_labels_pretrain_nothing_and_a_budget_appears(own: Project) -
     assert len(np.load(own.path / "data/predictions/simclr/n150-draw0-finetuned.npy")) == 41
     diff = own.run("dvc", "metrics", "diff", "main", "--targets", "metrics/summary.json").stdout
     assert "simclr.n150.accuracy" in diff
+    counted = own.run("dvc", "metrics", "diff", "main", "--targets", "metrics/data.json", "--json").stdout
+    assert {name: change["diff"] for name, change in json.loads(counted)["metrics/data.json"].items()} == {
+        "pool_labelled": len(suggested)
+    }
     assert own.repro() == []
 
 
