@@ -47,9 +47,38 @@ def inspect(path: Path) -> Seen | str:
         return error.strerror or str(error)
 
 
-def inspect_all(folder: Path, files: Sequence[str]) -> list[Seen | str]:
+@dataclass(frozen=True)
+class Inspected:
+    """`inspect` of many files, in columns: a hundred bytes a file fewer than objects take.
+
+    Attributes:
+        digests: uint8 (n, 32); grey: bool (n,); where a file cannot be read, they say nothing.
+        wrong: why some cannot be read, by their numbers.
+    """
+
+    digests: np.ndarray
+    grey: np.ndarray
+    wrong: dict[int, str]
+
+
+def inspect_all(folder: Path, files: Sequence[str]) -> Inspected:
     """`inspect` of each file, in their order."""
-    return [seen for part in _parallel("prepare: reading", inspect, folder, files, PART) for seen in part]
+    digests, grey = np.zeros((len(files), DIGEST), dtype=np.uint8), np.zeros(len(files), dtype=bool)
+    wrong, number = {}, 0
+    for part in _parallel("prepare: reading", inspect, folder, files, PART):
+        for seen in part:
+            if isinstance(seen, Seen):
+                digests[number], grey[number] = np.frombuffer(seen.digest, dtype=np.uint8), seen.grey
+            else:
+                wrong[number] = seen
+            number += 1
+    return Inspected(digests, grey, wrong)
+
+
+def as_keys(digests: np.ndarray) -> np.ndarray:
+    """Digests (n, 32) as one value each, (n,), that can be compared and sorted."""
+    keys: np.ndarray = np.ascontiguousarray(digests).view(f"S{DIGEST}").reshape(-1)
+    return keys
 
 
 class Decoded:
@@ -64,7 +93,7 @@ class Decoded:
         name = f"{channels}x{size}-rule{RULE}"
         self._pixels, self._keys = folder / f"{name}.pixels", folder / f"{name}.keys"
         folder.mkdir(parents=True, exist_ok=True)
-        self.rows: dict[bytes, int] = {}
+        self._known = np.zeros((0, DIGEST), dtype=np.uint8)  # row by row
         self._open()
 
     @property
@@ -72,33 +101,52 @@ class Decoded:
         """Of one image."""
         return self.channels, self.size, self.size
 
-    def add(self, folder: Path, files: dict[bytes, str]) -> dict[bytes, str]:
-        """Decode the files, by their content's digest, that are not here yet; why some cannot be."""
-        new = {digest: file for digest, file in files.items() if digest not in self.rows}
-        waiting, wrong = iter(new), {}
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self._known)
+
+    def rows(self, digests: np.ndarray) -> np.ndarray:
+        """Where the images of the files with these digests (n, 32) are, int64 (n,); -1: not here."""
+        if not len(self):
+            return np.full(len(digests), -1)
+        known, wanted = as_keys(self._known), as_keys(digests)
+        order = np.argsort(known)
+        found = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]
+        return np.where(known[found] == wanted, found, -1)
+
+    def add(self, folder: Path, files: Sequence[str], digests: np.ndarray) -> dict[bytes, str]:
+        """Decode the files that are not here yet, one of each content; why some cannot be, by digest.
+
+        digests: of the files' contents, (n, 32).
+        """
+        first = np.unique(as_keys(digests), return_index=True)[1]
+        new = np.sort(first[self.rows(digests[first]) < 0])
+        waiting, wrong, decoded = iter(new), {}, []
         size = max(4 * CORES, min(PART, part_size(self.shape)))  # so many at least keep the cores busy
         with self._pixels.open("ab") as pixels, self._keys.open("ab") as keys:
-            for part in _parallel("prepare: decoding", self._decode, folder, list(new.values()), size):
+            for part in _parallel("prepare: decoding", self._decode, folder, [files[n] for n in new], size):
                 records = b""
                 for image in part:
-                    digest = next(waiting)
+                    number = next(waiting)
+                    digest = digests[number].tobytes()
                     if isinstance(image, str):
                         wrong[digest] = image
                         continue
                     content = image.tobytes()
                     pixels.write(content)
                     records += digest + _check(content)
-                    self.rows[digest] = len(self.rows)
+                    decoded.append(number)
                 pixels.flush()
                 keys.write(records)
                 keys.flush()
+        self._known = np.concatenate([self._known, digests[decoded]]) if decoded else self._known
         return wrong
 
     def images(self) -> np.ndarray:
         """All of them, memory-mapped, uint8 (N, C, H, W)."""
-        if not self.rows:
+        if not len(self):
             return np.zeros((0, *self.shape), dtype=np.uint8)
-        return np.memmap(self._pixels, dtype=np.uint8, mode="r", shape=(len(self.rows), *self.shape))
+        return np.memmap(self._pixels, dtype=np.uint8, mode="r", shape=(len(self), *self.shape))
 
     def _decode(self, path: Path) -> np.ndarray | str:
         try:
@@ -112,15 +160,17 @@ class Decoded:
         for file in (self._pixels, self._keys):
             file.touch()
         keys = self._keys.read_bytes()
+        whole = 0
         with self._pixels.open("rb") as pixels:
             for start in range(0, len(keys) - record + 1, record):
                 content = pixels.read(each)
-                key = keys[start : start + record]
-                if len(content) < each or key[DIGEST:] != _check(content):
+                if len(content) < each or keys[start + DIGEST : start + record] != _check(content):
                     break
-                self.rows[key[:DIGEST]] = len(self.rows)
-        os.truncate(self._pixels, len(self.rows) * each)
-        os.truncate(self._keys, len(self.rows) * record)
+                whole += 1
+        records = np.frombuffer(keys, dtype=np.uint8, count=whole * record).reshape(whole, record)
+        self._known = records[:, :DIGEST].copy()
+        os.truncate(self._pixels, whole * each)
+        os.truncate(self._keys, whole * record)
 
 
 def _check(content: bytes) -> bytes:

@@ -15,10 +15,10 @@ import pandas as pd
 
 from stages.errors import InputError
 from stages.prepare import folder, split
-from stages.prepare.decode import Decoded, Seen, inspect_all
+from stages.prepare.decode import Decoded, as_keys, inspect_all
 from stages.prepare.folder import Picture
 from stages.prepare.parts import NO_LABEL, Part, Prepared
-from stages.prepare.split import Image, place, together
+from stages.prepare.split import Images, place, together
 from stages.prepare.twins import near_duplicates
 from stages.randomness import Stream
 from stages.sections import Data
@@ -35,20 +35,22 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     """
     path, settings = Path(data.path), data.folder
     pictures, findings, layout = folder.scan(path)
-    good, decoded, bad = readable(path, pictures, data)
+    good, digests, decoded, bad = readable(path, pictures, data)
     bad = findings.files | bad
-    images, duplicates = without_duplicates(together(place(good, settings, decoded.rows)))
+    images = together(place(good, digests, decoded.rows(digests), settings))
+    images, duplicates = without_duplicates(images)
     images, twins = without_twins(images, decoded.images(), settings.twins)
     report_bad(path, bad, findings.table + too_small(path, pictures, images), settings.on_bad_image)
 
     left_out = [(file, f"bad file: {reason}", "") for file, reason in bad.items()] + duplicates + twins
-    classes = sorted({image.picture.label for image in images if image.picture.label}, key=natural)
-    waiting = [i for i in images if i.split == "test" and i.picture.label is None]
-    tested = [i for i in images if i.split == "test" and i.picture.label is not None]
-    of_split = {name: [i for i in images if i.split == name] for name in ("pool", "validation")} | {
-        "test": tested
+    classes = sorted({picture.label for picture in images.pictures if picture.label}, key=natural)
+    tested, labelled = images.of("test"), images.labelled()
+    waiting = [images.pictures[number].file for number in tested[~labelled[tested]]]
+    of_split = {name: images.of(name) for name in ("pool", "validation")} | {"test": tested[labelled[tested]]}
+    parts = {
+        name: part(images.take(numbers), decoded.images(), name, path, classes)
+        for name, numbers in of_split.items()
     }
-    parts = {name: part(members, decoded.images(), name, path, classes) for name, members in of_split.items()}
     check_parts(parts, classes, waiting, path)
     counts = {
         "bad_files": len(bad),
@@ -71,28 +73,33 @@ def prepared(data: Data, stream: Stream) -> Prepared:
 
 def readable(
     path: Path, pictures: list[Picture], data: Data
-) -> tuple[list[tuple[Picture, bytes]], Decoded, dict[str, str]]:
-    """The pictures that can be decoded, each with its digest; their pixels; why others cannot be, by file.
+) -> tuple[list[Picture], np.ndarray, Decoded, dict[str, str]]:
+    """The pictures that can be decoded; their digests; their pixels; why others cannot be, by file.
 
     `channels: auto` is 3 where a picture with colours can be decoded: one that is skipped has no say.
     """
-    seen = list(zip(pictures, inspect_all(path, [picture.file for picture in pictures]), strict=True))
-    wrong = {picture.file: reason for picture, reason in seen if isinstance(reason, str)}
-    good = [(picture, one) for picture, one in seen if isinstance(one, Seen)]
-    grey, coloured = ({s.digest: p.file for p, s in good if s.grey == kind} for kind in (True, False))
-    channels = (3 if coloured else 1) if data.channels == "auto" else data.channels
+    files = [picture.file for picture in pictures]
+    seen = inspect_all(path, files)
+    wrong = {files[number]: reason for number, reason in seen.wrong.items()}
+    fit = np.ones(len(files), dtype=bool)
+    fit[list(seen.wrong)] = False
+    coloured, grey = np.flatnonzero(fit & ~seen.grey), np.flatnonzero(fit & seen.grey)
+    channels = (3 if len(coloured) else 1) if data.channels == "auto" else data.channels
     decoded = Decoded(data.image_size, channels)
-    undecoded = decoded.add(path, coloured)
-    if data.channels == "auto" and coloured and undecoded.keys() == coloured.keys():
+    undecoded = decoded.add(path, [files[number] for number in coloured], seen.digests[coloured])
+    if data.channels == "auto" and (decoded.rows(seen.digests[coloured]) < 0).all():
         decoded = Decoded(data.image_size, 1)
-    undecoded |= decoded.add(path, grey)
-    wrong |= {picture.file: undecoded[one.digest] for picture, one in good if one.digest in undecoded}
-    return [(picture, one.digest) for picture, one in good if one.digest not in undecoded], decoded, wrong
+    undecoded |= decoded.add(path, [files[number] for number in grey], seen.digests[grey])
+    rows = decoded.rows(seen.digests)
+    bad = np.flatnonzero(fit & (rows < 0))
+    wrong |= {files[number]: undecoded[seen.digests[number].tobytes()] for number in bad}
+    good = np.flatnonzero(fit & (rows >= 0))
+    return [pictures[number] for number in good], seen.digests[good], decoded, wrong
 
 
-def too_small(path: Path, pictures: list[Picture], images: list[Image]) -> list[str]:
+def too_small(path: Path, pictures: list[Picture], images: Images) -> list[str]:
     """The classes that have fewer than two images left, one to learn from and one for the test."""
-    left = Counter(image.picture.label for image in images)
+    left = Counter(picture.label for picture in images.pictures)
     labels = sorted({picture.label for picture in pictures if picture.label}, key=natural)
     return [
         f"{path}: class {label!r} has {'one image' if left[label] else 'no image'}, without copies, near "
@@ -112,25 +119,26 @@ def report_bad(path: Path, files: dict[str, str], table: list[str], on_bad_image
         print(f"skipped: {line}", flush=True)
 
 
-def without_duplicates(images: list[Image]) -> tuple[list[Image], list[tuple[str, str, str]]]:
+def without_duplicates(images: Images) -> tuple[Images, list[tuple[str, str, str]]]:
     """Of files with equal content the first, with the label that any has; where they differ, with none."""
+    _, first, content = np.unique(as_keys(images.digests), return_index=True, return_inverse=True)
     copies = defaultdict(list)
-    for image in images:
-        copies[image.digest].append(image)
-    kept, left_out = [], []
-    for same in copies.values():
-        labels = {image.picture.label for image in same} - {None}
+    for number in np.flatnonzero(first[content] != np.arange(len(images))):
+        copies[int(first[content[number]])].append(images.pictures[number])
+    pictures, left_out = list(images.pictures), []
+    for one, others in sorted(copies.items()):
+        kept = pictures[one]
+        labels = {picture.label for picture in (kept, *others)} - {None}
         label = labels.pop() if len(labels) == 1 else None
-        first = same[0]
-        kept.append(replace(first, picture=replace(first.picture, label=label)))
+        pictures[one] = replace(kept, label=label)
         reason = "conflicting labels" if labels else "duplicate"
-        left_out += [(image.picture.file, reason, first.picture.file) for image in same[1:]]
-    return kept, left_out
+        left_out += [(picture.file, reason, kept.file) for picture in others]
+    return replace(images, pictures=pictures).take(np.sort(first)), left_out
 
 
 def without_twins(
-    images: list[Image], pixels: np.ndarray, threshold: float | None
-) -> tuple[list[Image], list[tuple[str, str, str]]]:
+    images: Images, pixels: np.ndarray, threshold: float | None
+) -> tuple[Images, list[tuple[str, str, str]]]:
     """Leave out pool and validation images that are nearly a test image: their pixels correlate so much.
 
     Args:
@@ -139,12 +147,11 @@ def without_twins(
     """
     if threshold is None:
         return images, []
-    tested = [image for image in images if image.split == "test"]
-    others = [image for image in images if image.split != "test"]
-    rows, references = (np.array([i.row for i in some], dtype=np.int64) for some in (others, tested))
-    found = near_duplicates(pixels, rows, references, threshold)
-    twins = {others[one].picture.file: tested[other].picture.file for one, other in found.items()}
-    kept = [image for image in images if image.picture.file not in twins]
+    tested = images.of("test")
+    others = np.setdiff1d(np.arange(len(images)), tested)
+    found = near_duplicates(pixels, images.rows[others], images.rows[tested], threshold)
+    twins = {int(others[one]): int(tested[other]) for one, other in found.items()}
+    kept = np.setdiff1d(np.arange(len(images)), list(twins))
     if len(twins) > MANY_TWINS * len(others):
         print(
             f"warning: {len(twins):,} of the {len(others):,} images of pool and validation are left out "
@@ -152,27 +159,27 @@ def without_twins(
             f"data.folder.twins (it is {threshold}); where many images are of one scene, say so by `group`",
             flush=True,
         )
-    return kept, [(file, "near duplicate of a test image", other) for file, other in twins.items()]
+    reason, files = "near duplicate of a test image", [picture.file for picture in images.pictures]
+    return images.take(kept), [(files[one], reason, files[other]) for one, other in twins.items()]
 
 
-def part(images: list[Image], pixels: np.ndarray, name: str, path: Path, classes: list[str]) -> Part:
+def part(images: Images, pixels: np.ndarray, name: str, path: Path, classes: list[str]) -> Part:
     """The images of one split, in their order."""
     number = {label: index for index, label in enumerate(classes)}
     table = pd.DataFrame(
         {
-            "id": [image.digest.hex()[:16] for image in images],
+            "id": [digest.tobytes().hex() for digest in images.digests[:, :8]],
             "split": name,
             # NOTE: the name alone, for a label may move a file into another folder and must change nothing.
-            "source": [image.picture.name for image in images],
-            "file": [str(path / image.picture.file) for image in images],
+            "source": [picture.name for picture in images.pictures],
+            "file": [str(path / picture.file) for picture in images.pictures],
         }
     )
-    labels = [number.get(image.picture.label or "", NO_LABEL) for image in images]
-    rows = np.array([image.row for image in images], dtype=np.int64)
-    return Part(pixels, rows, table, np.array(labels, dtype=np.int64))
+    labels = [number.get(picture.label or "", NO_LABEL) for picture in images.pictures]
+    return Part(pixels, images.rows, table, np.array(labels, dtype=np.int64))
 
 
-def check_parts(parts: dict[str, Part], classes: list[str], waiting: list[Image], path: Path) -> None:
+def check_parts(parts: dict[str, Part], classes: list[str], waiting: list[str], path: Path) -> None:
     """Refuse a folder that nothing could be learnt from or measured on."""
     if len(parts["validation"].rows) < LEAST_VALIDATION:
         raise InputError(
@@ -182,7 +189,7 @@ def check_parts(parts: dict[str, Part], classes: list[str], waiting: list[Image]
     if len(classes) == 1:
         raise InputError(f"{path}: there is one class, {classes[0]!r}; allowed: none, or two and more")
     if classes and not len(parts["test"].rows):
-        some = ", ".join(image.picture.file for image in waiting[:3])
+        some = ", ".join(waiting[:3])
         remedy = (
             f"label some of those that wait there, such as {some}"
             if some

@@ -2,10 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
 
+from stages.prepare.decode import as_keys
 from stages.prepare.folder import Picture
 from stages.randomness import Stream
 from stages.sections import Folder
@@ -13,14 +15,37 @@ from stages.sections import Folder
 STRICTNESS = ("pool", "validation", "test")
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A picture that can be read: its digest, its split, and its row among the decoded."""
+@dataclass(frozen=True)
+class Images:
+    """The pictures that can be read, in columns.
 
-    picture: Picture
-    digest: bytes
-    split: str
-    row: int
+    Attributes:
+        pictures: what is said of each.
+        digests: of their contents, uint8 (n, 32); rows: among the decoded, int64 (n,).
+        splits: numbers of STRICTNESS, int8 (n,).
+    """
+
+    pictures: list[Picture]
+    digests: np.ndarray
+    rows: np.ndarray
+    splits: np.ndarray
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.pictures)
+
+    def take(self, numbers: np.ndarray) -> "Images":
+        """Some of them."""
+        pictures = [self.pictures[number] for number in numbers]
+        return Images(pictures, self.digests[numbers], self.rows[numbers], self.splits[numbers])
+
+    def of(self, split: str) -> np.ndarray:
+        """The numbers of those in a split, ascending."""
+        return np.flatnonzero(self.splits == STRICTNESS.index(split))
+
+    def labelled(self) -> np.ndarray:
+        """Whether each has a label, bool (n,)."""
+        return np.array([picture.label is not None for picture in self.pictures], dtype=bool)
 
 
 def limited(n: int, limit: int | None, stream: Stream) -> np.ndarray:
@@ -49,13 +74,13 @@ def by_content(key: bytes, test: float, validation: float) -> str:
     return "validation" if place < test + validation else "pool"
 
 
-def place(pairs: list[tuple[Picture, bytes]], settings: Folder, rows: dict[bytes, int]) -> list[Image]:
+def place(pictures: list[Picture], digests: np.ndarray, rows: np.ndarray, settings: Folder) -> Images:
     """The images in their order, each with its split: what is said of it, else by its group or its content.
 
     Where some are said to be the test (or validation), they are all of it: by content no other comes to them.
     They are sorted by their files' own names, so that a label moves none, and then by content.
     """
-    said = [picture.split for picture, _ in pairs]
+    said = [picture.split for picture in pictures]
     test = 0.0 if "test" in said else settings.test
     validation = 0.0 if "validation" in said else settings.validation
     if 0 < said.count(None) < len(said):
@@ -64,35 +89,51 @@ def place(pairs: list[tuple[Picture, bytes]], settings: Folder, rows: dict[bytes
             f"others give {test:.0%} to test and {validation:.0%} to validation",
             flush=True,
         )
-    images = []
-    for picture, digest in sorted(pairs, key=lambda pair: (pair[0].name, pair[1], pair[0].file)):
+    splits = np.zeros(len(pictures), dtype=np.int8)
+    for number, picture in enumerate(pictures):
         name = picture.split
         if name in (None, "train"):
-            key = f"group {picture.group}".encode() if picture.group else digest
+            key = f"group {picture.group}".encode() if picture.group else digests[number].tobytes()
             name = by_content(key, 0.0 if name == "train" else test, validation)
-        images.append(Image(picture, digest, str(name), rows[digest]))
-    return images
+        splits[number] = STRICTNESS.index(str(name))
+    return Images(pictures, digests, rows, splits).take(np.array(_order(pictures, digests), dtype=np.int64))
 
 
-def together(images: list[Image]) -> list[Image]:
+def _order(pictures: list[Picture], digests: np.ndarray) -> list[int]:
+    """Their numbers by name; where names are equal by content, then by the file's place."""
+    order = sorted(range(len(pictures)), key=lambda number: pictures[number].name)
+    found: list[int] = []
+    for _, same in groupby(order, key=lambda number: pictures[number].name):
+        numbers = list(same)
+        if len(numbers) > 1:
+            numbers.sort(key=lambda number: (digests[number].tobytes(), pictures[number].file))
+        found += numbers
+    return found
+
+
+def together(images: Images) -> Images:
     """The images, copies and members of one group where the strictest of them belongs.
 
     A copy of a test image is a test image, and so is all of its group; and so on, where copies link groups.
     """
+    groups: dict[str, int] = {}
+    # An image without a group is one by itself.
+    of_group = np.array([
+        groups.setdefault(picture.group, len(groups)) if picture.group else -1 for picture in images.pictures
+    ], dtype=np.int64)  # fmt: skip
+    alone = of_group < 0
+    of_group[alone] = len(groups) + np.arange(alone.sum())
+    of_content = np.unique(as_keys(images.digests), return_inverse=True)[1]
+    splits = images.splits
     while True:
-        strictest: dict[bytes | str, str] = {}
-        for image in images:
-            for tie in _ties(image):
-                strictest[tie] = max(image.split, strictest.get(tie, image.split), key=STRICTNESS.index)
-        moved = [
-            replace(image, split=max((strictest[tie] for tie in _ties(image)), key=STRICTNESS.index))
-            for image in images
-        ]
-        if moved == images:
-            return images
-        images = moved
+        moved = _strictest(of_group, _strictest(of_content, splits))
+        if np.array_equal(moved, splits):
+            return replace(images, splits=splits)
+        splits = moved
 
 
-def _ties(image: Image) -> list[bytes | str]:
-    """What an image may have in common with others: its content and its group."""
-    return [image.digest, image.picture.group] if image.picture.group else [image.digest]
+def _strictest(members: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    """For each image the strictest split among those of the same number in `members`."""
+    strictest = np.zeros(members.max(initial=-1) + 1, dtype=splits.dtype)
+    np.maximum.at(strictest, members, splits)
+    return np.asarray(strictest[members])

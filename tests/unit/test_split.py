@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from stages.prepare.folder import Picture
-from stages.prepare.split import Image, held_out, limited, together
+from stages.prepare.split import STRICTNESS, Images, held_out, limited, together
 from stages.randomness import Stream
 
 STREAM = Stream.of(1, "split")
@@ -48,11 +48,13 @@ def test_a_copy_in_another_group_brings_its_whole_group_along() -> None:
         ("b", "cleo", "validation"), ("d", "cleo", "validation"), ("d", None, "pool"),
         ("e", "dora", "pool"), ("f", None, "validation"), ("f", "emil", "pool"), ("g", "emil", "pool"),
     ]  # fmt: skip
-    images = [
-        Image(Picture(f"{number}.png", group=group), content.encode(), name, number)
-        for number, (content, group, name) in enumerate(said)
-    ]
+    images = Images(
+        [Picture(f"{number}.png", group=group) for number, (_, group, _) in enumerate(said)],
+        np.array([list(content.encode() * 32) for content, *_ in said], dtype=np.uint8),
+        np.arange(len(said)),
+        np.array([STRICTNESS.index(name) for *_, name in said], dtype=np.int8),
+    )
     found = together(images)
-    assert [image.split for image in found] == ["test"] * 7 + ["pool"] + ["validation"] * 3
-    assert [image.row for image in found] == list(range(len(images)))
-    assert together(found) == found
+    assert [STRICTNESS[s] for s in found.splits] == ["test"] * 7 + ["pool"] + ["validation"] * 3
+    assert found.pictures == images.pictures
+    assert np.array_equal(together(found).splits, found.splits)
