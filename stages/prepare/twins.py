@@ -16,7 +16,7 @@ from torch import Tensor
 from stages.artifacts import part_size
 
 FREQUENCIES = 8  # of each direction of the image, and each channel
-IMAGES, REFERENCES = 1024, 16384  # whose bounds are multiplied at the same time
+IMAGES, REFERENCES = 256, 8192  # whose bounds are multiplied at the same time: the memory that it takes
 ROUNDING = 1e-4  # by which the bound may err
 
 
@@ -33,21 +33,19 @@ def near_duplicates(
     Returns:
         By the number of an image (in `rows`) the number of the first reference that it is nearly.
     """
-    if not len(references):
-        return {}
-    bounds = torch.cat([_bounded(part) for part in _parts(pixels, references)])
     found: dict[int, int] = {}
-    start = 0
-    for part in _parts(pixels, rows):
-        bound = _bounded(part)
-        for first in range(0, len(bounds), REFERENCES):
-            close = (bound @ bounds[first : first + REFERENCES].T >= threshold - ROUNDING).nonzero()
+    for first in range(0, len(references), REFERENCES):
+        block = references[first : first + REFERENCES]
+        bounds = torch.cat([_bounded(part) for part in _parts(pixels, block)])
+        start = 0
+        for part in _parts(pixels, rows):
+            close = (_bounded(part) @ bounds.T >= threshold - ROUNDING).nonzero()
             for pairs in close.split(part_size(pixels.shape[1:])):
-                theirs = standardised(pixels, references[first + pairs[:, 1].numpy()]).flatten(1)
+                theirs = standardised(pixels, block[pairs[:, 1].numpy()]).flatten(1)
                 correlation = (part.flatten(1)[pairs[:, 0]] * theirs).sum(1)
                 for image, reference in pairs[correlation >= threshold].tolist():
                     found.setdefault(start + image, first + reference)
-        start += len(part)
+            start += len(part)
     return found
 
 
