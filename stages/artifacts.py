@@ -5,8 +5,9 @@ A file is whole or absent: `stages/whole.py`. Models are in `stages/weights.py`.
 
 import csv
 import json
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -53,8 +54,14 @@ def write_pack(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, without its row numbers."""
-    with whole_file(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    write_pieces(path, [table])
+
+
+def write_pieces(path: Path, pieces: Iterable[pd.DataFrame]) -> None:
+    """Write a table that is made a piece at a time: of the same columns, and at least one."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        for number, piece in enumerate(pieces):
+            piece.to_csv(file, index=False, header=number == 0, lineterminator="\n")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -139,12 +146,21 @@ def pixels(images: Tensor, device: torch.device) -> Tensor:
 def read_labels(path: Path) -> Tensor:
     """The `label` column of a table, int64 (N,): an index into the classes; where it is empty, -1."""
     column = read_table(path, "label", text=True)["label"].fillna("")
-    if len(bad := column[~column.str.fullmatch("[0-9]{0,9}")]):
+    numbers = {text: class_number(text) for text in set(column)}
+    found = [numbers[text] for text in column]
+    if None in found:
+        row = found.index(None)
         raise InputError(
-            f"{path}: column label, row {bad.index[0] + 1}, is {bad.iloc[0]!r}; "
+            f"{path}: column label, row {row + 1}, is {column.iloc[row]!r}; "
             "allowed: the number of a class, or nothing"
         )
-    return torch.from_numpy(column.replace("", "-1").to_numpy().astype(np.int64))
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def class_number(text: str) -> int | None:
+    """The number of a class as it stands in a table; -1: nothing stands there; None: it is no number."""
+    # NOTE: not by pandas, which asks another library where it is installed, and that one lets "\0" through.
+    return int(text or -1) if re.fullmatch("[0-9]{0,9}", text) else None
 
 
 def read_pool_labels() -> tuple[Tensor, list[str]]:

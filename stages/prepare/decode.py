@@ -6,9 +6,10 @@ rerun with ten new images decodes ten. The cache may be deleted at any time.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,7 +66,7 @@ def inspect_all(folder: Path, files: Sequence[str]) -> Inspected:
     """`inspect` of each file, in their order."""
     digests, grey = np.zeros((len(files), DIGEST), dtype=np.uint8), np.zeros(len(files), dtype=bool)
     wrong, number = {}, 0
-    for part in _parallel("prepare: reading", inspect, folder, files, PART):
+    for part in _parallel("prepare: reading", inspect, folder, files, len(files), PART):
         for seen in part:
             if isinstance(seen, Seen):
                 digests[number], grey[number] = np.frombuffer(seen.digest, dtype=np.uint8), seen.grey
@@ -121,25 +122,25 @@ class Decoded:
         """
         first = np.unique(as_keys(digests), return_index=True)[1]
         new = np.sort(first[self.rows(digests[first]) < 0])
-        waiting, wrong, decoded = iter(new), {}, []
+        waiting, wrong, decoded = iter(range(len(new))), {}, np.ones(len(new), dtype=bool)
+        names = (files[number] for number in new)
         size = max(4 * CORES, min(PART, part_size(self.shape)))  # so many at least keep the cores busy
         with self._pixels.open("ab") as pixels, self._keys.open("ab") as keys:
-            for part in _parallel("prepare: decoding", self._decode, folder, [files[n] for n in new], size):
+            for part in _parallel("prepare: decoding", self._decode, folder, names, len(new), size):
                 records = b""
                 for image in part:
                     number = next(waiting)
-                    digest = digests[number].tobytes()
+                    digest = digests[new[number]].tobytes()
                     if isinstance(image, str):
-                        wrong[digest] = image
+                        wrong[digest], decoded[number] = image, False
                         continue
                     content = image.tobytes()
                     pixels.write(content)
                     records += digest + _check(content)
-                    decoded.append(number)
                 pixels.flush()
                 keys.write(records)
                 keys.flush()
-        self._known = np.concatenate([self._known, digests[decoded]]) if decoded else self._known
+        self._known = np.concatenate([self._known, digests[new[decoded]]])
         return wrong
 
     def images(self) -> np.ndarray:
@@ -159,16 +160,14 @@ class Decoded:
         record, each = DIGEST + CHECK, int(np.prod(self.shape))
         for file in (self._pixels, self._keys):
             file.touch()
-        keys = self._keys.read_bytes()
-        whole = 0
-        with self._pixels.open("rb") as pixels:
-            for start in range(0, len(keys) - record + 1, record):
-                content = pixels.read(each)
-                if len(content) < each or keys[start + DIGEST : start + record] != _check(content):
+        known = bytearray()
+        with self._pixels.open("rb") as pixels, self._keys.open("rb") as keys:
+            while len(key := keys.read(record)) == record and len(content := pixels.read(each)) == each:
+                if key[DIGEST:] != _check(content):
                     break
-                whole += 1
-        records = np.frombuffer(keys, dtype=np.uint8, count=whole * record).reshape(whole, record)
-        self._known = records[:, :DIGEST].copy()
+                known += key[:DIGEST]
+        self._known = np.frombuffer(bytes(known), dtype=np.uint8).reshape(-1, DIGEST)
+        whole = len(self._known)
         os.truncate(self._pixels, whole * each)
         os.truncate(self._keys, whole * record)
 
@@ -178,13 +177,13 @@ def _check(content: bytes) -> bytes:
 
 
 def _parallel(
-    title: str, work: Callable[[Path], T], folder: Path, files: Sequence[str], size: int
+    title: str, work: Callable[[Path], T], folder: Path, files: Iterable[str], count: int, size: int
 ) -> Iterator[list[T]]:
-    """`work` on every file of a folder, on all cores, in parts of `size` and in order."""
-    if not files:
+    """`work` on each of `count` files of a folder, on all cores, in parts of `size` and in order."""
+    if not count:
         return
-    with progress(title, len(files)) as bar, ThreadPoolExecutor(CORES) as pool:
-        for start in range(0, len(files), size):
-            part = files[start : start + size]
+    waiting = iter(files)
+    with progress(title, count) as bar, ThreadPoolExecutor(CORES) as pool:
+        while part := list(islice(waiting, size)):
             yield list(pool.map(work, (folder / file for file in part)))
             bar.advance(len(part))

@@ -14,13 +14,16 @@ Nothing is decoded here. Every finding is collected, so that all can be said in 
 import unicodedata
 from collections.abc import Container
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from stages.artifacts import read_table
 from stages.errors import InputError
 from stages.pictures import SUFFIXES, listed
+from stages.prepare.columns import Picture, Pictures
 
 TABLE = "labels.csv"
 COLUMNS = ("file", "label", "split", "group")
@@ -28,27 +31,6 @@ UNLABELLED = ("unlabeled", "unlabelled")
 SPLITS = {
     "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One image file and what is said of it; None: nothing.
-
-    Attributes:
-        file: below the folder, with `/`.
-        split: train, validation or test.
-        group: images of one group (a patient, a film) are never in two splits.
-    """
-
-    file: str
-    label: str | None = None
-    split: str | None = None
-    group: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The file's own name: what stays when it is moved into a class folder."""
-        return unicodedata.normalize("NFC", PurePosixPath(self.file).name)
 
 
 @dataclass(frozen=True)
@@ -59,7 +41,7 @@ class Findings:
     table: list[str]
 
 
-def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
+def scan(folder: Path) -> tuple[Pictures, Findings, str]:
     """The images of a folder, what is wrong with them, and the layout in words.
 
     Raises:
@@ -79,25 +61,27 @@ def scan(folder: Path) -> tuple[list[Picture], Findings, str]:
     return pictures, Findings(broken, wrong), layout
 
 
-def _from_folders(folder: Path, files: list[str]) -> tuple[list[Picture], list[str], str]:
+def _from_folders(folder: Path, files: list[str]) -> tuple[Pictures, list[str], str]:
     """Labels and splits as the folders say; what is wrong with the folders; the layout."""
     tops = {PurePosixPath(file).parts[0] for file in files if "/" in file}
     splits = {top: SPLITS[top.casefold()] for top in sorted(tops) if top.casefold() in SPLITS}
     by_split = "train" in splits.values() and len(set(splits.values())) > 1
     others = sorted(top for top in tops - splits.keys() if not _is_unlabelled(top)) if by_split else []
-    pictures = []
-    for file in files:
+
+    def picture(file: str) -> Picture:
         *parents, _ = PurePosixPath(file).parts
         split = splits.get(parents.pop(0)) if by_split and parents else None
         classed = bool(parents) and not _is_unlabelled(parents[0]) and (split is not None or not by_split)
-        pictures.append(Picture(file, parents[0] if classed else None, split))
+        return Picture(file, parents[0] if classed else None, split)
+
+    pictures = Pictures.of(map(picture, files))
     wrong = []
     if others:
         wrong.append(
             f"{folder}: {', '.join(others)} beside {', '.join(splits)}; allowed beside splits: "
             f"{UNLABELLED[0]} (classes stand below each split)"
         )
-    if not any(picture.label for picture in pictures):
+    if not pictures.labels.given().any():
         return pictures, wrong, "nothing but images"
     return pictures, wrong, "class folders" + (f" below {', '.join(splits)}" if by_split else "")
 
@@ -109,7 +93,10 @@ def _is_unlabelled(name: str) -> bool:
 def _written_as(file: str, known: Container[str], same: dict[str, str]) -> str:
     """The name of a file as the folder has it, where an accent is written in another way; else as given."""
     file = PurePosixPath(file).as_posix()
-    return file if file in known else same.get(unicodedata.normalize("NFC", file), file)
+    if file in known:
+        return file
+    composed = unicodedata.normalize("NFC", file)
+    return same.get(composed, composed if composed in known else file)
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -128,17 +115,20 @@ def _read(path: Path) -> tuple[pd.DataFrame, list[str]]:
     ]
 
 
-def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str], str | None]:
+def _from_table(folder: Path, pictures: Pictures) -> tuple[Pictures, list[str], str | None]:
     """What the table says of the images; what is wrong in it; the layout, where it has labels."""
     path = folder / TABLE
     table, wrong = _read(path)
-    known = {picture.file: picture for picture in pictures}
-    same = {unicodedata.normalize("NFC", file): file for file in known}  # an é may be written in two ways
+    known = set(pictures.files)
+    # An é may be written in two ways; a name in ASCII cannot.
+    same = {unicodedata.normalize("NFC", file): file for file in pictures.files if not file.isascii()}
     said: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(table.to_dict("records"), start=2):
-        where, file = f"{path}, line {number}", str(row["file"]).strip()
-        fields = {key: str(row.get(key, "")).strip() for key in COLUMNS[1:]}
-        given = {key: value for key, value in fields.items() if value}
+    kinds: dict[tuple[str, ...], dict[str, str]] = {}  # of which many images have the same
+    columns = (table[key] if key in table.columns else repeat("") for key in COLUMNS)
+    for number, row in enumerate(zip(*columns, strict=False), start=2):
+        file, *fields = (str(field).strip() for field in row)
+        where = f"{path}, line {number}"
+        given = {key: value for key, value in zip(COLUMNS[1:], fields, strict=True) if value}
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
             wrong.append(f"{where}: {file} leaves the folder; allowed: paths below {folder}")
         elif (file := _written_as(file, known, same)) not in known:
@@ -148,43 +138,44 @@ def _from_table(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], l
         elif given.get("split", "train").casefold() not in SPLITS:
             wrong.append(f"{where}: split is {given['split']!r}; allowed: {', '.join(SPLITS)}")
         else:
-            said[file] = given
+            said[file] = kinds.setdefault(tuple(fields), given)
     layout = None
     if "label" in table.columns:
-        known, layout = _by_its_labels(known, said)
-    for file, given in said.items():
-        old = known[file]
+        pictures, layout = _by_its_labels(pictures, said)
+
+    def picture(old: Picture) -> Picture:
+        if (given := said.get(old.file)) is None:
+            return old
         split = SPLITS[given["split"].casefold()] if "split" in given else old.split
-        known[file] = Picture(file, given.get("label", old.label), split, given.get("group"))
-    return list(known.values()), wrong, layout
+        return Picture(old.file, given.get("label", old.label), split, given.get("group"))
+
+    return Pictures.of(map(picture, pictures)), wrong, layout
 
 
-def _by_its_labels(
-    known: dict[str, Picture], said: dict[str, dict[str, str]]
-) -> tuple[dict[str, Picture], str]:
+def _by_its_labels(pictures: Pictures, said: dict[str, dict[str, str]]) -> tuple[Pictures, str]:
     """The pictures with their folders' labels, where these are labels of the table too; the layout.
 
     A new table beside class folders must not take their labels away, and `2024/` must not become a class.
     """
     spelt = {unicodedata.normalize("NFC", g["label"]): g["label"] for g in said.values() if "label" in g}
-    folders = {
-        file: unicodedata.normalize("NFC", picture.label)
-        for file, picture in known.items()
-        if picture.label and file not in said
-    }
-    names = set(folders.values())
+    # The number of a label does for the label itself: there are few, and many pictures.
+    folders = [unicodedata.normalize("NFC", word or "") for word in pictures.labels.known]
+    unsaid = np.array([file not in said for file in pictures.files], dtype=bool)
+    names = {folders[code] for code in np.unique(pictures.labels.codes[unsaid])} - {""}
     layout = f"{TABLE} with labels"
     if names & spelt.keys():
         layout += ", class folders for what it does not name"
     if others := sorted(names - spelt.keys()):
         some = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
         layout += f" (folders that are no labels: {some})"
-    return {
-        file: replace(picture, label=spelt.get(folders.get(file, ""))) for file, picture in known.items()
-    }, layout
+    known = [spelt.get(folder) for folder in folders]
+    return Pictures.of(
+        replace(picture, label=known[code] if alone else None)
+        for picture, code, alone in zip(pictures, pictures.labels.codes, unsaid, strict=True)
+    ), layout
 
 
-def _by_groups(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], list[str]]:
+def _by_groups(folder: Path, pictures: Pictures) -> tuple[Pictures, list[str]]:
     """Where one image of a group has a split, all have it; and the groups of which two have two."""
     said: dict[str, set[str]] = {}
     for picture in pictures:
@@ -195,7 +186,7 @@ def _by_groups(folder: Path, pictures: list[Picture]) -> tuple[list[Picture], li
         f"{folder / TABLE}: group {group!r} is in {' and '.join(sorted(splits))}; allowed: one split"
         for group, splits in sorted(torn.items())
     ]
-    return [
+    return Pictures.of(
         replace(picture, split=next(iter(said[picture.group]))) if picture.group in said else picture
         for picture in pictures
-    ], wrong
+    ), wrong

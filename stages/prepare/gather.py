@@ -15,8 +15,8 @@ import pandas as pd
 
 from stages.errors import InputError
 from stages.prepare import folder, split
+from stages.prepare.columns import Pictures, own_name
 from stages.prepare.decode import Decoded, as_keys, inspect_all
-from stages.prepare.folder import Picture
 from stages.prepare.parts import NO_LABEL, Part, Prepared
 from stages.prepare.split import Images, place, together
 from stages.prepare.twins import near_duplicates
@@ -35,20 +35,20 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     """
     path, settings = Path(data.path), data.folder
     pictures, findings, layout = folder.scan(path)
-    good, digests, decoded, bad = readable(path, pictures, data)
+    images, decoded, bad = readable(path, pictures, data)
     bad = findings.files | bad
-    images = together(place(good, digests, decoded.rows(digests), settings))
+    images = together(place(images, settings))
     images, duplicates = without_duplicates(images)
     images, twins = without_twins(images, decoded.images(), settings.twins)
     report_bad(path, bad, findings.table + too_small(path, pictures, images), settings.on_bad_image)
 
     left_out = [(file, f"bad file: {reason}", "") for file, reason in bad.items()] + duplicates + twins
-    classes = sorted({picture.label for picture in images.pictures if picture.label}, key=natural)
-    tested, labelled = images.of("test"), images.labelled()
-    waiting = [images.pictures[number].file for number in tested[~labelled[tested]]]
+    classes = sorted({label for label in images.pictures.labels if label}, key=natural)
+    tested, labelled = images.of("test"), images.pictures.labels.given()
+    waiting = [images.pictures.files[number] for number in tested[~labelled[tested]]]
     of_split = {name: images.of(name) for name in ("pool", "validation")} | {"test": tested[labelled[tested]]}
     parts = {
-        name: part(images.take(numbers), decoded.images(), name, path, classes)
+        name: part(images, numbers, decoded.images(), name, path, classes)
         for name, numbers in of_split.items()
     }
     check_parts(parts, classes, waiting, path)
@@ -65,20 +65,18 @@ def prepared(data: Data, stream: Stream) -> Prepared:
     for name, limit in limits.items():
         rows = split.limited(len(parts[name].rows), limit, stream.at(f"{name} limit"))
         parts[name] = parts[name].limited(rows)
-    known = set(parts["pool"].labels)
+    known = np.unique(parts["pool"].labels)
     if absent := [name for number, name in enumerate(classes) if number not in known]:
         print(f"{path}: no image of the pool has the label {', '.join(map(repr, absent))}", flush=True)
     return Prepared(**parts, classes=classes, counts=counts, left_out=left_out)
 
 
-def readable(
-    path: Path, pictures: list[Picture], data: Data
-) -> tuple[list[Picture], np.ndarray, Decoded, dict[str, str]]:
-    """The pictures that can be decoded; their digests; their pixels; why others cannot be, by file.
+def readable(path: Path, pictures: Pictures, data: Data) -> tuple[Images, Decoded, dict[str, str]]:
+    """The pictures that can be decoded, not yet split; their pixels; why others cannot be, by file.
 
     `channels: auto` is 3 where a picture with colours can be decoded: one that is skipped has no say.
     """
-    files = [picture.file for picture in pictures]
+    files = pictures.files
     seen = inspect_all(path, files)
     wrong = {files[number]: reason for number, reason in seen.wrong.items()}
     fit = np.ones(len(files), dtype=bool)
@@ -86,21 +84,22 @@ def readable(
     coloured, grey = np.flatnonzero(fit & ~seen.grey), np.flatnonzero(fit & seen.grey)
     channels = (3 if len(coloured) else 1) if data.channels == "auto" else data.channels
     decoded = Decoded(data.image_size, channels)
-    undecoded = decoded.add(path, [files[number] for number in coloured], seen.digests[coloured])
+    undecoded = decoded.add(path, files.take(coloured), seen.digests[coloured])
     if data.channels == "auto" and (decoded.rows(seen.digests[coloured]) < 0).all():
         decoded = Decoded(data.image_size, 1)
-    undecoded |= decoded.add(path, [files[number] for number in grey], seen.digests[grey])
+    undecoded |= decoded.add(path, files.take(grey), seen.digests[grey])
     rows = decoded.rows(seen.digests)
     bad = np.flatnonzero(fit & (rows < 0))
     wrong |= {files[number]: undecoded[seen.digests[number].tobytes()] for number in bad}
     good = np.flatnonzero(fit & (rows >= 0))
-    return [pictures[number] for number in good], seen.digests[good], decoded, wrong
+    unsplit = np.zeros(len(files), dtype=np.int8)
+    return Images(pictures, seen.digests, rows, unsplit).take(good), decoded, wrong
 
 
-def too_small(path: Path, pictures: list[Picture], images: Images) -> list[str]:
+def too_small(path: Path, pictures: Pictures, images: Images) -> list[str]:
     """The classes that have fewer than two images left, one to learn from and one for the test."""
-    left = Counter(picture.label for picture in images.pictures)
-    labels = sorted({picture.label for picture in pictures if picture.label}, key=natural)
+    left = Counter(images.pictures.labels)
+    labels = sorted({label for label in pictures.labels if label}, key=natural)
     return [
         f"{path}: class {label!r} has {'one image' if left[label] else 'no image'}, without copies, near "
         "duplicates of test images and bad files; allowed: two or more"
@@ -125,14 +124,15 @@ def without_duplicates(images: Images) -> tuple[Images, list[tuple[str, str, str
     copies = defaultdict(list)
     for number in np.flatnonzero(first[content] != np.arange(len(images))):
         copies[int(first[content[number]])].append(images.pictures[number])
-    pictures, left_out = list(images.pictures), []
+    changed, left_out = {}, []
     for one, others in sorted(copies.items()):
-        kept = pictures[one]
+        kept = images.pictures[one]
         labels = {picture.label for picture in (kept, *others)} - {None}
         label = labels.pop() if len(labels) == 1 else None
-        pictures[one] = replace(kept, label=label)
+        changed[one] = replace(kept, label=label)
         reason = "conflicting labels" if labels else "duplicate"
         left_out += [(picture.file, reason, kept.file) for picture in others]
+    pictures = Pictures.of(changed.get(number, picture) for number, picture in enumerate(images.pictures))
     return replace(images, pictures=pictures).take(np.sort(first)), left_out
 
 
@@ -159,24 +159,31 @@ def without_twins(
             f"data.folder.twins (it is {threshold}); where many images are of one scene, say so by `group`",
             flush=True,
         )
-    reason, files = "near duplicate of a test image", [picture.file for picture in images.pictures]
+    reason, files = "near duplicate of a test image", images.pictures.files
     return images.take(kept), [(files[one], reason, files[other]) for one, other in twins.items()]
 
 
-def part(images: Images, pixels: np.ndarray, name: str, path: Path, classes: list[str]) -> Part:
+def part(
+    images: Images, numbers: np.ndarray, pixels: np.ndarray, name: str, path: Path, classes: list[str]
+) -> Part:
     """The images of one split, in their order."""
+
+    def described(some: np.ndarray) -> pd.DataFrame:
+        found = images.take(numbers[some])
+        return pd.DataFrame(
+            {
+                "id": [digest.tobytes().hex() for digest in found.digests[:, :8]],
+                "split": name,
+                # NOTE: the name alone: a label may move a file into another folder and must change nothing.
+                "source": [own_name(file) for file in found.pictures.files],
+                "file": [str(path / file) for file in found.pictures.files],
+            }
+        )
+
     number = {label: index for index, label in enumerate(classes)}
-    table = pd.DataFrame(
-        {
-            "id": [digest.tobytes().hex() for digest in images.digests[:, :8]],
-            "split": name,
-            # NOTE: the name alone, for a label may move a file into another folder and must change nothing.
-            "source": [picture.name for picture in images.pictures],
-            "file": [str(path / picture.file) for picture in images.pictures],
-        }
-    )
-    labels = [number.get(picture.label or "", NO_LABEL) for picture in images.pictures]
-    return Part(pixels, images.rows, table, np.array(labels, dtype=np.int64))
+    labels = images.pictures.labels
+    of_word = np.array([number.get(word or "", NO_LABEL) for word in labels.known], dtype=np.int64)
+    return Part(pixels, images.rows[numbers], of_word[labels.codes[numbers]], described)
 
 
 def check_parts(parts: dict[str, Part], classes: list[str], waiting: list[str], path: Path) -> None:

@@ -47,6 +47,9 @@ def read(data: Data) -> tuple[Source, Source]:
 
 def part(source: Source, rows: np.ndarray, name: str) -> Part:
     """One row per image, in its order: id, split, and where the image came from."""
-    ids = [f"{source.name}-{row:05d}" for row in rows]
-    table = pd.DataFrame({"id": ids, "split": name, "source": f"{source.dataset}/{source.name}"})
-    return Part(source.images, rows, table, source.labels[rows])
+
+    def described(some: np.ndarray) -> pd.DataFrame:
+        ids = [f"{source.name}-{row:05d}" for row in rows[some]]
+        return pd.DataFrame({"id": ids, "split": name, "source": f"{source.dataset}/{source.name}"})
+
+    return Part(source.images, rows, source.labels[rows], described)

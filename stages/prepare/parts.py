@@ -1,5 +1,6 @@
 """The three parts that every source is turned into, and how they are written."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,33 +11,42 @@ import pandas as pd
 from stages import artifacts, thumbnails
 
 NO_LABEL = -1
+ROWS = 4096  # of a table that are made at the same time
 SAMPLED_CLASSES, SAMPLES = 20, 10  # rows and columns of the sample sheet
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some images with their table.
+    """Some images and what their table says.
 
     Attributes:
         images: uint8 (N, C, H, W), perhaps memory-mapped; rows: which of them, in order, (n,).
-        table: one row for each: id, split, source, and whatever else is known.
         labels: (n,) int64, the number of a class or `NO_LABEL`.
+        described: the table of some by their numbers: id, split, source, and whatever else is known. It is
+            made where it is written, a piece at a time: the strings of all would take more than all else.
     """
 
     images: np.ndarray
     rows: np.ndarray
-    table: pd.DataFrame
     labels: np.ndarray
+    described: Callable[[np.ndarray], pd.DataFrame]
 
-    def labelled(self) -> pd.DataFrame:
-        """The table with a column of labels, empty where there is none."""
-        names = [str(label) if label != NO_LABEL else "" for label in self.labels]
-        return self.table.assign(label=names)
+    def table(self, start: int = 0, stop: int | None = None) -> pd.DataFrame:
+        """One row for each image, or for some, with a column of labels, empty where there is none."""
+        numbers = np.arange(len(self.rows))[start:stop]
+        names = [str(label) if label != NO_LABEL else "" for label in self.labels[numbers]]
+        return self.described(numbers).assign(label=names)
 
-    def limited(self, rows: np.ndarray) -> "Part":
+    def pieces(self, *columns: str) -> Iterator[pd.DataFrame]:
+        """The table in pieces of ROWS, with those of the columns that it has; at least one piece."""
+        for start in range(0, max(1, len(self.rows)), ROWS):
+            table = self.table(start, start + ROWS)
+            yield table[[name for name in columns if name in table]]
+
+    def limited(self, numbers: np.ndarray) -> "Part":
         """Some of it, by their numbers."""
         return Part(
-            self.images, self.rows[rows], self.table.iloc[rows].reset_index(drop=True), self.labels[rows]
+            self.images, self.rows[numbers], self.labels[numbers], lambda some: self.described(numbers[some])
         )
 
 
@@ -61,7 +71,6 @@ class Prepared:
 
         made_from: what stands beside the counts, for the report.
         """
-        labels_of_pool = self.pool.labelled()
         with (
             artifacts.whole_folder(artifacts.IMAGES) as images_folder,
             artifacts.whole_folder(artifacts.LABELS) as labels_folder,
@@ -69,18 +78,15 @@ class Prepared:
         ):
             shown = ["id", "split", "source"]
             artifacts.write_pack(images_folder / "pool.npy", self.pool.images, self.pool.rows)
-            artifacts.write_table(images_folder / "pool.csv", self.pool.table[shown])
+            artifacts.write_pieces(images_folder / "pool.csv", self.pool.pieces(*shown))
             artifacts.write_pack(
                 images_folder / "validation.npy", self.validation.images, self.validation.rows
             )
-            artifacts.write_table(
-                images_folder / "validation.csv", self.validation.labelled()[[*shown, "label"]]
-            )
-            files = [name for name in ("file",) if name in labels_of_pool]
-            artifacts.write_table(labels_folder / "pool.csv", labels_of_pool[["id", "label", *files]])
+            artifacts.write_pieces(images_folder / "validation.csv", self.validation.pieces(*shown, "label"))
+            artifacts.write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file"))
             artifacts.write_json(labels_folder / "classes.json", self.classes)
             artifacts.write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
-            artifacts.write_table(test_folder / "index.csv", self.test.labelled()[[*shown, "label"]])
+            artifacts.write_pieces(test_folder / "index.csv", self.test.pieces(*shown, "label"))
             self._write_card(artifacts.METRICS, made_from)
 
     def _write_card(self, folder: Path, made_from: dict[str, Any]) -> None:

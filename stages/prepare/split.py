@@ -7,8 +7,8 @@ from itertools import groupby
 import numpy as np
 import torch
 
+from stages.prepare.columns import Pictures, own_name
 from stages.prepare.decode import as_keys
-from stages.prepare.folder import Picture
 from stages.randomness import Stream
 from stages.sections import Folder
 
@@ -25,7 +25,7 @@ class Images:
         splits: numbers of STRICTNESS, int8 (n,).
     """
 
-    pictures: list[Picture]
+    pictures: Pictures
     digests: np.ndarray
     rows: np.ndarray
     splits: np.ndarray
@@ -36,16 +36,12 @@ class Images:
 
     def take(self, numbers: np.ndarray) -> "Images":
         """Some of them."""
-        pictures = [self.pictures[number] for number in numbers]
+        pictures = self.pictures.take(numbers)
         return Images(pictures, self.digests[numbers], self.rows[numbers], self.splits[numbers])
 
     def of(self, split: str) -> np.ndarray:
         """The numbers of those in a split, ascending."""
         return np.flatnonzero(self.splits == STRICTNESS.index(split))
-
-    def labelled(self) -> np.ndarray:
-        """Whether each has a label, bool (n,)."""
-        return np.array([picture.label is not None for picture in self.pictures], dtype=bool)
 
 
 def limited(n: int, limit: int | None, stream: Stream) -> np.ndarray:
@@ -74,39 +70,40 @@ def by_content(key: bytes, test: float, validation: float) -> str:
     return "validation" if place < test + validation else "pool"
 
 
-def place(pictures: list[Picture], digests: np.ndarray, rows: np.ndarray, settings: Folder) -> Images:
+def place(images: Images, settings: Folder) -> Images:
     """The images in their order, each with its split: what is said of it, else by its group or its content.
 
     Where some are said to be the test (or validation), they are all of it: by content no other comes to them.
     They are sorted by their files' own names, so that a label moves none, and then by content.
     """
-    said = [picture.split for picture in pictures]
+    pictures, said = images.pictures, set(images.pictures.splits)
     test = 0.0 if "test" in said else settings.test
     validation = 0.0 if "validation" in said else settings.validation
-    if 0 < said.count(None) < len(said):
+    unsaid = int((~pictures.splits.given()).sum())
+    if 0 < unsaid < len(images):
         print(
-            f"a split is stated for {len(said) - said.count(None):,} of {len(said):,} images: by content the "
+            f"a split is stated for {len(images) - unsaid:,} of {len(images):,} images: by content the "
             f"others give {test:.0%} to test and {validation:.0%} to validation",
             flush=True,
         )
-    splits = np.zeros(len(pictures), dtype=np.int8)
-    for number, picture in enumerate(pictures):
-        name = picture.split
+    splits = np.zeros(len(images), dtype=np.int8)
+    for number, (name, group) in enumerate(zip(pictures.splits, pictures.groups, strict=True)):
         if name in (None, "train"):
-            key = f"group {picture.group}".encode() if picture.group else digests[number].tobytes()
+            key = f"group {group}".encode() if group else images.digests[number].tobytes()
             name = by_content(key, 0.0 if name == "train" else test, validation)
         splits[number] = STRICTNESS.index(str(name))
-    return Images(pictures, digests, rows, splits).take(np.array(_order(pictures, digests), dtype=np.int64))
+    return replace(images, splits=splits).take(np.array(_order(images), dtype=np.int64))
 
 
-def _order(pictures: list[Picture], digests: np.ndarray) -> list[int]:
+def _order(images: Images) -> list[int]:
     """Their numbers by name; where names are equal by content, then by the file's place."""
-    order = sorted(range(len(pictures)), key=lambda number: pictures[number].name)
+    files = images.pictures.files
+    order = sorted(range(len(files)), key=lambda number: own_name(files[number]))
     found: list[int] = []
-    for _, same in groupby(order, key=lambda number: pictures[number].name):
+    for _, same in groupby(order, key=lambda number: own_name(files[number])):
         numbers = list(same)
         if len(numbers) > 1:
-            numbers.sort(key=lambda number: (digests[number].tobytes(), pictures[number].file))
+            numbers.sort(key=lambda number: (images.digests[number].tobytes(), files[number]))
         found += numbers
     return found
 
@@ -116,13 +113,11 @@ def together(images: Images) -> Images:
 
     A copy of a test image is a test image, and so is all of its group; and so on, where copies link groups.
     """
-    groups: dict[str, int] = {}
+    groups = images.pictures.groups
     # An image without a group is one by itself.
-    of_group = np.array([
-        groups.setdefault(picture.group, len(groups)) if picture.group else -1 for picture in images.pictures
-    ], dtype=np.int64)  # fmt: skip
-    alone = of_group < 0
-    of_group[alone] = len(groups) + np.arange(alone.sum())
+    of_group = groups.codes.astype(np.int64)
+    alone = ~groups.given()
+    of_group[alone] = len(groups.known) + np.arange(alone.sum())
     of_content = np.unique(as_keys(images.digests), return_inverse=True)[1]
     splits = images.splits
     while True:

@@ -233,6 +233,23 @@ def test_an_empty_label_is_none_and_a_line_that_was_cut_off_is_refused(tmp_path:
         artifacts.read_labels(path)
 
 
+@pytest.mark.parametrize("text", ["\x003", "3\x00", "3\n", " 3", "+3", "-1", "1_0", "٣", "²", "1" * 10])
+def test_what_is_no_number_of_a_class_is_known_whatever_pandas_uses_for_text(text: str) -> None:
+    assert artifacts.class_number(text) is None
+    assert [artifacts.class_number(text) for text in ("", "0", "007", "9" * 9)] == [-1, 0, 7, 999_999_999]
+
+
+def test_a_table_in_pieces_is_the_table(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ["a", 'b "c"', "d,e", "é", "\n"], "label": ["", "1", "", "2", ""]})
+    table.to_csv(tmp_path / "pandas.csv", index=False, lineterminator="\n")
+    artifacts.write_table(tmp_path / "whole.csv", table)
+    artifacts.write_pieces(tmp_path / "pieces.csv", (table[start : start + 2] for start in range(0, 5, 2)))
+    artifacts.write_pieces(tmp_path / "empty.csv", iter([table[:0]]))
+    for name in ("whole", "pieces"):
+        assert (tmp_path / f"{name}.csv").read_bytes() == (tmp_path / "pandas.csv").read_bytes()
+    assert (tmp_path / "empty.csv").read_bytes() == b"id,label\n"
+
+
 def test_a_pack_is_written_in_parts_as_numpy_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "PART", 2 * 3 * 8 * 8)  # two images
     images = np.random.default_rng(1).integers(0, 255, (50, 3, 8, 8), dtype=np.uint8)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from stages.errors import InputError
-from stages.prepare.folder import SPLITS, Picture, scan
+from stages.prepare.columns import own_name
+from stages.prepare.folder import SPLITS, scan
 
 
 def write(folder: Path, *files: str) -> None:
@@ -297,5 +298,5 @@ def test_a_column_that_says_nothing_is_a_finding(tmp_path: Path, heads: str, wor
 
 
 def test_a_picture_keeps_its_name_when_it_is_moved() -> None:
-    composed, decomposed = Picture("unlabeled/é.png"), Picture("cat/é.png")
-    assert composed.name == decomposed.name == "é.png"
+    composed, decomposed = own_name("unlabeled/é.png"), own_name("cat/é.png")
+    assert composed == decomposed == "é.png"

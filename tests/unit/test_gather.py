@@ -1,6 +1,7 @@
 import contextlib
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages import artifacts
 from stages.errors import InputError
-from stages.prepare import gather
+from stages.prepare import decode, gather, parts
 from stages.prepare.parts import Prepared
 from stages.prepare.split import by_content
 from stages.randomness import Stream
@@ -55,7 +57,7 @@ def splits(found: Prepared) -> dict[str, str]:
     return {
         row["id"]: row["split"]
         for part in (found.pool, found.validation, found.test)
-        for row in part.table.to_dict("records")
+        for row in part.table().to_dict("records")
     }
 
 
@@ -83,7 +85,7 @@ def test_labelling_an_image_of_the_pool_changes_no_image(tmp_path: Path) -> None
     first.write({})
     images = {path: path.read_bytes() for path in Path("data/prepared/images").iterdir()}
     test = Path("data/prepared/test/images.npy").read_bytes()
-    waiting = [Path(f) for f, n in zip(first.pool.table["file"], first.pool.labels, strict=True) if n < 0]
+    waiting = [Path(f) for f, n in zip(first.pool.table()["file"], first.pool.labels, strict=True) if n < 0]
     assert len(waiting) > 60
     for path in waiting[:20]:
         path.rename(
@@ -119,7 +121,7 @@ def test_a_group_is_never_in_two_splits(tmp_path: Path) -> None:
     found = prepared()
     where: dict[str, set[str]] = {}
     for part in (found.pool, found.validation, found.test):
-        for row in part.table.to_dict("records"):
+        for row in part.table().to_dict("records"):
             where.setdefault(of_file[row["file"]], set()).add(row["split"])
     assert all(len(names) == 1 for names in where.values())
     assert {name for names in where.values() for name in names} == {"pool", "validation", "test"}
@@ -132,9 +134,9 @@ def test_a_stated_test_split_is_all_of_it_and_validation_is_taken_from_train(tmp
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, place)
     found = prepared()
-    assert {Path(file).parts[1] for file in found.test.table["file"]} == {"test"}
+    assert {Path(file).parts[1] for file in found.test.table()["file"]} == {"test"}
     assert len(found.test.rows) == 45
-    assert {Path(file).parts[1] for file in found.pool.table["file"]} == {"train"}
+    assert {Path(file).parts[1] for file in found.pool.table()["file"]} == {"train"}
     assert 5 < len(found.validation.rows) < 30
 
 
@@ -161,7 +163,7 @@ def test_where_some_splits_are_stated_it_is_said_what_the_others_do(
 
 def test_a_twin_of_a_test_image_is_left_out_and_listed(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=60)
-    original = next(Path(file) for file in prepared().test.table["file"] if file.endswith(("png", "bmp")))
+    original = next(Path(file) for file in prepared().test.table()["file"] if file.endswith(("png", "bmp")))
     image = Image.open(original).convert("RGB")
     made = []
     for quality in range(60, 95):  # the same picture, saved again: other bytes, nearly the same pixels
@@ -172,7 +174,7 @@ def test_a_twin_of_a_test_image_is_left_out_and_listed(tmp_path: Path) -> None:
     left = {
         file: other for file, reason, other in found.left_out if reason == "near duplicate of a test image"
     }
-    in_test = {path for path in map(str, made) if path in set(found.test.table["file"])}
+    in_test = {path for path in map(str, made) if path in set(found.test.table()["file"])}
     assert len(left) == found.counts["near_duplicates_of_test"] == len(made) - len(in_test)
     assert {str(Path("images") / file) for file in left} == {str(p) for p in made} - in_test
     assert prepared(twins=None).counts["near_duplicates_of_test"] == 0
@@ -200,7 +202,7 @@ def test_many_twins_are_warned_of(
 
 def test_copies_count_once_and_a_conflict_takes_the_label_away(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=60, unlabelled=3)
-    pool = prepared().pool.table["file"]
+    pool = prepared().pool.table()["file"]
     of = {
         kind: next(Path(file) for file in pool if kind in file) for kind in ("circle", "square", "unlabeled")
     }
@@ -214,7 +216,7 @@ def test_copies_count_once_and_a_conflict_takes_the_label_away(tmp_path: Path) -
         ("triangle/zother.png", "conflicting labels", str(of["square"].relative_to("images"))),
     ]
     assert (found.counts["duplicates"], found.counts["conflicting_labels"]) == (2, 1)
-    label = dict(zip(found.pool.table["file"], found.pool.labels, strict=True))
+    label = dict(zip(found.pool.table()["file"], found.pool.labels, strict=True))
     assert label[str(of["circle"])] == found.classes.index("circle")
     assert label[str(of["square"])] == -1
     assert label[str(of["unlabeled"])] == found.classes.index("circle")
@@ -248,7 +250,7 @@ def test_groups_are_whole_after_copies_are_left_out(tmp_path: Path) -> None:
     found = prepared()
     where: dict[str, set[str]] = {}
     for part in (found.pool, found.validation, found.test):
-        for row in part.table.to_dict("records"):
+        for row in part.table().to_dict("records"):
             where.setdefault(group[Path(row["file"]).relative_to("images")], set()).add(row["split"])
     assert found.counts["duplicates"] == 4
     assert all(len(names) == 1 for names in where.values())
@@ -354,7 +356,7 @@ def test_too_little_is_refused(tmp_path: Path, each: int, unlabelled: int, class
 def test_a_class_is_counted_without_what_is_left_out(tmp_path: Path) -> None:
     """Of four classes of two files each, one is left or none; all is said in one go, beside the bad files."""
     write_shapes(tmp_path / "images", each=60)
-    tested = next(Path(f) for f in prepared().test.table["file"] if f.endswith("bmp"))
+    tested = next(Path(f) for f in prepared().test.table()["file"] if f.endswith("bmp"))
     for name in ("copies", "twins", "broken", "conflict"):
         (tmp_path / "images" / name).mkdir()
         for number in (1, 2):
@@ -382,7 +384,7 @@ def test_classes_without_a_label_in_the_pool_are_said(
     write_shapes(tmp_path / "images", each=60)
     found = prepared()
     assert "no image of the pool has the label" not in capsys.readouterr().out
-    for file, number in zip(found.pool.table["file"], found.pool.labels, strict=True):
+    for file, number in zip(found.pool.table()["file"], found.pool.labels, strict=True):
         if found.classes[number] in ("square", "triangle"):
             (tmp_path / "images/unlabeled").mkdir(exist_ok=True)
             Path(file).rename(tmp_path / "images/unlabeled" / Path(file).name)
@@ -392,7 +394,7 @@ def test_classes_without_a_label_in_the_pool_are_said(
 
 def test_labels_of_which_none_is_in_the_test_split_are_refused(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=0, unlabelled=60)
-    pool = prepared().pool.table["file"]
+    pool = prepared().pool.table()["file"]
     for shape in ("circle", "square"):
         (tmp_path / "images" / shape).mkdir()
         for file in [file for file in pool if Path(file).name[0] == shape[0]][:2]:
@@ -405,7 +407,7 @@ def test_limits_take_a_part(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", each=60)
     found = prepared(train_limit=30, test_limit=12)
     assert (len(found.pool.rows), len(found.test.rows)) == (30, 12)
-    assert len(found.pool.labelled()) == 30
+    assert len(found.pool.table()) == 30
 
 
 def test_classes_are_sorted_as_people_do() -> None:
@@ -429,3 +431,23 @@ def test_packs_and_tables_fit_each_other(tmp_path: Path) -> None:
         assert (pool[row] == pictures.read(Path(labels["file"][row]), 16, 3)).all()
         said = "unlabeled" if np.isnan(labels["label"][row]) else classes[int(labels["label"][row])]
         assert Path(labels["file"][row]).parent.name == said
+
+
+def test_an_image_more_takes_fewer_than_300_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the peak: what is worked on at the same time is made small, so that what grows is seen."""
+    monkeypatch.setattr(decode, "PART", 64)
+    monkeypatch.setattr(parts, "ROWS", 64)
+    monkeypatch.setattr(artifacts, "PART", 64 * 3 * 8 * 8)
+    peaks = []
+    for start, stop in ((0, 500), (500, 2000)):
+        for number in range(start, stop):
+            pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            place = Path("images", f"class {number % 4}", f"{number:024d}.bmp")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(place)
+        prepared(image_size=8).write({})  # what is made once is there
+        tracemalloc.start()
+        prepared(image_size=8).write({})
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[1] - peaks[0]) / 1500 < 300

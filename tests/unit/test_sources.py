@@ -197,11 +197,12 @@ def test_apt_get_is_asked_again_after_an_update_and_its_words_are_passed_on(
 
 
 def test_index_has_a_row_per_image_in_the_packs_order(mnist: tuple[Source, Source]) -> None:
-    table = official.part(mnist[0], np.array([3, 59_999]), "pool").table
+    table = official.part(mnist[0], np.array([3, 59_999]), "pool").table()
     assert table.to_dict("list") == {
         "id": ["train-00003", "train-59999"],
         "split": ["pool", "pool"],
         "source": ["mnist/train", "mnist/train"],
+        "label": ["1", "8"],
     }
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from stages.prepare.folder import Picture
+from stages.prepare.columns import Picture, Pictures
 from stages.prepare.split import STRICTNESS, Images, held_out, limited, together
 from stages.randomness import Stream
 
@@ -49,12 +49,12 @@ def test_a_copy_in_another_group_brings_its_whole_group_along() -> None:
         ("e", "dora", "pool"), ("f", None, "validation"), ("f", "emil", "pool"), ("g", "emil", "pool"),
     ]  # fmt: skip
     images = Images(
-        [Picture(f"{number}.png", group=group) for number, (_, group, _) in enumerate(said)],
+        Pictures.of(Picture(f"{number}.png", group=group) for number, (_, group, _) in enumerate(said)),
         np.array([list(content.encode() * 32) for content, *_ in said], dtype=np.uint8),
         np.arange(len(said)),
         np.array([STRICTNESS.index(name) for *_, name in said], dtype=np.int8),
     )
     found = together(images)
     assert [STRICTNESS[s] for s in found.splits] == ["test"] * 7 + ["pool"] + ["validation"] * 3
-    assert found.pictures == images.pictures
+    assert list(found.pictures) == list(images.pictures)
     assert np.array_equal(together(found).splits, found.splits)
