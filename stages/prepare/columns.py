@@ -4,7 +4,6 @@ import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,8 @@ class Picture:
 
 def own_name(file: str) -> str:
     """The file's own name: what stays when it is moved into a class folder."""
-    return unicodedata.normalize("NFC", PurePosixPath(file).name)
+    # NOTE: not by pathlib, which keeps a table of all names that are in use.
+    return unicodedata.normalize("NFC", file.rpartition("/")[2])
 
 
 @dataclass(frozen=True)

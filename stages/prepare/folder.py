@@ -63,13 +63,13 @@ def scan(folder: Path) -> tuple[Pictures, Findings, str]:
 
 def _from_folders(folder: Path, files: list[str]) -> tuple[Pictures, list[str], str]:
     """Labels and splits as the folders say; what is wrong with the folders; the layout."""
-    tops = {PurePosixPath(file).parts[0] for file in files if "/" in file}
+    tops = {file.partition("/")[0] for file in files if "/" in file}
     splits = {top: SPLITS[top.casefold()] for top in sorted(tops) if top.casefold() in SPLITS}
     by_split = "train" in splits.values() and len(set(splits.values())) > 1
     others = sorted(top for top in tops - splits.keys() if not _is_unlabelled(top)) if by_split else []
 
     def picture(file: str) -> Picture:
-        *parents, _ = PurePosixPath(file).parts
+        *parents, _ = file.split("/")
         split = splits.get(parents.pop(0)) if by_split and parents else None
         classed = bool(parents) and not _is_unlabelled(parents[0]) and (split is not None or not by_split)
         return Picture(file, parents[0] if classed else None, split)

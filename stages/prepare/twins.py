@@ -6,7 +6,9 @@ With an image's lowest frequencies as the directions, few pairs remain that must
 """
 
 import math
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -14,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.artifacts import part_size
+from stages.prepare.decode import CACHE
 
 FREQUENCIES = 8  # of each direction of the image, and each channel
-IMAGES, REFERENCES = 256, 8192  # whose bounds are multiplied at the same time: the memory that it takes
+IMAGES, REFERENCES = 256, 2048  # whose bounds are multiplied at the same time: the memory that it takes
 ROUNDING = 1e-4  # by which the bound may err
 
 
@@ -34,19 +37,32 @@ def near_duplicates(
         By the number of an image (in `rows`) the number of the first reference that it is nearly.
     """
     found: dict[int, int] = {}
-    for first in range(0, len(references), REFERENCES):
-        block = references[first : first + REFERENCES]
-        bounds = torch.cat([_bounded(part) for part in _parts(pixels, block)])
+    with _bounds(pixels, references) as bounds:
         start = 0
         for part in _parts(pixels, rows):
-            close = (_bounded(part) @ bounds.T >= threshold - ROUNDING).nonzero()
-            for pairs in close.split(part_size(pixels.shape[1:])):
-                theirs = standardised(pixels, block[pairs[:, 1].numpy()]).flatten(1)
-                correlation = (part.flatten(1)[pairs[:, 0]] * theirs).sum(1)
-                for image, reference in pairs[correlation >= threshold].tolist():
-                    found.setdefault(start + image, first + reference)
+            bound = _bounded(part)
+            for first in range(0, len(references), REFERENCES):
+                theirs = torch.from_numpy(bounds[first : first + REFERENCES])
+                close = (bound @ theirs.T >= threshold - ROUNDING).nonzero()
+                for pairs in close.split(part_size(pixels.shape[1:])):
+                    others = standardised(pixels, references[first + pairs[:, 1].numpy()]).flatten(1)
+                    correlation = (part.flatten(1)[pairs[:, 0]] * others).sum(1)
+                    for image, reference in pairs[correlation >= threshold].tolist():
+                        found.setdefault(start + image, first + reference)
             start += len(part)
     return found
+
+
+@contextmanager
+def _bounds(pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """`_bounded` of some images, (n, K), in a file without a name: they may be more than the memory holds."""
+    shape = len(rows), pixels.shape[1] * FREQUENCIES**2 + 1
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=CACHE) as file:
+        for part in _parts(pixels, rows):
+            file.write(_bounded(part).numpy().tobytes())
+        file.flush()
+        yield np.memmap(file, np.float32, "c", shape=shape) if len(rows) else np.zeros(shape, np.float32)
 
 
 def standardised(pixels: np.ndarray, rows: np.ndarray) -> Tensor:
