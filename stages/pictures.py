@@ -19,6 +19,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 200_000_000  # as decoded; a file of a few bytes can claim more than the memory holds
 NO_UTF8 = "has a name that is no valid UTF-8"
+RETURN = "has a carriage return in its name"  # which no table keeps
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns first: ours refuses, by name
 
 
@@ -57,6 +58,8 @@ def listed(folder: Path) -> tuple[list[str], dict[str, str]]:
                 continue
             if not is_utf8(path):
                 broken[name_of(path)] = NO_UTF8
+            elif "\r" in name_of(path):
+                broken[ascii(name_of(path))] = RETURN
             elif os.path.isfile(path):  # Path.is_file() raises where a folder may not be searched
                 files.append(name_of(path))
             else:
@@ -74,11 +77,12 @@ def is_utf8(path: Path) -> bool:
 
 
 def _leads_back(path: Path, folder: Path) -> bool:
-    """Whether a link would show the folder's images once more, in another place and for ever."""
+    """Whether a link would show the folder's images, or those of the one it is in, once more and for ever."""
     if not os.path.islink(path):
         return False
     target = path.resolve()
-    return target.is_relative_to(folder) or folder.is_relative_to(target)
+    around = (folder, path.parent.resolve())
+    return target.is_relative_to(folder) or any(place.is_relative_to(target) for place in around)
 
 
 def read(path: Path, size: int, channels: int) -> np.ndarray:

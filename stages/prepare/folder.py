@@ -12,25 +12,18 @@ Nothing is decoded here. Every finding is collected, so that all can be said in 
 """
 
 import unicodedata
-from collections.abc import Container
 from dataclasses import dataclass, replace
-from itertools import repeat
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from stages.artifacts import read_table
 from stages.errors import InputError
 from stages.pictures import SUFFIXES, listed
+from stages.prepare import table
 from stages.prepare.columns import Picture, Pictures
+from stages.prepare.table import SPLITS, TABLE, Row, Table
 
-TABLE = "labels.csv"
-COLUMNS = ("file", "label", "split", "group")
 UNLABELLED = ("unlabeled", "unlabelled")
-SPLITS = {
-    "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,10 +46,13 @@ def scan(folder: Path) -> tuple[Pictures, Findings, str]:
     if not files and not broken:
         raise InputError(f"{folder}: holds no image; looked for {', '.join(sorted(SUFFIXES))}")
     pictures, wrong, layout = _from_folders(folder, files)
-    if (folder / TABLE).is_file():
-        pictures, of_table, labelled = _from_table(folder, pictures)
-        pictures, torn = _by_groups(folder, pictures)
-        wrong += of_table + torn
+    path, of_table = table.found(folder)
+    wrong += of_table
+    if path is not None:
+        said = table.read(path, pictures.files)
+        pictures, labelled = _from_table(pictures, said)
+        pictures, torn = _by_groups(path, pictures)
+        wrong += said.wrong + torn
         layout = labelled or f"{layout}, and {TABLE}"
     return pictures, Findings(broken, wrong), layout
 
@@ -69,7 +65,7 @@ def _from_folders(folder: Path, files: list[str]) -> tuple[Pictures, list[str], 
     others = sorted(top for top in tops - splits.keys() if not _is_unlabelled(top)) if by_split else []
 
     def picture(file: str) -> Picture:
-        *parents, _ = file.split("/")
+        *parents, _ = unicodedata.normalize("NFC", file).split("/")
         split = splits.get(parents.pop(0)) if by_split and parents else None
         classed = bool(parents) and not _is_unlabelled(parents[0]) and (split is not None or not by_split)
         return Picture(file, parents[0] if classed else None, split)
@@ -90,77 +86,30 @@ def _is_unlabelled(name: str) -> bool:
     return name.casefold() in UNLABELLED
 
 
-def _written_as(file: str, known: Container[str], same: dict[str, str]) -> str:
-    """The name of a file as the folder has it, where an accent is written in another way; else as given."""
-    file = PurePosixPath(file).as_posix()
-    if file in known:
-        return file
-    composed = unicodedata.normalize("NFC", file)
-    return same.get(composed, composed if composed in known else file)
-
-
-def _read(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The table, its heads in small letters and without spaces; which of them say nothing here."""
-    table = read_table(path, text=True)
-    given = list(map(str, table.columns))
-    table.columns = pd.Index([head.strip().casefold() for head in given])
-    if "file" not in table.columns:
-        raise InputError(f"{path}: column file is missing; it has {', '.join(given)}")
-    again = table.columns.duplicated()
-    wrong = [f"{path}: column {head!r} stands there twice" for head in sorted(set(table.columns[again]))]
-    return table.loc[:, ~again], wrong + [
-        f"{path}: column {head!r}; allowed: {', '.join(COLUMNS)}"
-        for head in given
-        if head.strip().casefold() not in COLUMNS
-    ]
-
-
-def _from_table(folder: Path, pictures: Pictures) -> tuple[Pictures, list[str], str | None]:
-    """What the table says of the images; what is wrong in it; the layout, where it has labels."""
-    path = folder / TABLE
-    table, wrong = _read(path)
-    known = set(pictures.files)
-    # An é may be written in two ways; a name in ASCII cannot.
-    same = {unicodedata.normalize("NFC", file): file for file in pictures.files if not file.isascii()}
-    said: dict[str, dict[str, str]] = {}
-    kinds: dict[tuple[str, ...], dict[str, str]] = {}  # of which many images have the same
-    columns = (table[key] if key in table.columns else repeat("") for key in COLUMNS)
-    for number, row in enumerate(zip(*columns, strict=False), start=2):
-        file, *fields = (str(field).strip() for field in row)
-        where = f"{path}, line {number}"
-        given = {key: value for key, value in zip(COLUMNS[1:], fields, strict=True) if value}
-        if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-            wrong.append(f"{where}: {file} leaves the folder; allowed: paths below {folder}")
-        elif (file := _written_as(file, known, same)) not in known:
-            wrong.append(f"{where}: there is no image {file}")
-        elif file in said and said[file] != given:
-            wrong.append(f"{where}: {file} stands there twice, as {said[file]} and as {given}")
-        elif given.get("split", "train").casefold() not in SPLITS:
-            wrong.append(f"{where}: split is {given['split']!r}; allowed: {', '.join(SPLITS)}")
-        else:
-            said[file] = kinds.setdefault(tuple(fields), given)
+def _from_table(pictures: Pictures, said: Table) -> tuple[Pictures, str | None]:
+    """The pictures with what the table says of them; the layout, where it has labels."""
     layout = None
-    if "label" in table.columns:
+    if said.labels:
         pictures, layout = _by_its_labels(pictures, said)
 
-    def picture(old: Picture) -> Picture:
-        if (given := said.get(old.file)) is None:
+    def picture(old: Picture, row: Row | None) -> Picture:
+        if row is None:
             return old
-        split = SPLITS[given["split"].casefold()] if "split" in given else old.split
-        return Picture(old.file, given.get("label", old.label), split, given.get("group"))
+        split = SPLITS[row.split.casefold()] if row.split else old.split
+        return Picture(old.file, row.label or old.label, split, row.group or None)
 
-    return Pictures.of(map(picture, pictures)), wrong, layout
+    return Pictures.of(map(picture, pictures, said.rows)), layout
 
 
-def _by_its_labels(pictures: Pictures, said: dict[str, dict[str, str]]) -> tuple[Pictures, str]:
+def _by_its_labels(pictures: Pictures, said: Table) -> tuple[Pictures, str]:
     """The pictures with their folders' labels, where these are labels of the table too; the layout.
 
     A new table beside class folders must not take their labels away, and `2024/` must not become a class.
     """
-    spelt = {unicodedata.normalize("NFC", g["label"]): g["label"] for g in said.values() if "label" in g}
+    spelt = {unicodedata.normalize("NFC", label): label for label in said.labels}
     # The number of a label does for the label itself: there are few, and many pictures.
     folders = [unicodedata.normalize("NFC", word or "") for word in pictures.labels.known]
-    unsaid = np.array([file not in said for file in pictures.files], dtype=bool)
+    unsaid = np.array([row is None for row in said.rows], dtype=bool)
     names = {folders[code] for code in np.unique(pictures.labels.codes[unsaid])} - {""}
     layout = f"{TABLE} with labels"
     if names & spelt.keys():
@@ -175,7 +124,7 @@ def _by_its_labels(pictures: Pictures, said: dict[str, dict[str, str]]) -> tuple
     ), layout
 
 
-def _by_groups(folder: Path, pictures: Pictures) -> tuple[Pictures, list[str]]:
+def _by_groups(path: Path, pictures: Pictures) -> tuple[Pictures, list[str]]:
     """Where one image of a group has a split, all have it; and the groups of which two have two."""
     said: dict[str, set[str]] = {}
     for picture in pictures:
@@ -183,7 +132,7 @@ def _by_groups(folder: Path, pictures: Pictures) -> tuple[Pictures, list[str]]:
             said.setdefault(picture.group, set()).add(picture.split)
     torn = {group: splits for group, splits in said.items() if len(splits) > 1}
     wrong = [
-        f"{folder / TABLE}: group {group!r} is in {' and '.join(sorted(splits))}; allowed: one split"
+        f"{path}: group {group!r} is in {' and '.join(sorted(splits))}; allowed: one split"
         for group, splits in sorted(torn.items())
     ]
     return Pictures.of(

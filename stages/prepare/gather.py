@@ -57,7 +57,7 @@ def prepared(data: Data, stream: Stream) -> Prepared:
         "conflicting_labels": sum(reason == "conflicting labels" for _, reason, _ in left_out),
         "duplicates": sum(reason == "duplicate" for _, reason, _ in left_out),
         "near_duplicates_of_test": len(twins),
-        "waiting_for_a_label": len(waiting),
+        "test_waiting_for_a_label": len(waiting),
     }
     said = ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items())
     print(f"{path}: {layout}, {len(classes)} classes, {decoded.channels} channel(s); {said}", flush=True)

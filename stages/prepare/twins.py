@@ -17,10 +17,12 @@ from torch import Tensor
 
 from stages.artifacts import part_size
 from stages.prepare.decode import CACHE
+from stages.runtime import progress
 
 FREQUENCIES = 8  # of each direction of the image, and each channel
 IMAGES, REFERENCES = 256, 2048  # whose bounds are multiplied at the same time: the memory that it takes
 ROUNDING = 1e-4  # by which the bound may err
+EQUAL = 1 - 1e-5  # so much correlate, after rounding, images whose pixels are the same
 
 
 def near_duplicates(
@@ -36,8 +38,11 @@ def near_duplicates(
     Returns:
         By the number of an image (in `rows`) the number of the first reference that it is nearly.
     """
+    if not len(references):
+        return {}
+    threshold = min(threshold, EQUAL)
     found: dict[int, int] = {}
-    with _bounds(pixels, references) as bounds:
+    with _bounds(pixels, references) as bounds, progress("prepare: near duplicates", len(rows)) as bar:
         start = 0
         for part in _parts(pixels, rows):
             bound = _bounded(part)
@@ -50,6 +55,7 @@ def near_duplicates(
                     for image, reference in pairs[correlation >= threshold].tolist():
                         found.setdefault(start + image, first + reference)
             start += len(part)
+            bar.advance(len(part))
     return found
 
 
@@ -62,7 +68,7 @@ def _bounds(pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
         for part in _parts(pixels, rows):
             file.write(_bounded(part).numpy().tobytes())
         file.flush()
-        yield np.memmap(file, np.float32, "c", shape=shape) if len(rows) else np.zeros(shape, np.float32)
+        yield np.memmap(file, np.float32, "c", shape=shape)
 
 
 def standardised(pixels: np.ndarray, rows: np.ndarray) -> Tensor:
@@ -85,7 +91,7 @@ def _bounded(images: Tensor) -> Tensor:
     """Vectors (n, K) whose products are at least those of the images (n, C, H, W)."""
     waves = low_frequencies(images.shape[-1])
     projected = (waves @ images @ waves.T).flatten(1)
-    left = (1 - projected.square().sum(1)).clamp_min(0).sqrt()
+    left = (images.square().sum((1, 2, 3)) - projected.square().sum(1)).clamp_min(0).sqrt()
     return torch.cat([projected, left[:, None]], 1)
 
 

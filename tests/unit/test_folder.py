@@ -110,6 +110,15 @@ def test_a_link_back_is_named_and_not_followed(tmp_path: Path) -> None:
     assert all("link back" in reason for reason in findings.files.values())
 
 
+def test_a_link_that_leads_round_outside_is_named_and_not_followed(tmp_path: Path) -> None:
+    write(tmp_path, "out/1.png", "images/dog/3.png")
+    (tmp_path / "out" / "loop").symlink_to(tmp_path / "out")
+    (tmp_path / "images" / "cat").symlink_to(tmp_path / "out")
+    pictures, findings, _ = scan(tmp_path / "images")
+    assert [picture.file for picture in pictures] == ["cat/1.png", "dog/3.png"]
+    assert findings.files.keys() == {"cat/loop"}
+
+
 def test_images_outside_may_be_linked_to(tmp_path: Path) -> None:
     write(tmp_path, "elsewhere/1.png", "elsewhere/2.png", "images/dog/3.png", "images/dog/4.png")
     (tmp_path / "images" / "cat").symlink_to(tmp_path / "elsewhere")
@@ -180,6 +189,69 @@ def test_a_new_table_leaves_class_folders_their_labels(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("rows", [[], ["cat/1.png,,g"], ["cat/1.png,,g", "dog/2.png,  ,"]])
+def test_a_column_without_a_label_takes_none_away(tmp_path: Path, rows: list[str]) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
+    table(tmp_path, "file,label,group", *rows)
+    assert found(tmp_path) == {
+        f"{name}/{number}.png": (name, None, "g" if rows and (name, number) == ("cat", 1) else None)
+        for name in ("cat", "dog")
+        for number in (1, 2)
+    }
+    assert scan(tmp_path)[2] == "class folders, and labels.csv"
+
+
+def test_the_tables_own_name_may_have_capital_letters(tmp_path: Path) -> None:
+    write(tmp_path, "a.png")
+    table(tmp_path, "file,label", "a.png,cat")
+    (tmp_path / "labels.csv").rename(tmp_path / "Labels.CSV")
+    assert found(tmp_path) == {"a.png": ("cat", None, None)}
+    (tmp_path / "Labels.CSV").rename(tmp_path / "LABELS.csv")
+    table(tmp_path, "file,label", "a.png,dog")
+    assert scan(tmp_path)[1].table == [f"{tmp_path}: holds LABELS.csv, labels.csv; allowed: one table"]
+
+
+@pytest.mark.parametrize("kind", ["link to nothing", "folder"])
+def test_a_table_that_is_no_file_is_a_finding(tmp_path: Path, kind: str) -> None:
+    write(tmp_path, "a.png")
+    path = tmp_path / "labels.csv"
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "nothing")
+    assert scan(tmp_path)[1].table == [f"{path}: is no file that can be read"]
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png", " c.png")
+    table(tmp_path, "file,label", "", "a.png,cat", "", ",dog", "x.png,cat", " c.png,dog", " b.png ,dog")
+    pictures, findings, _ = scan(tmp_path)
+    where = f"{tmp_path / 'labels.csv'}, line"
+    assert findings.table == [f"{where} 5: names no file", f"{where} 6: there is no image x.png"]
+    assert {p.file: p.label for p in pictures} == {"a.png": "cat", "b.png": "dog", " c.png": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"file,label\na.png\n", "line 2 has 1 fields, its head 2"),
+        (b"file,label\na.png,cat,dog\n", "line 2 has 3 fields, its head 2"),
+        (b'file,label\n"a.png,cat\n', "unexpected end of data"),
+        (b"file,label\n\xff.png,cat\n", "can't decode byte"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    write(tmp_path, "a.png")
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(InputError, match=f"labels.csv: is no readable table .*{words}"):
+        scan(tmp_path)
+
+
+def test_one_class_may_be_written_in_two_ways(tmp_path: Path) -> None:
+    write(tmp_path, "train/\u00e9/1.png", "train/dog/1.png", "test/e\u0301/2.png")
+    assert {label for label, _, _ in found(tmp_path).values()} == {"\u00e9", "dog"}
+
+
 def test_where_it_has_none_folders_are_classes(tmp_path: Path) -> None:
     write(tmp_path, "cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png")
     table(tmp_path, "file,split", "cat/a.png,test", "dog/c.png,val")
@@ -225,6 +297,14 @@ def test_a_name_that_is_no_utf8_is_found(tmp_path: Path) -> None:
     (tmp_path / "a.png").rename(str(tmp_path / "a") + "\udcff.png")
     _, findings, _ = scan(tmp_path)
     assert findings.files == {"'a\\udcff.png'": "has a name that is no valid UTF-8"}
+
+
+@pytest.mark.parametrize("name", ["a\rb.png", "a\rb/c.png"])
+def test_a_carriage_return_is_found_for_no_table_keeps_it(tmp_path: Path, name: str) -> None:
+    write(tmp_path, name, "d.png")
+    pictures, findings, _ = scan(tmp_path)
+    assert [picture.file for picture in pictures] == ["d.png"]
+    assert findings.files == {ascii(name): "has a carriage return in its name"}
 
 
 @pytest.mark.parametrize("place", ["", "cat/deep"])
@@ -287,7 +367,7 @@ def test_heads_and_files_are_read_without_spaces_and_capital_letters(tmp_path: P
         ("file,Label,label", ["column 'label' stands there twice"]),
         (
             ",file,x",
-            [f"column {head!r}; allowed: file, label, split, group" for head in ("Unnamed: 0", "x")],
+            [f"column {head!r}; allowed: file, label, split, group" for head in ("", "x")],
         ),
     ],
 )

@@ -100,3 +100,16 @@ def test_standardised_pixels_have_mean_nought_and_length_one() -> None:
     values = standardised(noise(5), np.array([4, 0]))
     torch.testing.assert_close(values.mean((2, 3)), torch.zeros(2, 3), atol=1e-6, rtol=0)
     torch.testing.assert_close(values.flatten(1).norm(dim=1), torch.ones(2))
+
+
+def test_equal_pixels_are_found_at_the_highest_threshold() -> None:
+    pixels = noise(300)
+    both = np.concatenate([pixels, pixels, noise(50)])
+    found = near_duplicates(both, np.arange(300, 650), np.arange(300), 1.0)
+    assert found == {image: image for image in range(300)}
+
+
+def test_images_of_one_colour_are_nobodys_twins_and_cost_no_comparison() -> None:
+    pixels = np.concatenate([noise(20), np.full((20, 3, 24, 24), 77, dtype=np.uint8)])
+    assert near_duplicates(pixels, np.arange(40), np.arange(20, 40), 0.5) == {}
+    assert twins._bounded(standardised(pixels, np.arange(20, 40))).abs().max() < 1e-3
