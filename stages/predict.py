@@ -50,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         artifacts.write_table(chosen.output, table(read, found, classes))
         rate = len(read) / (time.perf_counter() - started)
         print(f"{chosen.output}: {len(read):,} images classified by {model}, {rate:,.0f} images/s")
+    elif chosen.output.exists():
+        print(f"{chosen.output}: left as it was, for no image could be read", file=sys.stderr)
     for line in refused + damaged:
         print(f"error: {line}", file=sys.stderr)
     return len(refused + damaged)

@@ -11,7 +11,8 @@ from stages.compare import charts, page, report, sheets
 from stages.draws import budget_name, fitting
 from stages.errors import InputError, reported
 
-SUMMARY, REPORT = artifacts.METRICS / "summary.json", artifacts.METRICS / "report.html"
+SUMMARY, DETAILS = artifacts.METRICS / "summary.json", artifacts.METRICS / "details.json"
+REPORT = artifacts.METRICS / "report.html"
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     summary, details = report.summary(evaluations), report.details(evaluations)
     draws = int(table["draws"].max()) if len(table) else 0
     artifacts.write_json(SUMMARY, summary)
-    artifacts.write_json(artifacts.METRICS / "details.json", details)
+    artifacts.write_json(DETAILS, details)
     artifacts.write_table(artifacts.METRICS / "label_efficiency.csv", table)
     artifacts.write_table(artifacts.METRICS / "recall.csv", report.recall(details, labels, data.class_names))
     gather(settings.methods, names)
@@ -65,11 +66,13 @@ def show() -> None:
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "probe"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
-    summary = artifacts.read_json(SUMMARY)
+    summary, details = artifacts.read_json(SUMMARY), artifacts.read_json(DETAILS)
     budgets = next(iter(summary.values()))
     for budget in sorted(budgets, key=lambda name: (name == "nall", len(name), name)):
         for method in report.control_first(summary):
-            row = summary[method][budget]
+            row = dict(summary[method][budget])
+            if "ci95" in (recall := details[method][budget]["finetuned"]["recall_macro"]):
+                row["recall_macro_ci95"] = recall["ci95"]
             table.add_row(
                 budget.removeprefix("n"),
                 method,

@@ -39,13 +39,33 @@ def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, f
 
 
 def details(evaluations: Evaluations) -> dict[str, Any]:
-    """Every figure with its interval: METHOD → nBUDGET → protocol → metric → mean, ci95."""
+    """Every figure with its interval: METHOD → nBUDGET → protocol → metric → mean, ci95.
+
+    Beside accuracy and macro recall, which count images and classes alike, stand their paired gains over the
+    control, `accuracy_gain` and `recall_macro_gain`.
+    """
     return {
         method: {
-            budget: {protocol: _all_figures(draws) for protocol, draws in protocols.items()}
+            budget: {
+                protocol: _all_figures(draws) | _gains(evaluations, method, budget, protocol)
+                for protocol, draws in protocols.items()
+            }
             for budget, protocols in budgets.items()
         }
         for method, budgets in evaluations.items()
+    }
+
+
+def _gains(evaluations: Evaluations, method: str, budget: str, protocol: str) -> dict[str, Any]:
+    """Of a method over the control, where there are both."""
+    if method == CONTROL or CONTROL not in evaluations:
+        return {}
+    ours, control = (evaluations[name][budget][protocol] for name in (method, CONTROL))
+    return {
+        f"{metric}_gain": _mean_and_ci(
+            [a - b for a, b in zip(of_draws(ours, metric), of_draws(control, metric), strict=True)]
+        )
+        for metric in ("accuracy", "recall_macro")
     }
 
 

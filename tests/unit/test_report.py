@@ -103,8 +103,23 @@ def test_details_have_an_interval_for_every_figure(evaluations: report.Evaluatio
     knn = details["simclr"]["n10"]["knn"]
     expected = estimate(accuracies(evaluations, "simclr", "n10", "knn"))
     assert knn["accuracy"] == {"mean": round(expected.mean, 4), "ci95": round(expected.ci95, 4)}
-    assert knn.keys() == {"accuracy", "recall_macro", "nll", "recall"}
+    own = {"accuracy", "recall_macro", "nll", "recall"}
+    assert knn.keys() == own | {"accuracy_gain", "recall_macro_gain"}
+    assert details["scratch"]["n10"]["knn"].keys() == own  # the control gains nothing over itself
     assert knn["recall"] == [knn["accuracy"], None, {"mean": 0.5, "ci95": 0.0}]
+
+
+def test_macro_recalls_gain_is_paired_by_draw(evaluations: report.Evaluations) -> None:
+    recalls = {
+        method: [draw["recall_macro"] for draw in evaluations[method]["n10"]["finetuned"]]
+        for method in ("simclr", "scratch")
+    }
+    for number, draw in enumerate(evaluations["simclr"]["n10"]["finetuned"]):
+        draw["recall_macro"] = recalls["simclr"][number] = recalls["scratch"][number] + 0.1 * (1 + number)
+    found = report.details(evaluations)["simclr"]["n10"]["finetuned"]["recall_macro_gain"]
+    expected = paired_gain(recalls["simclr"], recalls["scratch"])
+    assert found == {"mean": round(expected.mean, 4), "ci95": round(expected.ci95, 4)}
+    assert found["mean"] == 0.25
 
 
 def test_label_efficiency_is_one_row_per_protocol_method_and_budget(evaluations: report.Evaluations) -> None:
@@ -164,6 +179,9 @@ def test_summary_is_shown_in_percent(
     monkeypatch.setenv("COLUMNS", "80")
     summary = report.summary(evaluations)
     artifacts.write_json(artifacts.METRICS / "summary.json", summary)
+    details = report.details(evaluations)
+    details["simclr"]["n10"]["finetuned"]["recall_macro"]["ci95"] = 0.1234
+    artifacts.write_json(artifacts.METRICS / "details.json", details)
     for method, collapse in (("scratch", None), ("simclr", "step 7: all features are alike")):
         artifacts.write_json(artifacts.METRICS / "pretrain" / f"{method}.json", {"collapse": collapse})
     show()
@@ -178,6 +196,7 @@ def test_summary_is_shown_in_percent(
     row = next(line for line in rows if "simclr" in line and " 10 " in line)
     assert f"{100 * figures['accuracy']:.2f} ± {100 * figures['accuracy_ci95']:.2f}" in row
     assert f"{100 * figures['gain']:+.2f} ± {100 * figures['gain_ci95']:.2f}" in row
+    assert f"{100 * figures['recall_macro']:.2f} ± 12.34" in row
     assert not any("+" in line for line in rows if "scratch" in line)
     assert " all " in rows[-1]  # the largest budget last
     assert math.isfinite(figures["accuracy"])
