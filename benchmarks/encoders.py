@@ -9,7 +9,8 @@ machine's rows to `benchmarks/results/encoders.csv`:
 - `images_per_second`: of the pool (each gives two views), over STEPS steps after WARMUP others;
 - `memory_mb`: the most that tensors took on the GPU; empty on a CPU;
 - `gemm_share`: FLOPs of convolutions and matrix products per second, as a share of what a large matrix
-  product reaches here in the same number format. Views and norms count as nothing.
+  product reaches here in the same number format. Views and norms count as nothing, and of the loss, which
+  grows with the batch's square, only what a batch of 32 has an image.
 """
 
 import gc
@@ -87,7 +88,7 @@ class DeviceClock(Clock):
 
 
 def main(quick: bool) -> None:
-    """Measure each case; quick: one of them, two steps, only to see that it all works."""
+    """Measure each case; quick: one of them, two steps, only to see that it all works, and write nothing."""
     here = machine(params.validated(params.read(params.PARAMS)).runtime)
     kind = here.device.type
     cases = CASES[kind][:1] if quick else CASES[kind]
@@ -102,9 +103,11 @@ def main(quick: bool) -> None:
     table.insert(0, "hardware", name)
     table.insert(1, "precision", here.precision)
     table["torch"] = torch.__version__
+    if quick:
+        return
     if RESULT.exists():
         old = pd.read_csv(RESULT, dtype=str, keep_default_na=False)
-        table = pd.concat([old[old["hardware"] != name], table])
+        table = pd.concat([old[(old["hardware"] != name) | (old["precision"] != here.precision)], table])
     artifacts.write_table(RESULT, table)
 
 
@@ -152,7 +155,7 @@ def noise(path: Path, case: Case) -> np.ndarray:
 def step_flops(encoder: Encoder, recipe: Recipe, here: Machine, case: Case) -> int:
     """FLOPs of a training step: encoder, projector and loss, on the two views of a batch."""
     learner = headstart.build(encoder, recipe, here)
-    # NOTE: a share of the batch, for it is run without the autocast; the count is all but linear in it.
+    # NOTE: a part of the batch, for it is run without the autocast; all but the loss is linear in it.
     part = min(case.batch_size, 32)
     both = torch.rand(2 * part, case.channels, case.image_size, case.image_size, device=here.device)
     return hardware.step_flops(lambda: headstart.loss_of(learner, both)) * case.batch_size // part

@@ -99,7 +99,7 @@ def tuned(name: str, encoder: Path, workspace: Path) -> None:
         tune.main(["imported"])
         rows = artifacts.read_table(tune.RESULT)
     file = workspace / tune.RESULT
-    old = pd.read_csv(file)
+    old = pd.read_csv(file, dtype=str, keep_default_na=False)  # so that other rows stay digit for digit
     same = (old["dataset"] == rows["dataset"].iloc[0]) & (old["method"] == "imported")
     artifacts.write_table(file, pd.concat([old[~same], rows]))
 

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.pictures import write_shapes
+from tests.pictures import write_bomb, write_shapes
 from tests.pipeline.conftest import Project
+from tests.pipeline.test_honesty import files
 
 OWN: dict[str, Any] = {
     "data__source": "folder",
@@ -184,12 +185,24 @@ def test_fashion_mnist_as_files_gives_the_same_numbers(project: Project) -> None
 
 def test_every_bad_file_is_listed_and_nothing_is_half_written(own: Project) -> None:
     images = own.path / "data/images"
+    whole = files(own, "data/prepared") | files(own, "metrics")
+    write_bomb(images / "circle/bomb.png")
+    Image.linear_gradient("L").save(images / "circle/\u00fc.png")  # a name that is not ASCII is no fault
     (images / "circle/empty.png").touch()
     (images / "circle/text.jpg").write_text("no image")
     (images / "square/cut.png").write_bytes((images / "square").glob("*.png").__next__().read_bytes()[:200])
     (images / "square/nowhere.png").symlink_to("/nowhere/at/all.png")
     (images / "lonely").mkdir()
-    shutil.copy(next((images / "unlabeled").iterdir()), images / "lonely")
+    waiting = next((images / "unlabeled").iterdir()).name
+    Image.radial_gradient("L").save(images / "lonely/alone.png")
+    rows = [
+        f"unlabeled/{waiting},square",
+        f"unlabeled/{waiting},circle",
+        "../up.png,circle",
+        "gone.png,circle",
+    ]
+    lines = ["file,label", *rows, "lonely/alone.png,lonely", "circle/empty.png,triangle"]
+    (images / "labels.csv").write_text("\n".join(lines))
     result = own.run(sys.executable, "-m", "stages.prepare", check=False)
     assert result.returncode == 2
     for words in (
@@ -198,8 +211,13 @@ def test_every_bad_file_is_listed_and_nothing_is_half_written(own: Project) -> N
         "cut.png: cannot be decoded",
         "nowhere.png: is a link to nothing",
         "class 'lonely' has one image",
+        "bomb.png: has 60,000 × 60,000 pixels",
+        f"labels.csv, line 3: unlabeled/{waiting} stands there twice",
+        "labels.csv, line 4: ../up.png leaves the folder",
+        "labels.csv, line 5: there is no image gone.png",
         "on_bad_image: skip",
     ):
         assert words in result.stderr, words  # fmt: skip
     assert "Traceback" not in result.stderr
-    assert own.run("dvc", "status", "pretrain@simclr").stdout.count("changed outs") == 0
+    assert "\u00fc" not in result.stderr
+    assert files(own, "data/prepared") | files(own, "metrics") == whole
