@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import PIL
 
 from stages import pictures
 from stages.artifacts import part_size
@@ -91,7 +92,8 @@ class Decoded:
 
     def __init__(self, size: int, channels: int, folder: Path = CACHE) -> None:
         self.size, self.channels = size, channels
-        name = f"{channels}x{size}-rule{RULE}"
+        # Another Pillow may decode or resample to other bytes, which must not stand beside these.
+        name = f"{channels}x{size}-rule{RULE}-pillow{PIL.__version__}"
         self._pixels, self._keys = folder / f"{name}.pixels", folder / f"{name}.keys"
         folder.mkdir(parents=True, exist_ok=True)
         self._known = np.zeros((0, DIGEST), dtype=np.uint8)  # row by row

@@ -100,6 +100,9 @@ def decoded(title: str, datasets: Sequence[Any], size: int, channels: int) -> tu
     """Images, uint8 (N, C, H, W), and labels, (N,) int64, of datasets one after another.
 
     The images lie in a file without a name, which goes with them: they may be more than the memory holds.
+
+    Raises:
+        InputError: an image cannot be decoded.
     """
     total = sum(len(dataset) for dataset in datasets)
     shape = (total, channels, size, size)
@@ -115,8 +118,12 @@ def decoded(title: str, datasets: Sequence[Any], size: int, channels: int) -> tu
     with progress(title, total) as bar:
         for dataset in datasets:
             for index in range(len(dataset)):
-                image, label = dataset[index]
-                images[row], labels[row] = pictures.pixels(image, size, channels), label
+                try:
+                    image, label = dataset[index]
+                    images[row], labels[row] = pictures.pixels(image, size, channels), label
+                except Exception as error:  # a decoder may raise anything for a damaged file
+                    reason = " ".join(str(error).split()) or type(error).__name__
+                    raise InputError(f"{title}: image {index} cannot be decoded ({reason})") from None
                 row += 1
                 bar.advance(1)
     return images, labels

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -97,6 +98,8 @@ def test_a_second_run_decodes_what_is_new_alone(tmp_path: Path, monkeypatch: pyt
     add(again, paths)
     assert sorted(asked) == sorted(paths[9:])
     assert len(again.images()) == 12
+    monkeypatch.setattr(PIL, "__version__", "0.1")  # another Pillow may decode to other bytes
+    assert len(Decoded(16, 3, tmp_path / "cache")) == 0
     other = Decoded(16, 1, tmp_path / "cache")  # another number of channels is another cache
     assert len(other) == 0
     assert other.rows(digests(paths)).tolist() == [-1] * 12

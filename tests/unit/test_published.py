@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torchvision
+from PIL import Image
 from torchvision.datasets import STL10
 
 from stages import params, sections
@@ -113,3 +114,16 @@ def test_a_dataset_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nothing answers there
     with pytest.raises(InputError, match=r"raw: torchvision's CIFAR10 is not here, and downloading"):
         official.prepared(settings("torchvision/CIFAR10"), STREAM)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    class Damaged(list[Any]):
+        def __getitem__(self, index: Any) -> Any:
+            if index == 2:
+                raise OSError("image file is truncated")
+            return super().__getitem__(index)
+
+    good = (Image.new("L", (9, 9)), 1)
+    published.DOWNLOADS.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"^prepare: X, train: image 2 cannot be decoded \(image file is"):
+        published.decoded("prepare: X, train", [Damaged([good] * 4)], 9, 1)
