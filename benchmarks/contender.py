@@ -20,13 +20,19 @@ import numpy as np
 import torch
 
 from benchmarks.contenders.common import Clock, Recipe, Setting
-from stages import artifacts, params, probe
-from stages.draws import draw_labelled
-from stages.encoder import Encoder
 from stages.errors import reported
+from stages.files.packs import read_pack
+from stages.files.paths import IMAGES, TEST
+from stages.images.tensors import as_tensor
+from stages.networks.encoder import Encoder
 from stages.pretrain.start import fresh_encoder
-from stages.randomness import Stream
-from stages.runtime import machine
+from stages.settings import load
+from stages.tasks import probe
+from stages.tasks.draws import draw_labelled
+from stages.tasks.features import encode
+from stages.tasks.labels import read_labels, read_pool_labels
+from stages.training.machine import set_up
+from stages.training.randomness import Stream
 
 NAMES = ("headstart", "compute_limit", "lightly", "stable_pretraining", "lightly_train")
 TEST_DRAWS = range(5)  # nothing is chosen by these figures
@@ -69,9 +75,9 @@ def main(name: str) -> None:
 
 def answered(module: ModuleType, request: Request) -> dict[str, Any]:
     """Pretrain a fresh encoder as the request says: steps, images, seconds, and accuracies by budget."""
-    settings = params.validated(params.read(params.PARAMS))
+    settings = load.validated(load.read(load.PARAMS))
     recipe = Recipe.of(settings)
-    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
+    pool = read_pack(IMAGES / "pool.npy")
     if request.seconds is None:  # one epoch of as many images as it takes, the same for all
         pool = pool[: (request.warmup + request.steps) * recipe.batch_size]
     encoder = fresh_encoder(settings, pool, Stream.of(settings.seed, "pretrain").at("encoder"))
@@ -89,21 +95,21 @@ def answered(module: ModuleType, request: Request) -> dict[str, Any]:
 
 def accuracies(encoder: Encoder, request: Request) -> dict[int, list[float]]:
     """Accuracy of the linear probe on each draw of labels, by budget."""
-    settings = params.validated(params.read(params.PARAMS))
-    here = machine(settings.runtime)
+    settings = load.validated(load.read(load.PARAMS))
+    here = set_up(settings.runtime)
     tested = request.split == "test"
     draws = TEST_DRAWS if tested else VALIDATION_DRAWS
-    folder, table = (artifacts.TEST, "index.csv") if tested else (artifacts.IMAGES, "validation.csv")
-    images = artifacts.read_images(folder / ("images.npy" if tested else "validation.npy"))
-    expected = artifacts.read_labels(folder / table).to(here.device)
+    folder, table = (TEST, "index.csv") if tested else (IMAGES, "validation.csv")
+    images = read_pack(folder / ("images.npy" if tested else "validation.npy"))
+    expected = read_labels(folder / table).to(here.device)
     encoder = encoder.to(here.device)
-    features = probe.encode(encoder, artifacts.as_tensor(images), here)
-    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
-    labels, classes = artifacts.read_pool_labels()
+    features = encode(encoder, as_tensor(images), here)
+    pool = read_pack(IMAGES / "pool.npy")
+    labels, classes = read_pool_labels()
 
     def accuracy(budget: int, draw: int) -> float:
         rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
-        bank = probe.encode(encoder, artifacts.as_tensor(np.asarray(pool[rows.numpy()])), here)
+        bank = encode(encoder, as_tensor(np.asarray(pool[rows.numpy()])), here)
         head = probe.fit_linear(bank, labels[rows].to(here.device), len(classes), settings.probe.l2)
         return float((head(features).argmax(1) == expected).float().mean())
 

@@ -20,10 +20,11 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks.drive import memory_of_command, said
-from stages import artifacts, params
 from stages.errors import reported
-from stages.prepare import gather
-from stages.randomness import Stream
+from stages.files.tables import write_table
+from stages.prepare import own_images
+from stages.settings import load
+from stages.training.randomness import Stream
 
 RESULT = Path("benchmarks/results/decoding.csv")
 IMAGES = (10_000, 30_000, 100_000)
@@ -44,7 +45,7 @@ def main(sizes: tuple[int, ...]) -> None:
                 rows.append(row)
                 said(f"{stop:,} images, {stop - start:,} of them new: {row}")
     table = pd.DataFrame(rows)
-    artifacts.write_table(RESULT, table)
+    write_table(RESULT, table)
     print(table.to_string(index=False))
 
 
@@ -59,11 +60,11 @@ def write_jpegs(folder: Path, start: int, stop: int) -> None:
 
 def one(folder: str) -> None:
     """Prepare the images of one folder; print how long it took."""
-    settings = params.validated(params.read(params.PARAMS))
+    settings = load.validated(load.read(load.PARAMS))
     os.chdir(folder)
     data = settings.data.model_copy(update={"source": "folder", "path": "images"})
     started = time.perf_counter()
-    gather.prepared(data, Stream.of(settings.seed, "prepare")).write({})
+    own_images.prepared(data, Stream.of(settings.seed, "prepare")).write({})
     print(json.dumps({"seconds": round(time.perf_counter() - started, 1)}))
 
 

@@ -28,13 +28,15 @@ from benchmarks import hardware
 from benchmarks.contenders import headstart
 from benchmarks.contenders.common import Clock, Recipe
 from benchmarks.drive import said
-from benchmarks.experiment import applied
-from stages import artifacts, params
-from stages.encoder import Encoder
 from stages.errors import reported
+from stages.files.packs import read_pack, write_array
+from stages.files.tables import write_table
+from stages.networks.encoder import Encoder
 from stages.pretrain.start import fresh_encoder
-from stages.randomness import Stream
-from stages.runtime import Machine, machine
+from stages.settings import load
+from stages.tools.experiment import applied
+from stages.training.machine import Machine, set_up
+from stages.training.randomness import Stream
 
 RESULT = Path("benchmarks/results/encoders.csv")
 STEPS, WARMUP = 40, 10
@@ -89,7 +91,7 @@ class DeviceClock(Clock):
 
 def main(quick: bool) -> None:
     """Measure each case; quick: one of them, two steps, only to see that it all works, and write nothing."""
-    here = machine(params.validated(params.read(params.PARAMS)).runtime)
+    here = set_up(load.validated(load.read(load.PARAMS)).runtime)
     kind = here.device.type
     cases = CASES[kind][:1] if quick else CASES[kind]
     peak = hardware.gemm_peak(here.device, (512,) if quick else SIZES[kind])[here.precision]
@@ -108,7 +110,7 @@ def main(quick: bool) -> None:
     if RESULT.exists():
         old = pd.read_csv(RESULT, dtype=str, keep_default_na=False)
         table = pd.concat([old[(old["hardware"] != name) | (old["precision"] != here.precision)], table])
-    artifacts.write_table(RESULT, table)
+    write_table(RESULT, table)
 
 
 def hardware_name(here: Machine) -> str:
@@ -126,7 +128,7 @@ def measured(case: Case, here: Machine, peak: float, steps: int) -> dict[str, An
         "views.pretrain": "digits" if case.channels == 1 else "photos",
         "pretrain.simclr.batch_size": case.batch_size,
     }
-    settings = params.validated(applied(params.read(params.PARAMS), changes))
+    settings = load.validated(applied(load.read(load.PARAMS), changes))
     recipe, stream = Recipe.of(settings), Stream.of(settings.seed, "encoders")
     clock = DeviceClock(WARMUP, steps)
     with tempfile.TemporaryDirectory() as folder:
@@ -148,8 +150,8 @@ def noise(path: Path, case: Case) -> np.ndarray:
     """A pack of four batches."""
     shape = (4 * case.batch_size, case.channels, case.image_size, case.image_size)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    artifacts.write_array(path, images)
-    return artifacts.read_images(path)
+    write_array(path, images)
+    return read_pack(path)
 
 
 def step_flops(encoder: Encoder, recipe: Recipe, here: Machine, case: Case) -> int:

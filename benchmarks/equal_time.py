@@ -21,9 +21,10 @@ import pandas as pd
 from benchmarks.contender import NAMES
 from benchmarks.drive import Contender, running, said
 from benchmarks.throughput import RESULT as THROUGHPUT
-from stages import artifacts
 from stages.compare.statistics import estimate, paired_gain
 from stages.errors import reported
+from stages.files.json_files import read_json
+from stages.files.tables import write_table
 
 RESULT = Path("benchmarks/results/equal_time.csv")
 SECONDS = 120.0
@@ -34,13 +35,13 @@ CONTENDERS = tuple(name for name in NAMES if name != "compute_limit")
 
 def main(seconds: float) -> None:
     """Pretrain each contender for `seconds`, probe, and write the table."""
-    best = {name: row["setting"] for name, row in artifacts.read_json(THROUGHPUT)["contenders"].items()}
+    best = {name: row["setting"] for name, row in read_json(THROUGHPUT)["contenders"].items()}
     answers = {}
     for name in CONTENDERS:
         with running(name) as (contender,):
             answers[name] = pretrained(contender, best[name], seconds, "test")
     table = rows(answers)
-    artifacts.write_table(RESULT, table)
+    write_table(RESULT, table)
     print(table.to_string(index=False))
 
 

@@ -14,18 +14,25 @@ from pathlib import Path
 import pandas as pd
 from ruamel.yaml import YAML
 
-from benchmarks.experiment import applied
-from stages import artifacts, params, probe
 from stages.compare.statistics import estimate
-from stages.draws import draw_labelled
-from stages.encoder import Encoder
 from stages.errors import InputError, reported
+from stages.files.packs import read_pack
+from stages.files.paths import IMAGES
+from stages.files.tables import write_table
+from stages.images.tensors import as_tensor
+from stages.networks.encoder import Encoder
 from stages.pretrain.learner import build
 from stages.pretrain.start import fresh_encoder
 from stages.pretrain.train import train
-from stages.randomness import Stream
-from stages.runtime import Machine, machine
-from stages.sections import Params
+from stages.settings import load
+from stages.settings.schema import Params
+from stages.tasks import probe
+from stages.tasks.draws import draw_labelled
+from stages.tasks.features import encode
+from stages.tasks.labels import read_labels, read_pool_labels
+from stages.tools.experiment import applied
+from stages.training.machine import Machine, set_up
+from stages.training.randomness import Stream
 
 RESULT = Path("benchmarks/results/pretraining.csv")
 BUDGETS = (10, 100, 1000)
@@ -38,9 +45,9 @@ def main(method: str, changes: list[str]) -> None:
     for change in changes:
         key, _, value = change.partition("=")
         values[key] = YAML(typ="safe", pure=True).load(value)
-    settings = params.validated(applied(params.read(params.PARAMS), values))
-    here, stream = machine(settings.runtime), Stream.of(settings.seed, "pretrain")
-    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
+    settings = load.validated(applied(load.read(load.PARAMS), values))
+    here, stream = set_up(settings.runtime), Stream.of(settings.seed, "pretrain")
+    pool = read_pack(IMAGES / "pool.npy")
     encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)
     section = settings.pretrain[method]
     strengths = settings.views.presets[settings.views.pretrain]
@@ -50,22 +57,22 @@ def main(method: str, changes: list[str]) -> None:
     row |= measured(encoder, settings, here)
     print(row)
     old = [pd.read_csv(RESULT)] if RESULT.exists() else []
-    artifacts.write_table(RESULT, pd.concat([*old, pd.DataFrame([row])]))
+    write_table(RESULT, pd.concat([*old, pd.DataFrame([row])]))
 
 
 def measured(encoder: Encoder, settings: Params, here: Machine) -> dict[str, float]:
     """kNN accuracy, and the linear probe's mean accuracy with its interval at each budget."""
-    images = artifacts.as_tensor(artifacts.read_images(artifacts.IMAGES / "validation.npy"))
-    expected = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
-    features = probe.encode(encoder, images, here)
+    images = as_tensor(read_pack(IMAGES / "validation.npy"))
+    expected = read_labels(IMAGES / "validation.csv").to(here.device)
+    features = encode(encoder, images, here)
     figures = {"knn": round(probe.knn_accuracy(features, expected, settings.knn), 4)}
-    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
-    labels, classes = artifacts.read_pool_labels()
+    pool = read_pack(IMAGES / "pool.npy")
+    labels, classes = read_pool_labels()
     for budget in BUDGETS:
         accuracies = []
         for draw in DRAWS:
             rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
-            bank = probe.encode(encoder, artifacts.as_tensor(pool[rows.numpy()]), here)
+            bank = encode(encoder, as_tensor(pool[rows.numpy()]), here)
             head = probe.fit_linear(bank, labels[rows].to(here.device), len(classes), settings.probe.l2)
             accuracies.append(float((head(features).argmax(1) == expected).float().mean()))
         value = estimate(accuracies)

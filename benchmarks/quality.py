@@ -27,15 +27,18 @@ import pandas as pd
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks import experiment
-from stages import artifacts, params
-from stages.draws import Budget
 from stages.errors import InputError, reported
-from stages.prepare.sources import DOWNLOADS
-from stages.sections import Params
+from stages.files.json_files import read_json
+from stages.files.paths import METRICS
+from stages.files.tables import read_table, write_table
+from stages.prepare.mnist import DOWNLOADS
+from stages.settings import load
+from stages.settings.schema import Params
+from stages.tasks.draws import Budget
+from stages.tools import experiment
 
 RESULTS = Path("benchmarks/results")
-LABEL_EFFICIENCY = artifacts.METRICS / "label_efficiency.csv"
+LABEL_EFFICIENCY = METRICS / "label_efficiency.csv"
 PROTOCOLS = ("finetuned", "linear")
 ORDER = ["labels", "protocol", "method"]  # of a table's rows, behind its first column
 
@@ -48,12 +51,12 @@ def main(names: list[str]) -> None:
         print("note: it is HEAD that is measured, without the changes that are not committed", flush=True)
     names = names or possible(experiment.names())
     for name in names:  # a wrong last one is found before the first has run for an hour
-        experiment.checked(name, params.read(params.PARAMS), experiment.read(name))
+        experiment.checked(name, load.read(load.PARAMS), experiment.read(name))
     for name in names:
         with clone() as environment:
             tables = measured(name, results.parents[1], environment)
         for file, table in tables.items():
-            artifacts.write_table(results / file, replaced(results / file, table))
+            write_table(results / file, replaced(results / file, table))
 
 
 def possible(names: list[str]) -> list[str]:
@@ -86,7 +89,7 @@ def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[st
     """
     settings = configured(name, {}, workspace)
     repro(name, environment)
-    table, budgets = artifacts.read_table(LABEL_EFFICIENCY), settings.finetune.budgets
+    table, budgets = read_table(LABEL_EFFICIENCY), settings.finetune.budgets
     return {
         "quality.csv": accuracies(table, name, budgets),
         "quality_gains.csv": gains(table, name, budgets),
@@ -97,9 +100,9 @@ def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[st
 def configured(name: str, more: dict[str, Any], workspace: Path) -> Params:
     """Write an experiment's parameters, and more by their dotted keys, into the clone's params.yaml."""
     changes = experiment.read(name) | more
-    raw = experiment.checked(name, params.read(params.PARAMS), changes)
-    settings = params.validated(raw)
-    with params.PARAMS.open("w", encoding="utf-8") as file:
+    raw = experiment.checked(name, load.read(load.PARAMS), changes)
+    settings = load.validated(raw)
+    with load.PARAMS.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump(raw, file)
     for folder in (Path(settings.data.path), DOWNLOADS):
         link(folder, workspace)
@@ -150,7 +153,7 @@ def timings(name: str, methods: Sequence[str]) -> pd.DataFrame:
     rows = []
     for method in methods:
         spent: dict[str, dict[str, Any]] = {
-            stage: artifacts.read_json(artifacts.METRICS / "timings" / stage / f"{method}.json")
+            stage: read_json(METRICS / "timings" / stage / f"{method}.json")
             for stage in ("pretrain", "finetune")
         }
         row = {"experiment": name, "method": method}

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stages import artifacts
 from stages.compare.__main__ import SUMMARY
-from stages.compare.report import control_first, in_percent
+from stages.compare.figures import control_first, in_percent
 from stages.errors import reported
+from stages.files.json_files import read_json
+from stages.files.whole import whole_file
 
 README = Path("README.md")
 HEADING = """| labels | method | finetuned, % | gain over scratch, points | linear probe, % |
@@ -40,6 +41,6 @@ def updated(text: str, summary: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     with reported():
-        text = updated(README.read_text(encoding="utf-8"), artifacts.read_json(SUMMARY))
-        with artifacts.whole_file(README) as temporary:
+        text = updated(README.read_text(encoding="utf-8"), read_json(SUMMARY))
+        with whole_file(README) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -28,11 +28,13 @@ import pandas as pd
 from benchmarks.contenders import headstart
 from benchmarks.contenders.common import Clock, Recipe
 from benchmarks.drive import memory_of_command, said
-from stages import artifacts, params
 from stages.errors import reported
-from stages.optimisation import batch_indices
+from stages.files.packs import read_pack
+from stages.files.tables import write_table
 from stages.pretrain.start import fresh_encoder
-from stages.randomness import Stream
+from stages.settings import load
+from stages.training.optimisation import batch_indices
+from stages.training.randomness import Stream
 
 RESULT = Path("benchmarks/results/scaling.csv")
 IMAGES = (10_000, 100_000, 1_000_000)
@@ -50,7 +52,7 @@ def main(sizes: tuple[int, ...]) -> None:
         rows.append({"images": images, **json.loads(answer), "peak_memory_mb": peak >> 20})
         said(f"{images:,} images: {rows[-1]}")
     table = pd.DataFrame(rows)
-    artifacts.write_table(RESULT, table)
+    write_table(RESULT, table)
     print(table.to_string(index=False))
 
 
@@ -66,9 +68,9 @@ def write_pack(path: Path, images: int) -> None:
 
 def measured(path: Path) -> dict[str, Any]:
     """The costs of one pack: in the process whose memory is watched."""
-    settings = params.validated(params.read(params.PARAMS))
+    settings = load.validated(load.read(load.PARAMS))
     recipe = Recipe.of(settings)
-    pool = artifacts.read_images(path)
+    pool = read_pack(path)
     stream = Stream.of(settings.seed, "pretrain")
     started = time.perf_counter()
     encoder = fresh_encoder(settings, pool, stream.at("encoder"))

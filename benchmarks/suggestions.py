@@ -15,9 +15,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages import artifacts, params, probe, selection, suggest
 from stages.compare.statistics import estimate, paired_gain
 from stages.errors import reported
+from stages.files.packs import read_pack
+from stages.files.paths import IMAGES
+from stages.files.tables import write_table
+from stages.settings import load
+from stages.tasks import probe
+from stages.tasks.labels import read_labels, read_pool_labels
+from stages.tools import selection, suggest
 
 RESULT = Path("benchmarks/results/suggestions.csv")
 BUDGETS = (10, 20, 50)
@@ -27,12 +33,12 @@ NONE = np.array([], dtype=int)
 
 def main() -> None:
     """Measure every strategy and budget; replace the dataset's rows in the table."""
-    settings = params.validated(params.read(params.PARAMS))
+    settings = load.validated(load.read(load.PARAMS))
     method = suggest.best_method(settings)
-    labels, classes = artifacts.read_pool_labels()
-    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
-    held_out = artifacts.read_images(artifacts.IMAGES / "validation.npy")
-    expected = artifacts.read_labels(artifacts.IMAGES / "validation.csv")
+    labels, classes = read_pool_labels()
+    pool = read_pack(IMAGES / "pool.npy")
+    held_out = read_pack(IMAGES / "validation.npy")
+    expected = read_labels(IMAGES / "validation.csv")
     features = suggest.encoded(method, np.concatenate([pool, held_out]), settings)
     bank, queries = features[: len(pool)], torch.from_numpy(features[len(pool) :])
 
@@ -60,7 +66,7 @@ def main() -> None:
     if RESULT.exists():
         old = pd.read_csv(RESULT)
         rows = pd.concat([old[old["dataset"] != settings.data.source], rows])
-    artifacts.write_table(RESULT, rows)
+    write_table(RESULT, rows)
 
 
 if __name__ == "__main__":

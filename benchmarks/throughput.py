@@ -20,12 +20,14 @@ from benchmarks.contender import NAMES
 from benchmarks.contenders import headstart
 from benchmarks.contenders.common import Recipe
 from benchmarks.drive import Contender, running, said
-from stages import artifacts, params
-from stages.encoder import Declaration
-from stages.encoders import build
 from stages.errors import reported
-from stages.randomness import Stream
-from stages.runtime import machine
+from stages.files.json_files import write_json
+from stages.files.whole import whole_file
+from stages.networks.build import build
+from stages.networks.encoder import Declaration
+from stages.settings import load
+from stages.training.machine import set_up
+from stages.training.randomness import Stream
 
 RESULT = Path("benchmarks/results/throughput.json")
 TABLE = RESULT.with_suffix(".md")
@@ -37,8 +39,8 @@ PEERS = ("lightly", "stable_pretraining", "lightly_train")
 def main(quick: bool) -> None:
     """Measure and write; quick: two steps at a time, only to see that it all works."""
     rounds, steps, trial_steps = (2, 2, 1) if quick else (ROUNDS, STEPS, TRIAL_STEPS)
-    settings = params.validated(params.read(params.PARAMS))
-    here = machine(settings.runtime)
+    settings = load.validated(load.read(load.PARAMS))
+    here = set_up(settings.runtime)
     said("matrix products")
     peak = hardware.gemm_peak(here.device, (512,) if quick else hardware.SIZES)
     flops = flops_of_a_step(Recipe.of(settings))
@@ -67,8 +69,8 @@ def main(quick: bool) -> None:
         "encoder": settings.encoder.model_dump(include={"name", "width"}) | {"channels": 1, "image_size": 28},
         "projector": [section.projector_hidden, section.projector_hidden, section.projector_output],
     }
-    artifacts.write_json(RESULT, result)
-    with artifacts.whole_file(TABLE) as temporary:
+    write_json(RESULT, result)
+    with whole_file(TABLE) as temporary:
         temporary.write_text(table(result), encoding="utf-8")
     print(table(result))
 
@@ -107,7 +109,7 @@ def flops_of_a_step(recipe: Recipe) -> int:
         **recipe.settings.encoder.model_dump(include={"name", "width"}), channels=1, image_size=28
     )
     encoder = build(declaration, Stream.of(0, "flops").generator())
-    here = machine(recipe.runtime("fp32"))
+    here = set_up(recipe.runtime("fp32"))
     learner = headstart.build(encoder.to(here.device), recipe, here)
     both = torch.zeros(2 * recipe.batch_size, 1, 28, 28, device=here.device)
     return hardware.step_flops(lambda: headstart.loss_of(learner, both))

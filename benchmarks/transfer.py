@@ -19,13 +19,15 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import tune
 from benchmarks.quality import LABEL_EFFICIENCY, PROTOCOLS, RESULTS, clone, configured, replaced, repro
-from stages import artifacts, weights
 from stages.errors import InputError, reported
+from stages.files import weights
+from stages.files.paths import ENCODERS
+from stages.files.tables import read_table, write_table
+from stages.tools import tune
 
 DOMAINS = {"fashion-mnist": "mnist", "mnist": "fashion-mnist"}  # where an encoder is used, where it is from
-ENCODER, IMPORTED = artifacts.ENCODERS / "simclr.safetensors", Path("models/imported.safetensors")
+ENCODER, IMPORTED = ENCODERS / "simclr.safetensors", Path("models/imported.safetensors")
 METHODS = ["scratch", "simclr", "imported"]
 FURTHER = (0, 1)  # epochs
 
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> None:
             rows = pd.concat([measured(name, encoder, epochs, workspace) for epochs in FURTHER])
             rows = rows.drop_duplicates(subset=["labels", "protocol", "method"])
             file = results / "transfer.csv"
-            artifacts.write_table(file, replaced(file, rows))
+            write_table(file, replaced(file, rows))
 
 
 def pretrained(name: str, workspace: Path, folder: Path) -> Path:
@@ -83,7 +85,7 @@ def measured(name: str, encoder: Path, epochs: int, workspace: Path) -> pd.DataF
     with clone() as environment:
         set_up(name, encoder, epochs, workspace)
         repro(name, environment)
-        table = artifacts.read_table(LABEL_EFFICIENCY)
+        table = read_table(LABEL_EFFICIENCY)
     rows = table[table["protocol"].isin(PROTOCOLS)].rename(columns={"accuracy_ci95": "ci95"})
     named = {"imported": f"imported, then {epochs} epoch" if epochs else "imported"}
     rows = rows.assign(dataset=name, labels=rows["labels"].astype(str), method=rows["method"].replace(named))
@@ -97,11 +99,11 @@ def tuned(name: str, encoder: Path, workspace: Path) -> None:
         repro(name, environment, "pretrain@imported")
         tune.RESULT.unlink()
         tune.main(["imported"])
-        rows = artifacts.read_table(tune.RESULT)
+        rows = read_table(tune.RESULT)
     file = workspace / tune.RESULT
     old = pd.read_csv(file, dtype=str, keep_default_na=False)  # so that other rows stay digit for digit
     same = (old["dataset"] == rows["dataset"].iloc[0]) & (old["method"] == "imported")
-    artifacts.write_table(file, pd.concat([old[~same], rows]))
+    write_table(file, pd.concat([old[~same], rows]))
 
 
 if __name__ == "__main__":

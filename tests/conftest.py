@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages import params
-from stages.encoder import Declaration, Encoder
-from stages.encoders import build
-from stages.prepare import sources
-from stages.prepare.sources import Source
-from stages.randomness import Stream
-from stages.runtime import Machine
-from stages.sections import Views
+from stages.networks.build import build
+from stages.networks.encoder import Declaration, Encoder
+from stages.prepare.mnist import Source
+from stages.prepare.mnist import read as read_source
+from stages.settings import load
+from stages.settings.schema import Views
+from stages.training.machine import Machine
+from stages.training.randomness import Stream
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
@@ -77,13 +77,13 @@ def drop(raw: dict[str, Any], dotted: str) -> None:
 @pytest.fixture(scope="session")
 def mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Source]:
     folder = tmp_path_factory.mktemp("mnist")
-    return sources.read("mnist", folder / "nothing here", folder)
+    return read_source("mnist", folder / "nothing here", folder)
 
 
 @pytest.fixture(scope="session")
 def fashion_mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Source]:
     folder = tmp_path_factory.mktemp("fashion-mnist")
-    return sources.read("fashion-mnist", folder / "nothing here", folder)
+    return read_source("fashion-mnist", folder / "nothing here", folder)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +107,7 @@ def cpu() -> Machine:
 @pytest.fixture
 def raw() -> dict[str, Any]:
     """The content of params.yaml, with three known methods, a small pool and budgets that fit it."""
-    content: dict[str, Any] = params.read(ROOT / "params.yaml")
+    content: dict[str, Any] = load.read(ROOT / "params.yaml")
     content["methods"] = ["scratch", "autoencoder", "simclr"]
     content["data"] |= {"train_limit": 1000, "validation": 100}  # a pool of 900
     content["finetune"]["budgets"] = [10, 900, "all"]

@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import artifacts, thumbnails
-from stages.artifacts import METRICS
-from stages.compare import page, report, sheets
-from stages.evaluate import shown
-from stages.evaluate.metrics import confusion, measure
+from stages.compare import figures as tables_of
+from stages.compare import inputs, report
+from stages.compare.figures import Evaluations
+from stages.evaluate import diagnostics
 from stages.evaluate.results import Results
+from stages.files.json_files import write_json
+from stages.files.paths import METRICS
+from stages.files.tables import write_table
+from stages.images import thumbnails
+from stages.tasks.scores import confusion, measure
 
 CALIBRATION = 3.0  # how sure the made-up models are
 MADE_FROM = {
@@ -24,7 +28,7 @@ MADE_FROM = {
 def write(
     methods: Sequence[str], labels: dict[str, int], draws: int, classes: Sequence[str],
     never: int | None = None, test: int = 400, flawless: bool = False,
-) -> page.Evidence:  # fmt: skip
+) -> report.Evidence:  # fmt: skip
     """Write the files of all stages into the working directory; the evidence read from them.
 
     Args:
@@ -35,11 +39,11 @@ def write(
     random = np.random.default_rng(0)
     images = random.integers(0, 255, (test, 1, 28, 28), dtype=np.uint8)
     actual = np.arange(test) % max(len(classes), 1)
-    evaluations: report.Evaluations = {}
+    evaluations: Evaluations = {}
     for number, method in enumerate(methods):
         results = Results.of(method)
         _pretraining(method, number, images)
-        tables, gallery, figures = shown.nothing(), images[:0], {}
+        tables, gallery, figures = diagnostics.nothing(), images[:0], {}
         parts: dict[str, list[pd.DataFrame]] = {"confusion": [], "reliability": []}
         for step, budget in enumerate(labels):
             skill = 100.0 if flawless else 1.0 + number + step
@@ -48,36 +52,36 @@ def write(
                 p: [measure(one, actual) for one in predicted] for p in ("finetuned", "linear", "knn")
             }
             counts = np.sum([confusion(one.argmax(1), actual, len(classes)) for one in predicted], axis=0)
-            parts["confusion"].append(shown.confusion_table(counts, list(classes), draws, budget))
-            parts["reliability"].append(shown.reliability_table(predicted, actual, budget))
+            parts["confusion"].append(diagnostics.confusion_table(counts, list(classes), draws, budget))
+            parts["reliability"].append(diagnostics.reliability_table(predicted, actual, budget))
             ids = [f"test-{row}" for row in range(test)]
-            mistakes, rows = shown.mistakes_table(predicted, actual, list(classes), ids, budget)
-            points, explained = shown.feature_map(random.normal(size=(test, 8)), actual, list(classes))
+            mistakes, rows = diagnostics.mistakes_table(predicted, actual, list(classes), ids, budget)
+            points, explained = diagnostics.feature_map(random.normal(size=(test, 8)), actual, list(classes))
             tables = {name: pd.concat(tables) for name, tables in parts.items()}
             tables |= {"mistakes": mistakes, "map": points}
             gallery = images[rows]
         for name, table in tables.items():
-            artifacts.write_table(getattr(results, name), table)
-        thumbnails.write(results.gallery, thumbnails.sheet(gallery, shown.ACROSS))
-        artifacts.write_json(results.figures, figures)
+            write_table(getattr(results, name), table)
+        thumbnails.write(results.gallery, thumbnails.sheet(gallery, diagnostics.ACROSS))
+        write_json(results.figures, figures)
         model: dict[str, Any] = {"made_from": MADE_FROM}
         if labels:
             model |= {
                 "encoder": "residual", "image_size": 28, "parameters": 1000 + number, "multiply_adds": 5000,
                 "file_bytes": 4000, "map_variance": explained,
             }  # fmt: skip
-        artifacts.write_json(results.model, model)
+        write_json(results.model, model)
         seconds = {"hardware": "x86_64", "threads": 2, "seconds": 10.0 * number, "images_per_second": 100}
         for stage in ("pretrain", "finetune"):
-            artifacts.write_json(METRICS / "timings" / stage / f"{method}.json", seconds)
+            write_json(METRICS / "timings" / stage / f"{method}.json", seconds)
         speed = {"latency_ms_p50": 1.5 + number, "latency_ms_p95": 2.5, "inference_images_per_second": 999}
-        artifacts.write_json(results.timings, seconds | speed)
-        artifacts.write_json(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
+        write_json(results.timings, seconds | speed)
+        write_json(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
         evaluations[method] = figures
     _data(classes, images)
-    table = report.label_efficiency(evaluations, labels)
-    summary, details = report.summary(evaluations), report.details(evaluations)
-    return page.evidence_of(summary, details, table, labels, draws if labels else 0, sheets.read_prepared())
+    table = tables_of.label_efficiency(evaluations, labels)
+    summary, details = tables_of.summary(evaluations), tables_of.details(evaluations)
+    return report.evidence_of(summary, details, table, labels, draws if labels else 0, inputs.read_prepared())
 
 
 def _probabilities(
@@ -99,24 +103,24 @@ def _pretraining(method: str, number: int, images: np.ndarray) -> None:
         "learning_rate": 0.001, "feature_std": 0.3, "rankme": 20.5 + number,
         "knn": [0.5 + 0.01 * step + 0.001 * number for step in steps],
     })  # fmt: skip
-    artifacts.write_table(folder / f"{method}.csv", curve)
+    write_table(folder / f"{method}.csv", curve)
     figures = {
         "knn": float(curve["knn"].iloc[-1]), "knn_untrained": 0.5, "feature_std": 0.3, "rankme": 20.5,
         "collapse": None, "loss": None, "steps": steps[-1], "parameters": 900, "device": "cpu",
         "precision": "bf16", "torch": "2", "python": "3.11", "made_from": MADE_FROM,
         "shown": ["images of the pool", "one view of each"],
     }  # fmt: skip
-    artifacts.write_json(folder / f"{method}.json", figures)
+    write_json(folder / f"{method}.json", figures)
     thumbnails.write(folder / f"{method}_shown.png", thumbnails.sheet(images[:20], 10))
 
 
 def _data(classes: Sequence[str], images: np.ndarray) -> None:
     counts = {"classes": len(classes), "pool": 100, "pool_labelled": 90}
-    artifacts.write_json(METRICS / "data.json", counts)
-    artifacts.write_json(METRICS / "prepare.json", {"made_from": MADE_FROM})
+    write_json(METRICS / "data.json", counts)
+    write_json(METRICS / "prepare.json", {"made_from": MADE_FROM})
     left_out = [[f"images/{i}.png", "duplicate" if i else "<b>bad</b> & file", ""] for i in range(60)]
     columns = ["file", "reason", "other"]
-    artifacts.write_table(METRICS / "data_left_out.csv", pd.DataFrame(left_out, columns=columns))
+    write_table(METRICS / "data_left_out.csv", pd.DataFrame(left_out, columns=columns))
     table = pd.DataFrame({"class": list(classes), "pool": 9, "validation": 0, "test": 7})
-    artifacts.write_table(METRICS / "data_classes.csv", table)
+    write_table(METRICS / "data_classes.csv", table)
     thumbnails.write(METRICS / "data_samples.png", thumbnails.sheet(images[:30], 10))

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import Dataset
 
-from stages.sections import Params, Runtime
+from stages.settings.schema import Params, Runtime
 
 
 @dataclass(frozen=True)

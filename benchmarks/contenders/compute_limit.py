@@ -4,10 +4,10 @@ import numpy as np
 
 from benchmarks.contenders import headstart
 from benchmarks.contenders.common import Clock, Recipe, Setting
-from stages import optimisation
-from stages.artifacts import as_tensor, pixels
-from stages.encoder import Encoder
-from stages.runtime import machine
+from stages.images.tensors import as_tensor, pixels
+from stages.networks.encoder import Encoder
+from stages.training import optimisation
+from stages.training.machine import set_up
 
 SETTINGS = headstart.SETTINGS
 
@@ -16,7 +16,7 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Take `steps` optimiser steps on the same batch: forward, backward, update."""
-    here = machine(recipe.runtime(setting.precision))
+    here = set_up(recipe.runtime(setting.precision))
     learner = headstart.build(encoder.to(here.device), recipe, here)
     groups = optimisation.decayed_groups(learner, recipe.learning_rate, recipe.weight_decay)
     optimiser = optimisation.adamw(groups)

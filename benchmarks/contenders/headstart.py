@@ -8,14 +8,14 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.contenders.common import Clock, Finished, Recipe, Setting
-from stages.encoder import Encoder
-from stages.pretrain.contrast import nt_xent
+from stages.networks.encoder import Encoder
 from stages.pretrain.learner import Learner
 from stages.pretrain.learner import build as build_learner
 from stages.pretrain.methods import simclr
+from stages.pretrain.methods.simclr import nt_xent
 from stages.pretrain.train import train
-from stages.randomness import Stream
-from stages.runtime import Machine, machine
+from stages.training.machine import Machine, set_up
+from stages.training.randomness import Stream
 
 SETTINGS = [Setting(workers=0, precision="auto", views="batch")]  # as committed: nothing is tried
 
@@ -68,7 +68,7 @@ def loop(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, epochs: int, clock: Clock
 ) -> None:
     """The pipeline's own training loop until it ends, or until the clock stops it."""
-    here = machine(recipe.runtime(setting.precision))
+    here = set_up(recipe.runtime(setting.precision))
     learner = Clocked(build(encoder.to(here.device), recipe, here), clock)
     section = recipe.settings.pretrain["simclr"].model_copy(update={"epochs": epochs})
     stream = Stream.of(recipe.settings.seed, "pretrain", "simclr")

@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from benchmarks.contenders.common import Clock, Digits, Recipe, Setting
-from stages import optimisation
-from stages.encoder import Encoder
-from stages.runtime import machine
+from stages.networks.encoder import Encoder
+from stages.training import optimisation
+from stages.training.machine import set_up
 
 SETTINGS = [Setting(workers, precision) for precision in ("fp32", "bf16") for workers in (0, 1, 2)]
 TEMPERATURE = 0.5  # its default
@@ -32,7 +32,7 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Train for `steps` steps, or until the clock stops it."""
-    here = machine(recipe.runtime(setting.precision))
+    here = set_up(recipe.runtime(setting.precision))
     dataset = LightlyDataset.from_torch_dataset(Digits(pool), transform=transform())
     loader = DataLoader(
         dataset,

@@ -17,8 +17,8 @@ os.environ["LIGHTLY_TRAIN_IMAGE_MODE"] = "UNCHANGED"  # one channel stays one ch
 import lightly_train
 
 from benchmarks.contenders.common import Clock, Recipe, Setting, watched
-from stages.encoder import Encoder
-from stages.runtime import machine
+from stages.networks.encoder import Encoder
+from stages.training.machine import set_up
 
 SETTINGS = [Setting(workers, precision) for precision in ("fp32", "bf16") for workers in (0, 1, 2)]
 TEMPERATURE = 0.5  # lightly's default, not tried against its own, 0.1
@@ -86,7 +86,7 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Train for `steps` steps, or until the clock stops it."""
-    here = machine(recipe.runtime(setting.precision))
+    here = set_up(recipe.runtime(setting.precision))
     with watched(clock):
         lightly_train.pretrain(
             out=Path(ROOM.name) / "out",

@@ -14,10 +14,10 @@ from stable_pretraining.forward import simclr
 from torchvision.transforms import v2
 
 from benchmarks.contenders.common import Clock, Digits, Recipe, Setting
-from stages import optimisation
-from stages.encoder import Encoder
-from stages.pretrain.learner import perceptron
-from stages.runtime import machine
+from stages.networks.encoder import Encoder
+from stages.pretrain.two_views import perceptron
+from stages.training import optimisation
+from stages.training.machine import set_up
 
 SETTINGS = [Setting(workers, precision) for precision in ("fp32", "bf16") for workers in (0, 1, 2)]
 SETTINGS += [Setting(workers, "bf16", views="batch") for workers in (0, 1, 2)]
@@ -73,7 +73,7 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Train for `steps` steps, or until the clock stops it."""
-    here = machine(recipe.runtime(setting.precision))
+    here = set_up(recipe.runtime(setting.precision))
     whole = setting.views == "batch"
     dataset = spt.data.FromTorchDataset(
         Digits(pool),

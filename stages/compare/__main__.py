@@ -6,42 +6,46 @@ python -m stages.compare --show     print the summary that is there
 
 import sys
 
-from stages import artifacts, params
-from stages.compare import charts, page, report, sheets
-from stages.draws import budget_name, fitting
+from stages.compare import charts, figures, inputs, report
 from stages.errors import InputError, reported
+from stages.files.json_files import read_json, write_json
+from stages.files.locks import require_writable
+from stages.files.paths import METRICS
+from stages.files.tables import write_table
+from stages.settings import load
+from stages.tasks.draws import budget_name, fitting
 
-SUMMARY, DETAILS = artifacts.METRICS / "summary.json", artifacts.METRICS / "details.json"
-REPORT = artifacts.METRICS / "report.html"
+SUMMARY, DETAILS = METRICS / "summary.json", METRICS / "details.json"
+REPORT = METRICS / "report.html"
 
 
 def main() -> None:
     """Gather the evaluations of exactly the methods and budgets in params.yaml that there are labels for."""
-    settings = params.load("compare")
-    artifacts.require_writable(SUMMARY, REPORT)
-    data = sheets.read_prepared()
+    settings = load.parameters("compare")
+    require_writable(SUMMARY, REPORT)
+    data = inputs.read_prepared()
     labelled = data.counts["pool_labelled"]
     budgets = fitting(settings.finetune.budgets, labelled, len(data.class_names))
     names = [budget_name(budget) for budget in budgets]
-    evaluations: report.Evaluations = {}
+    evaluations: figures.Evaluations = {}
     for method in settings.methods:
-        path = artifacts.METRICS / "evaluate" / f"{method}.json"
-        found = artifacts.read_json(path)
+        path = METRICS / "evaluate" / f"{method}.json"
+        found = read_json(path)
         missing = [name for name in names if name not in found]
         if missing:
             raise InputError(f"{path}: has no budget {', '.join(missing)}; run `dvc repro`")
         evaluations[method] = {name: found[name] for name in names}
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
-    table = report.label_efficiency(evaluations, labels)
-    summary, details = report.summary(evaluations), report.details(evaluations)
+    table = figures.label_efficiency(evaluations, labels)
+    summary, details = figures.summary(evaluations), figures.details(evaluations)
     draws = int(table["draws"].max()) if len(table) else 0
-    artifacts.write_json(SUMMARY, summary)
-    artifacts.write_json(DETAILS, details)
-    artifacts.write_table(artifacts.METRICS / "label_efficiency.csv", table)
-    artifacts.write_table(artifacts.METRICS / "recall.csv", report.recall(details, labels, data.class_names))
+    write_json(SUMMARY, summary)
+    write_json(DETAILS, details)
+    write_table(METRICS / "label_efficiency.csv", table)
+    write_table(METRICS / "recall.csv", figures.recall(details, labels, data.class_names))
     gather(settings.methods, names)
-    charts.write_efficiency(table, artifacts.METRICS / "label_efficiency.png")
-    page.write(REPORT, page.evidence_of(summary, details, table, labels, draws, data))
+    charts.write_efficiency(table, METRICS / "label_efficiency.png")
+    report.write(REPORT, report.evidence_of(summary, details, table, labels, draws, data))
 
 
 def gather(methods: tuple[str, ...], budgets: list[str]) -> None:
@@ -52,7 +56,7 @@ def gather(methods: tuple[str, ...], budgets: list[str]) -> None:
         ("reliability", "evaluate/{method}_reliability.csv", budgets),
         ("feature_map", "evaluate/{method}_map.csv", None),
     ):
-        artifacts.write_table(artifacts.METRICS / f"{name}.csv", report.gathered(methods, of_method, kept))
+        write_table(METRICS / f"{name}.csv", figures.gathered(methods, of_method, kept))
 
 
 def show() -> None:
@@ -66,25 +70,25 @@ def show() -> None:
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "probe"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
-    summary, details = artifacts.read_json(SUMMARY), artifacts.read_json(DETAILS)
+    summary, details = read_json(SUMMARY), read_json(DETAILS)
     budgets = next(iter(summary.values()))
     for budget in sorted(budgets, key=lambda name: (name == "nall", len(name), name)):
-        for method in report.control_first(summary):
+        for method in figures.control_first(summary):
             row = dict(summary[method][budget])
             if "ci95" in (recall := details[method][budget]["finetuned"]["recall_macro"]):
                 row["recall_macro_ci95"] = recall["ci95"]
             table.add_row(
                 budget.removeprefix("n"),
                 method,
-                report.in_percent(row, "accuracy"),
-                report.in_percent(row, "gain", sign="+"),
-                report.in_percent(row, "recall_macro"),
-                report.in_percent(row, "linear_probe"),
+                figures.in_percent(row, "accuracy"),
+                figures.in_percent(row, "gain", sign="+"),
+                figures.in_percent(row, "recall_macro"),
+                figures.in_percent(row, "linear_probe"),
             )
         table.add_section()
     Console().print(table)
     for method in summary:
-        collapse = artifacts.read_json(artifacts.METRICS / "pretrain" / f"{method}.json")["collapse"]
+        collapse = read_json(METRICS / "pretrain" / f"{method}.json")["collapse"]
         if collapse is not None:
             print(f"warning: pretrain {method}: collapse at {collapse}")
     if REPORT.is_file():

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from stages.artifacts import whole_file
-from stages.compare.report import control_first
+from stages.compare.figures import control_first
 from stages.compare.svg import INK, MARKERS, PAPER, PRINTED, SERIES, panel, svg
+from stages.files.whole import whole_file
 
 PROTOCOLS = {"finetuned": "finetuned", "linear": "linear probe on the frozen encoder"}
 CURVES = {  # columns of the training curves: what they are, and in which unit they are shown

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from stages.sections import CONTROL
+from stages.settings.schema import CONTROL
 
 Number = Callable[[str, str, str], str]  # what is written, its name in the summary, the unit behind it
 

@@ -1,7 +1,8 @@
-"""Stage evaluate@METHOD: the test split, read here and nowhere else, once.
+"""Stage evaluate@METHOD: the only reader of the test split.
 
-Three protocols: `finetuned` (all weights), `linear` (a linear probe on the frozen encoder) and
-`knn` (nearest neighbours in feature space), each for every budget and draw.
+Every model in the indexes that the stage depends on is measured under its own protocol (`finetuned`: all
+weights were trained). Two more protocols use the frozen encoder, for every budget and draw of these models:
+`linear` (a linear probe) and `knn` (nearest neighbours in feature space).
 
     python -m stages.evaluate METHOD
 """
@@ -9,137 +10,190 @@ Three protocols: `finetuned` (all weights), `linear` (a linear probe on the froz
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-from stages import artifacts, params, probe, provenance, thumbnails, weights
-from stages.draws import budget_name, draw_labelled, fitting
-from stages.encoders import Classifier
 from stages.errors import InputError, reported
-from stages.evaluate import shown
+from stages.evaluate import diagnostics
 from stages.evaluate.cost import latency, size
-from stages.evaluate.metrics import confusion, measure
+from stages.evaluate.frozen import FrozenEncoder
 from stages.evaluate.results import Results
-from stages.runtime import Machine, machine, progress
-from stages.sections import Params
+from stages.files import provenance
+from stages.files.json_files import write_json
+from stages.files.locks import require_writable
+from stages.files.model_index import INDEX, Model, read_index
+from stages.files.packs import read_pack, write_array
+from stages.files.paths import ENCODERS, MODELS, TEST
+from stages.files.tables import read_table, write_table
+from stages.files.whole import whole_folder
+from stages.images import thumbnails
+from stages.images.tensors import as_tensor
+from stages.settings import load
+from stages.tasks.classifier import Classifier, probabilities, read_classifier
+from stages.tasks.labels import read_labels, read_pool_labels
+from stages.tasks.scores import confusion, measure
+from stages.training.machine import Machine, set_up
+from stages.training.progress import progress
+
+HEADLINE = "finetuned"  # the protocol of which the report shows confusion, calibration and mistakes
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """The test images, uint8 (N, C, H, W), their labels, (N,), and their ids."""
+
+    images: Tensor
+    labels: np.ndarray
+    ids: list[str]
+
+    @staticmethod
+    def read() -> "TestSplit":
+        """Read it from disk."""
+        labels = read_labels(TEST / "index.csv").numpy()
+        images = read_pack(TEST / "images.npy", rows=len(labels))
+        ids = read_table(TEST / "index.csv", "id", text=True)["id"]
+        return TestSplit(as_tensor(images), labels, ids.tolist())
+
+
+class Predictions:
+    """Predicts the test split by one model after another, writes the probabilities, collects the figures.
+
+    Attributes:
+        figures: budget → protocol → the figures of each draw.
+        tables: parts of the tables for the report, one for each budget, by name.
+        seconds: spent in predicting by the models of the indexes.
+    """
+
+    def __init__(
+        self, frozen: FrozenEncoder, test: TestSplit, classes: list[str], machine: Machine, folder: Path
+    ) -> None:
+        self.frozen, self.test, self.classes = frozen, test, classes
+        self.machine, self.folder = machine, folder
+        self.figures: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+        self.tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
+        self.seconds = 0.0
+
+    def of_budget(self, budget: str, models: Sequence[tuple[Path, Model]], step: Any) -> list[np.ndarray]:
+        """Measure the models of one budget; the headline protocol's probabilities, (N, classes) a draw.
+
+        Args:
+            models: each with the path of its file.
+            step: called after each model.
+        """
+        headline = []
+        for path, model in models:
+            classifier = self.classifier(path)
+            started = time.perf_counter()
+            predicted = probabilities(classifier, self.test.images, self.machine).cpu().numpy()
+            self.seconds += time.perf_counter() - started
+            self._add(model.protocol, budget, model.draw, predicted)
+            if model.protocol == HEADLINE:
+                headline.append(predicted)
+            step()
+        for draw in sorted({model.draw for _, model in models}):
+            for protocol, predicted in self.frozen.predict(budget, draw).items():
+                self._add(protocol, budget, draw, predicted)
+        counts = [confusion(p.argmax(1), self.test.labels, len(self.classes)) for p in headline]
+        self.tables["confusion"].append(
+            diagnostics.confusion_table(np.sum(counts, axis=0), self.classes, len(headline), budget)
+        )
+        self.tables["reliability"].append(diagnostics.reliability_table(headline, self.test.labels, budget))
+        return headline
+
+    def classifier(self, path: Path) -> Classifier:
+        """A model of the index, on the machine's device.
+
+        Raises:
+            InputError: it knows other classes than the data has.
+        """
+        classifier, names = read_classifier(path)
+        if names != self.classes:
+            raise InputError(f"{path}: knows the classes {names}; the data has {self.classes}")
+        return classifier.to(self.machine.device)
+
+    def _add(self, protocol: str, budget: str, draw: int, predicted: np.ndarray) -> None:
+        write_array(self.folder / f"{budget}-draw{draw}-{protocol}.npy", predicted)
+        self.figures[budget][protocol].append(measure(predicted, self.test.labels))
 
 
 def main(method: str) -> None:
-    """Predict the test split under every protocol, budget and draw; write predictions, figures, pictures."""
-    settings = params.load("evaluate", method)
-    here, started = machine(settings.runtime), time.perf_counter()
-    labels, classes = artifacts.read_pool_labels()
-    budgets = fitting(settings.finetune.budgets, int((labels >= 0).sum()), len(classes))
+    """Predict the test split by every model; write predictions, figures, tables and pictures."""
+    settings = load.parameters("evaluate", method)
+    machine, started = set_up(settings.runtime), time.perf_counter()
+    labels, classes = read_pool_labels()
+    models = indexed_models(method)
     results = Results.of(method)
-    artifacts.require_writable(*results.paths())
+    require_writable(*results.paths())
     made_from = provenance.made_from("evaluate", method)
-
-    if not budgets:  # nothing was finetuned, so the test split is not needed
-        with artifacts.whole_folder(results.predictions):
-            write_shown(results, shown.nothing(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
-            artifacts.write_json(results.model, {"made_from": made_from})
-            artifacts.write_json(results.figures, {})
-            artifacts.write_json(results.timings, here.timings(time.perf_counter() - started, 0))
+    if not models:
+        write_nothing(results, made_from, machine.timings(time.perf_counter() - started, 0))
         return
-    test, actual, ids = test_split()
-    figures: dict[str, dict[str, list[Any]]] = {}
-    tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
-    finetune, predicting = settings.finetune, 0.0
-    frozen = FrozenFeatures(method, test, labels, len(classes), settings, here)
+
+    test = TestSplit.read()
+    encoder_file = ENCODERS / f"{method}.safetensors"
+    frozen = FrozenEncoder(encoder_file, test.images, labels, len(classes), settings, machine)
     with (
-        artifacts.whole_folder(results.predictions) as folder,
-        progress(f"evaluate {method}", len(budgets) * finetune.draws, "models") as bar,
+        whole_folder(results.predictions) as folder,
+        progress(f"evaluate {method}", len(models), "models") as bar,
     ):
-        for budget in budgets:
-            title, of_budget, finetuned = budget_name(budget), defaultdict(list), []
-            for draw in range(finetune.draws):
-                name = f"{title}-draw{draw}"
-                path = artifacts.CLASSIFIERS / method / f"{name}.safetensors"
-                classifier, names = weights.read_classifier(path)
-                if names != classes:
-                    raise InputError(f"{path}: knows the classes {names}; the data has {classes}")
-                began = time.perf_counter()
-                finetuned.append(predict(classifier.to(here.device), test, here).cpu().numpy())
-                predicting += time.perf_counter() - began
-                linear, knn = (predicted.cpu().numpy() for predicted in frozen.predict(budget, draw))
-                protocols = (("finetuned", finetuned[-1]), ("linear", linear), ("knn", knn))
-                for protocol, probabilities in protocols:
-                    artifacts.write_array(folder / f"{name}-{protocol}.npy", probabilities)
-                    of_budget[protocol].append(measure(probabilities, actual))
-                bar.advance(1, name)
-            figures[title] = dict(of_budget)
-            counts = np.sum([confusion(p.argmax(1), actual, len(classes)) for p in finetuned], axis=0)
-            tables["confusion"].append(shown.confusion_table(counts, classes, finetune.draws, title))
-            tables["reliability"].append(shown.reliability_table(finetuned, actual, title))
+        predictions = Predictions(frozen, test, classes, machine, folder)
+        for budget, group in groupby(models, key=lambda item: item[1].budget):
+            headline = predictions.of_budget(budget, list(group), lambda: bar.advance(1))
 
-    # What is below is of the last budget, the one that params.yaml names last.
-    mistakes, rows = shown.mistakes_table(finetuned, actual, classes, ids, title)
-    points, explained = shown.feature_map(frozen.test.cpu().numpy(), actual, classes)
-    whole = {name: pd.concat(parts) for name, parts in tables.items()} | {"mistakes": mistakes, "map": points}
-    write_shown(results, whole, test.numpy()[rows])
-    artifacts.write_json(
-        results.model, size(classifier, path) | {"map_variance": explained, "made_from": made_from}
-    )
-    artifacts.write_json(results.figures, figures)
-    models = len(budgets) * finetune.draws
-    speed = latency(classifier, test[:1], here) | {
-        "inference_images_per_second": round(models * len(test) / predicting)
+    # Mistakes, map and cost are those of the last budget, the one that params.yaml names last.
+    tables = {name: pd.concat(parts) for name, parts in predictions.tables.items()}
+    tables["mistakes"], rows = diagnostics.mistakes_table(headline, test.labels, classes, test.ids, budget)
+    tables["map"], explained = diagnostics.feature_map(frozen.test.cpu().numpy(), test.labels, classes)
+    write_tables(results, tables, test.images.numpy()[rows])
+    last = models[-1][0]
+    classifier = predictions.classifier(last)
+    write_json(results.model, size(classifier, last) | {"map_variance": explained, "made_from": made_from})
+    write_json(results.figures, predictions.figures)
+    count = len(models) * len(test.labels)
+    speed = latency(classifier, test.images[:1], machine) | {
+        "inference_images_per_second": round(count / predictions.seconds)
     }
-    taken = here.timings(time.perf_counter() - started, 3 * models * len(test))
-    artifacts.write_json(results.timings, taken | speed)
+    protocols = sum(len(draws) for of in predictions.figures.values() for draws in of.values())
+    taken = machine.timings(time.perf_counter() - started, protocols * len(test.labels))
+    write_json(results.timings, taken | speed)
 
 
-def write_shown(results: Results, tables: dict[str, pd.DataFrame], mistaken: np.ndarray) -> None:
+def indexed_models(method: str) -> list[tuple[Path, Model]]:
+    """The models of all indexes that the stage depends on, each with its path; budgets in their order."""
+    folders = [Path(dependency) for dependency in load.declared_files("evaluate", method)]
+    models = [
+        (folder / model.file, model)
+        for folder in folders
+        if MODELS in folder.parents and (folder / INDEX).exists()
+        for model in read_index(folder)
+    ]
+    budgets = list(dict.fromkeys(model.budget for _, model in models))
+    return sorted(models, key=lambda item: budgets.index(item[1].budget))
+
+
+def write_nothing(results: Results, made_from: dict[str, Any], timings: dict[str, Any]) -> None:
+    """Write empty results where there are no models: then the test split is not read."""
+    with whole_folder(results.predictions):
+        write_tables(results, diagnostics.nothing(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
+        write_json(results.model, {"made_from": made_from})
+        write_json(results.figures, {})
+        write_json(results.timings, timings)
+
+
+def write_tables(results: Results, tables: dict[str, pd.DataFrame], mistaken: np.ndarray) -> None:
     """Write the tables under their names, and the pictures of mistaken images, uint8 (n, C, H, W)."""
     for name, table in tables.items():
-        artifacts.write_table(getattr(results, name), table)
-    thumbnails.write(results.gallery, thumbnails.sheet(mistaken, shown.ACROSS))
-
-
-def test_split() -> tuple[Tensor, np.ndarray, list[str]]:
-    """The test images, uint8 (N, C, H, W), their labels, (N,), and their ids."""
-    actual = artifacts.read_labels(artifacts.TEST / "index.csv").numpy()
-    images = artifacts.read_images(artifacts.TEST / "images.npy", rows=len(actual))
-    ids = artifacts.read_table(artifacts.TEST / "index.csv", "id", text=True)["id"]
-    return artifacts.as_tensor(images), actual, ids.tolist()
-
-
-class FrozenFeatures:
-    """The pretrained encoder as it is: test features once, a probe for every draw."""
-
-    def __init__(
-        self, method: str, test: Tensor, labels: Tensor, classes: int, settings: Params, here: Machine
-    ) -> None:
-        self.settings, self.here, self.labels, self.classes = settings, here, labels, classes
-        self.images = artifacts.read_images(artifacts.IMAGES / "pool.npy", rows=len(labels))
-        path = artifacts.ENCODERS / f"{method}.safetensors"
-        self.encoder = weights.read_encoder(path).to(here.device)
-        self.test = probe.encode(self.encoder, test, here)
-
-    def predict(self, budget: int | str, draw: int) -> tuple[Tensor, Tensor]:
-        """Probabilities (N, K) of the linear probe and of the nearest neighbours for one draw."""
-        settings = self.settings
-        rows = draw_labelled(self.labels, self.classes, budget, draw, settings.seed)
-        bank = probe.encode(self.encoder, artifacts.as_tensor(self.images[rows.numpy()]), self.here)
-        labels = self.labels[rows].to(bank.device)
-        head = probe.fit_linear(bank, labels, self.classes, settings.probe.l2)
-        with torch.no_grad():
-            linear = head(self.test).softmax(1)
-        return linear, probe.knn_probabilities(self.test, bank, labels, self.classes, settings.knn)
-
-
-@torch.no_grad()
-def predict(classifier: Classifier, images: Tensor, here: Machine) -> Tensor:
-    """Probabilities (N, K) float32 of uint8 images."""
-    features = probe.encode(classifier.encoder, images, here)
-    probabilities: Tensor = classifier.head(features).softmax(1)
-    return probabilities
+        write_table(getattr(results, name), table)
+    thumbnails.write(results.gallery, thumbnails.sheet(mistaken, diagnostics.ACROSS))
 
 
 if __name__ == "__main__":
     with reported():
-        main(params.named_method("evaluate", sys.argv[1:]))
+        main(load.named_method("evaluate", sys.argv[1:]))

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages.artifacts import pixels
-from stages.encoders import Classifier
-from stages.runtime import Machine
+from stages.images.tensors import pixels
+from stages.tasks.classifier import Classifier
+from stages.training.machine import Machine
 
 RUNS, WARM_UP, LONGEST = 100, 10, 3.0  # of single images; seconds after which fewer will do
 

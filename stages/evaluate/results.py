@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from stages.artifacts import METRICS, PREDICTIONS
+from stages.files.paths import METRICS, PREDICTIONS
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages import probe
-from stages.artifacts import as_tensor
-from stages.checkpoint import Checkpoint
-from stages.encoder import Encoder
 from stages.finetune.train import Labelled
-from stages.runtime import Machine
+from stages.images.tensors import as_tensor
+from stages.networks.encoder import Encoder
+from stages.tasks.features import encode
+from stages.training.checkpoint import Checkpoint
+from stages.training.machine import Machine
 
 IMAGES = 65_536  # joined at most, evenly spaced in a larger pool: the work grows with their square
 NEIGHBOURS = 10
@@ -56,8 +56,7 @@ class Neighbourhood:
             self.centre, self.unit = (kept.beside[name].to(machine.device) for name in ("centre", "unit"))
         else:
             parts = [
-                probe.encode(encoder, as_tensor(pack[part.numpy()]), machine)
-                for part in self.rows.split(4096)
+                encode(encoder, as_tensor(pack[part.numpy()]), machine) for part in self.rows.split(4096)
             ]
             features = torch.cat(parts)
             self.centre = features.mean(0)
@@ -77,7 +76,7 @@ class Neighbourhood:
         seeds = torch.zeros(len(self.rows), classes)
         for part in torch.arange(len(labelled)).split(CHUNK):
             images, labels = labelled.take(part)
-            features = probe.encode(encoder, images, machine) - self.centre
+            features = encode(encoder, images, machine) - self.centre
             weights, nearest = strongest(F.normalize(features, dim=1) @ self.unit.T)
             theirs = labels[:, None].expand_as(nearest)
             seeds.index_put_((nearest.cpu(), theirs), weights.cpu(), accumulate=True)

@@ -1,29 +1,31 @@
 """Finetuning one classifier on the labels of one draw."""
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from stages import optimisation, probe, views
-from stages.artifacts import as_tensor, pixels
-from stages.checkpoint import Checkpoint
-from stages.encoder import Encoder
-from stages.encoders import Classifier
-from stages.randomness import Stream
-from stages.runtime import Bar, Machine
-from stages.sections import Recipe, Schedule, Views
+from stages.images.tensors import as_tensor, pixels
+from stages.networks.encoder import Encoder
+from stages.settings.schema import Recipe, Schedule, Views
+from stages.tasks.classifier import Classifier, class_weights, classification_loss
+from stages.tasks.features import encode
+from stages.tasks.probe import fit_linear
+from stages.training import loop, optimisation
+from stages.training.checkpoint import Checkpoint
+from stages.training.machine import Machine
+from stages.training.progress import Bar
+from stages.training.randomness import Stream
+from stages.views.augment import random_views
 
-START_IMAGES = 8192  # more would not place the head better before the first step
+START_IMAGES = 8192  # more would not improve the head before the first step
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Some images of a pack with a label each; only what a batch needs is read.
+    """Some images of a pack with a label each; only the images of a batch are read at a time.
 
     Attributes:
         pack: uint8 (N, C, H, W), memory-mapped.
@@ -45,50 +47,59 @@ class Labelled:
 
 
 def steps_for(labelled: int, schedule: Schedule) -> int:
-    """How many steps a budget gets: `schedule.steps`, or `schedule.epochs` passes where that is more."""
+    """How many steps a budget gets: `schedule.steps`, or `schedule.epochs` passes if that is more."""
     return max(schedule.steps, math.ceil(schedule.epochs * labelled / schedule.batch_size))
 
 
 def rate_and_decay(labelled: int, schedule: Schedule, recipe: Recipe) -> tuple[float, float]:
-    """The encoder's peak rate, and the decay: few labels are easily learnt by heart, many teach more."""
+    """The encoder's peak rate and the weight decay; for many labels the recipe has values of their own."""
     if labelled >= schedule.many:
         return recipe.encoder_learning_rate_many, recipe.weight_decay_many
     return recipe.encoder_learning_rate, recipe.weight_decay
 
 
 def propagates(labelled: int, schedule: Schedule, recipe: Recipe) -> bool:
-    """Whether the pool's other images take over labels: only few labelled images need that."""
+    """Whether labels are spread over the pool: only for few labels, if the recipe says so."""
     return recipe.labels == "propagated" and labelled < schedule.few
-
-
-def class_weights(labels: Tensor, classes: int, schedule: Schedule, device: torch.device) -> Tensor | None:
-    """The weight of each class in the loss, (classes,): none, or so that all classes count alike.
-
-    `balanced`: n / (K · n of the class), as in G. King, L. Zeng, "Logistic Regression in Rare Events Data",
-    2001; the mean over the images stays 1. A class without images gets 0.
-    """
-    if schedule.class_weights == "equal":
-        return None
-    counts = torch.bincount(labels, minlength=classes)
-    return torch.where(counts > 0, len(labels) / (classes * counts.clamp_min(1)), 0.0).to(device)
 
 
 def start(encoder: Encoder, labelled: Labelled, classes: int, l2: float, machine: Machine) -> Classifier:
     """The classifier that finetuning starts from: the encoder with the linear probe as its head.
 
     Starting from the optimal linear head keeps the features intact while the head is still
-    learning; from few labels plain finetuning distorts them (Kumar et al. 2022, arXiv:2202.10054).
+    learning; with few labels, finetuning from a random head distorts them (Kumar et al. 2022,
+    arXiv:2202.10054).
 
     Args:
         encoder: on the machine's device.
-        l2: the linear probe's prior.
+        l2: strength of the linear probe's prior.
     """
     classifier = Classifier(encoder, classes).to(machine.device)
     every = -(-len(labelled) // START_IMAGES)
     images, labels = labelled.take(torch.arange(0, len(labelled), every))
-    features = probe.encode(encoder, images, machine)
-    classifier.head = probe.fit_linear(features, labels.to(machine.device), classes, l2)
+    features = encode(encoder, images, machine)
+    classifier.head = fit_linear(features, labels.to(machine.device), classes, l2)
     return classifier
+
+
+class Finetuning(loop.Task):
+    """Encoder and head on augmented labelled images."""
+
+    def __init__(
+        self, classifier: Classifier, labelled: Labelled, schedule: Schedule, views: Views, machine: Machine
+    ) -> None:
+        super().__init__()
+        self.classifier, self.labelled, self.views, self.machine = classifier, labelled, views, machine
+        self.positions = torch.arange(schedule.batch_size, device=machine.device)
+        classes, balanced = classifier.head.out_features, schedule.class_weights == "balanced"
+        self.class_weights = class_weights(labelled.labels, classes).to(machine.device) if balanced else None
+
+    def loss(self, items: Tensor, stream: Stream) -> Tensor:
+        images, labels = self.labelled.take(items)
+        batch = random_views(pixels(images, self.machine.device), self.positions, self.views, stream)
+        with self.machine.autocast():
+            logits = self.classifier(batch)
+        return classification_loss(logits, labels.to(self.machine.device), self.class_weights)
 
 
 def finetune(
@@ -97,11 +108,11 @@ def finetune(
     labelled: Labelled,
     schedule: Schedule,
     recipe: Recipe,
-    strengths: Views,
+    views: Views,
     machine: Machine,
     stream: Stream,
     bar: Bar,
-    kept: Checkpoint | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> float:
     """Train encoder and head together on augmented labelled images, in place.
 
@@ -112,10 +123,10 @@ def finetune(
     Args:
         title: names the model in the progress bar and in errors.
         classifier: an encoder with its head, on the machine's device.
-        labelled: what is learnt.
+        labelled: the images that are learnt.
         stream: the same for every method, so that all see the same views in the same order.
         bar: advanced by the images of each step.
-        kept: where the state is written now and then, and taken up from if something is there; None: nowhere.
+        checkpoint: where the state is written from time to time, and taken up from; None: nowhere.
 
     Returns:
         The seconds that it took, those before an interruption included.
@@ -124,46 +135,22 @@ def finetune(
         InputError: the loss is no longer finite; names the step.
     """
     rate, decay = rate_and_decay(labelled.given, schedule, recipe)
-    optimiser = optimisation.adamw(
-        [
-            *optimisation.decayed_groups(classifier.encoder, rate, decay),
-            *optimisation.decayed_groups(classifier.head, recipe.head_learning_rate, decay),
-        ]
+    groups = [
+        *optimisation.decayed_groups(classifier.encoder, rate, decay),
+        *optimisation.decayed_groups(classifier.head, recipe.head_learning_rate, decay),
+    ]
+    length = loop.Length(steps_for(labelled.given, schedule), schedule.batch_size, schedule.warmup)
+    task = Finetuning(classifier, labelled, schedule, views, machine)
+    optimiser = optimisation.adamw(groups)
+    _, seconds = loop.train(
+        f"finetune {title}",
+        task,
+        len(labelled),
+        length,
+        optimiser,
+        stream,
+        bar,
+        loop.Watch(title),
+        checkpoint,
     )
-    steps = steps_for(labelled.given, schedule)
-    positions = torch.arange(schedule.batch_size, device=machine.device)
-    weights = class_weights(labelled.labels, classifier.head.out_features, schedule, machine.device)
-    losses: list[Tensor] = []
-    first, seconds, last = 0, 0.0, "none"
-    if kept and kept.saved:
-        losses += kept.saved.restore(classifier, optimiser)
-        first, seconds, last = (kept.saved.facts[name] for name in ("step", "seconds", "last"))
-        bar.skip(first * schedule.batch_size)
-        print(f"finetune {title}: resumed at step {first:,} of {steps:,}", flush=True)
-    started = time.perf_counter()
-    classifier.train()
-    for step in range(first, steps):
-        rows = optimisation.batch_indices(step, schedule.batch_size, len(labelled), stream.at("order"))
-        images, labels = labelled.take(rows)
-        batch = pixels(images, machine.device)
-        batch = views.augment(batch, positions, strengths, stream.at("step", step))
-        optimisation.set_rates(optimiser, optimisation.warmup_cosine(step, steps, schedule.warmup))
-        with machine.autocast():
-            logits = classifier(batch)
-        loss = F.cross_entropy(logits.float(), labels.to(machine.device), weights)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.detach())
-        # The device is asked only now and then: each question waits for all that is under way.
-        if step % 20 == 19 or step + 1 == steps:
-            mean = optimisation.finite_mean(f"finetune {title}", losses, step + 1, last)
-            losses.clear()
-            last = f"loss {mean:.4f} by step {step + 1}"
-        bar.advance(schedule.batch_size, title)
-        done = step + 1
-        if kept and (done == steps or kept.due()):
-            facts = {"step": done, "seconds": seconds + time.perf_counter() - started, "last": last}
-            kept.write(facts, classifier, optimiser if done < steps else None, losses)
-    optimisation.require_finite(f"finetune {title}", classifier)
-    return seconds + time.perf_counter() - started
+    return seconds

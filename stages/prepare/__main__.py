@@ -8,21 +8,22 @@
     python -m stages.prepare
 """
 
-from stages import artifacts, params, provenance
 from stages.errors import reported
-from stages.prepare import gather, official
-from stages.randomness import Stream
-from stages.sections import FOLDER
+from stages.files import provenance
+from stages.files.locks import require_writable
+from stages.files.paths import IMAGES, LABELS, METRICS, TEST
+from stages.prepare import official, own_images
+from stages.settings import load
+from stages.settings.schema import FOLDER
+from stages.training.randomness import Stream
 
 
 def main() -> None:
     """Read the source, split it, write the three outputs."""
-    settings = params.load("prepare")
+    settings = load.parameters("prepare")
     data, stream = settings.data, Stream.of(settings.seed, "prepare")
-    artifacts.require_writable(
-        artifacts.IMAGES, artifacts.LABELS, artifacts.TEST, artifacts.METRICS / "data.json"
-    )
-    source = gather if data.source == FOLDER else official
+    require_writable(IMAGES, LABELS, TEST, METRICS / "data.json")
+    source = own_images if data.source == FOLDER else official
     found = source.prepared(data, stream)
     # NOTE: the images themselves are not hashed here: later stages hash what was made of them.
     found.write(provenance.made_from("prepare", inputs=False))

@@ -16,16 +16,17 @@ from typing import TypeVar
 import numpy as np
 import PIL
 
-from stages import pictures
-from stages.artifacts import part_size
-from stages.pictures import ImageError
-from stages.runtime import progress
+from stages.files.packs import part_size
+from stages.images import pictures
+from stages.images.pictures import ImageError
+from stages.training.progress import progress
 
 CACHE = Path("data/cache")
 RULE = 1  # of `stages/pictures.py`: another rule makes another cache
 T = TypeVar("T")
 PART = 1024  # files that are read at the same time; fewer are decoded where the images are large
-CORES = len(os.sched_getaffinity(0))
+# macOS has no sched_getaffinity.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 DIGEST, CHECK = 32, 16  # bytes
 
 

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from stages.errors import InputError
-from stages.prepare.datasets import DEBIAN, Dataset
-from stages.whole import whole_file
+from stages.files.whole import whole_file
+from stages.prepare.mnist_files import DEBIAN, Dataset
 
 PATIENCE = 600  # seconds for one command
 

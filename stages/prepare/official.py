@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import InputError
-from stages.prepare import published, sources, split
+from stages.prepare import mnist, split, torchvision_datasets
+from stages.prepare.mnist import Source
 from stages.prepare.parts import NO_LABEL, Part, Prepared
-from stages.prepare.sources import Source
-from stages.randomness import Stream
-from stages.sections import Data
+from stages.settings.schema import Data
+from stages.training.randomness import Stream
 
 
 def prepared(data: Data, stream: Stream) -> Prepared:
@@ -41,8 +41,8 @@ def read(data: Data) -> tuple[Source, Source]:
     """The official training and test split of the dataset that params.yaml names."""
     path, (family, _, name) = Path(data.path), data.source.partition("/")
     if name:
-        return published.read(name, path, data.image_size, data.channels)
-    return sources.read(family, path)
+        return torchvision_datasets.read(name, path, data.image_size, data.channels)
+    return mnist.read(family, path)
 
 
 def part(source: Source, rows: np.ndarray, name: str) -> Part:

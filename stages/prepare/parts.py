@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import artifacts, thumbnails
+from stages.files.json_files import write_json
+from stages.files.packs import write_pack
+from stages.files.paths import IMAGES, LABELS, METRICS, TEST
+from stages.files.tables import write_pieces, write_table
+from stages.files.whole import whole_folder
+from stages.images import thumbnails
 
 NO_LABEL = -1
 ROWS = 4096  # of a table that are made at the same time
@@ -72,35 +77,31 @@ class Prepared:
         made_from: what stands beside the counts, for the report.
         """
         with (
-            artifacts.whole_folder(artifacts.IMAGES) as images_folder,
-            artifacts.whole_folder(artifacts.LABELS) as labels_folder,
-            artifacts.whole_folder(artifacts.TEST) as test_folder,
+            whole_folder(IMAGES) as images_folder,
+            whole_folder(LABELS) as labels_folder,
+            whole_folder(TEST) as test_folder,
         ):
             shown = ["id", "split", "source"]
-            artifacts.write_pack(images_folder / "pool.npy", self.pool.images, self.pool.rows)
-            artifacts.write_pieces(images_folder / "pool.csv", self.pool.pieces(*shown))
-            artifacts.write_pack(
-                images_folder / "validation.npy", self.validation.images, self.validation.rows
-            )
-            artifacts.write_pieces(images_folder / "validation.csv", self.validation.pieces(*shown, "label"))
-            artifacts.write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file"))
-            artifacts.write_json(labels_folder / "classes.json", self.classes)
-            artifacts.write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
-            artifacts.write_pieces(test_folder / "index.csv", self.test.pieces(*shown, "label"))
-            self._write_card(artifacts.METRICS, made_from)
+            write_pack(images_folder / "pool.npy", self.pool.images, self.pool.rows)
+            write_pieces(images_folder / "pool.csv", self.pool.pieces(*shown))
+            write_pack(images_folder / "validation.npy", self.validation.images, self.validation.rows)
+            write_pieces(images_folder / "validation.csv", self.validation.pieces(*shown, "label"))
+            write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file"))
+            write_json(labels_folder / "classes.json", self.classes)
+            write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
+            write_pieces(test_folder / "index.csv", self.test.pieces(*shown, "label"))
+            self._write_card(METRICS, made_from)
 
     def _write_card(self, folder: Path, made_from: dict[str, Any]) -> None:
         """What people want to know of the data: counts, what was left out, the classes, some images."""
         counts: dict[str, Any] = {"classes": len(self.classes), **self.counts}
         for name, part in (("pool", self.pool), ("validation", self.validation), ("test", self.test)):
             counts |= {name: len(part.rows), f"{name}_labelled": int((part.labels != NO_LABEL).sum())}
-        artifacts.write_json(folder / "data.json", counts)
-        artifacts.write_json(folder / "prepare.json", {"made_from": made_from})
+        write_json(folder / "data.json", counts)
+        write_json(folder / "prepare.json", {"made_from": made_from})
         columns = ["file", "reason", "other"]
-        artifacts.write_table(
-            folder / "data_left_out.csv", pd.DataFrame(sorted(self.left_out), columns=columns)
-        )
-        artifacts.write_table(folder / "data_classes.csv", self._classes())
+        write_table(folder / "data_left_out.csv", pd.DataFrame(sorted(self.left_out), columns=columns))
+        write_table(folder / "data_classes.csv", self._classes())
         thumbnails.write(folder / "data_samples.png", thumbnails.sheet(self._samples(), SAMPLES))
 
     def _classes(self) -> pd.DataFrame:

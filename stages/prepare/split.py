@@ -9,8 +9,8 @@ import torch
 
 from stages.prepare.columns import Pictures, own_name
 from stages.prepare.decode import as_keys
-from stages.randomness import Stream
-from stages.sections import Folder
+from stages.settings.schema import Folder
+from stages.training.randomness import Stream
 
 STRICTNESS = ("pool", "validation", "test")
 

@@ -1,71 +1,98 @@
-"""Stage pretrain@METHOD: the pool's images become an encoder; no training or test label is read.
+"""Stage pretrain@METHOD: the pool's images become an encoder. No label of the pool or of the test is read.
 
 python -m stages.pretrain METHOD
 """
 
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
-import pandas as pd
 from torch import Tensor
 
-from stages import artifacts, params, provenance, weights
-from stages.checkpoint import CHECKPOINTS, Checkpoint, Origin
-from stages.encoder import Encoder
 from stages.errors import reported
-from stages.pretrain import shown
+from stages.files import provenance, weights
+from stages.files.json_files import write_json
+from stages.files.locks import require_writable
+from stages.files.packs import read_pack
+from stages.files.paths import ENCODERS, IMAGES, METRICS
+from stages.images.tensors import as_tensor
+from stages.networks.encoder import Encoder
+from stages.pretrain import illustration
+from stages.pretrain.curve import write_curve
 from stages.pretrain.health import Monitor
 from stages.pretrain.learner import Learner, build
-from stages.pretrain.start import Import, fresh_encoder, imported_encoder
+from stages.pretrain.start import fresh_encoder, imported_encoder
 from stages.pretrain.train import train
-from stages.randomness import Stream
-from stages.runtime import Machine, machine
-from stages.sections import Training
+from stages.settings import load
+from stages.settings.schema import Training
+from stages.tasks.labels import read_labels
+from stages.training.checkpoint import CHECKPOINTS, Checkpoint, Origin
+from stages.training.machine import Machine, set_up
+from stages.training.randomness import Stream
 
-# They are looked at, not learnt from: a new one trains nothing again.
-LABELS_OF_VALIDATION = (str(artifacts.IMAGES / "validation.csv"),)
+# They are looked at, not learnt from: new validation labels train nothing again.
+LABELS_OF_VALIDATION = (str(IMAGES / "validation.csv"),)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that the stage writes for one method."""
+
+    encoder: Path
+    curve: Path
+    figures: Path
+    illustration: Path
+    timings: Path
+
+    @staticmethod
+    def of(method: str) -> "Outputs":
+        """Their paths."""
+        return Outputs(
+            encoder=ENCODERS / f"{method}.safetensors",
+            curve=METRICS / "pretrain" / f"{method}.csv",
+            figures=METRICS / "pretrain" / f"{method}.json",
+            illustration=METRICS / "pretrain" / f"{method}_shown.png",
+            timings=METRICS / "timings" / "pretrain" / f"{method}.json",
+        )
 
 
 def main(method: str) -> None:
     """Build the encoder, train it as `method` says, write encoder, curve, figures and timings."""
-    raw = params.read(params.PARAMS)
-    settings = params.load("pretrain", method, raw)
-    here = machine(settings.runtime)
-    origin = Origin.of("pretrain", method, here, raw)
+    raw = load.read(load.PARAMS)
+    settings = load.parameters("pretrain", method, raw)
+    machine = set_up(settings.runtime)
+    origin = Origin.of("pretrain", method, machine, raw)
     stream = Stream.of(settings.seed, "pretrain")
-    encoder_file = artifacts.ENCODERS / f"{method}.safetensors"
-    curve_file = artifacts.METRICS / "pretrain" / f"{method}.csv"
-    figures_file = artifacts.METRICS / "pretrain" / f"{method}.json"
-    timings_file = artifacts.METRICS / "timings" / "pretrain" / f"{method}.json"
-    shown_file = artifacts.METRICS / "pretrain" / f"{method}_shown.png"
-    checkpoint_file = CHECKPOINTS / "pretrain" / method
-    artifacts.require_writable(
-        encoder_file, curve_file, figures_file, timings_file, shown_file, checkpoint_file
-    )
-    pool = artifacts.read_images(artifacts.IMAGES / "pool.npy")
+    outputs, checkpoint_file = Outputs.of(method), CHECKPOINTS / "pretrain" / method
+    require_writable(*vars(outputs).values(), checkpoint_file)
+    pool = read_pack(IMAGES / "pool.npy")
     section = settings.pretrain[method]
     encoder = fresh_encoder(settings, pool, stream.at("encoder"))
-    if isinstance(section, Import):
-        encoder = imported_encoder(section, encoder.declaration)
-    encoder.to(here.device)
+    if (start := getattr(section, "start", None)) is not None:
+        encoder = imported_encoder(method, start, encoder.declaration)
+    encoder.to(machine.device)
 
-    monitor = Monitor(method, encoder, *validation(here), settings.knn, settings.health, here)
+    monitor = Monitor(method, encoder, *validation(machine), settings.knn, settings.health, machine)
     seconds, seen = 0.0, 0
     learner: Learner | None = None
-    if isinstance(section, Training) and section.epochs:
+    if isinstance(section, Training):
         strengths = settings.views.presets[settings.views.pretrain]
         learner = build(method, encoder, section, strengths, stream)
         monitor.uninformative = learner.uninformative
-        kept = Checkpoint(checkpoint_file, origin.key(without=LABELS_OF_VALIDATION))
-        if kept.saved:
-            monitor.replay(kept.saved.facts["curve"], kept.beside)
-        kept.beside = monitor.seen
-        curve, seconds = train(method, learner, pool, section, here, stream.at(method), monitor, kept)
+        checkpoint = Checkpoint(checkpoint_file, origin.key(without=LABELS_OF_VALIDATION))
+        if checkpoint.saved:
+            monitor.replay(checkpoint.saved.facts["curve"], checkpoint.beside)
+        checkpoint.beside = monitor.seen
+        curve, seconds = train(
+            method, learner, pool, section, machine, stream.at(method), monitor, outputs.curve, checkpoint
+        )
         seen = curve[-1]["step"] * section.batch_size
     else:
         untrained = {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None}
         curve = [untrained | monitor(0, None, True)]
+        write_curve(outputs.curve, curve)
 
-    rows = shown.rows_of(learner, pool, here, stream.at(method, "shown"))
+    rows = illustration.rows_of(learner, pool, machine, stream.at(method, "shown"))
     first, last = curve[0], curve[-1]
     figures = {
         "knn": last["knn"],
@@ -76,26 +103,24 @@ def main(method: str) -> None:
         "loss": last["loss"],
         "steps": last["step"],
         "parameters": count(encoder),
-        **here.describe(),
+        **machine.describe(),
         "shown": list(rows),
         "made_from": provenance.made_from("pretrain", method, hashed=origin.hashes),
     }
-    timings = here.timings(seconds, seen) | {"monitoring_seconds": round(monitor.seconds, 1)}
+    timings = machine.timings(seconds, seen) | {"monitoring_seconds": round(monitor.seconds, 1)}
     origin.require_unchanged()
-    weights.write_encoder(encoder_file, encoder)
-    artifacts.write_table(curve_file, pd.DataFrame(curve))
-    shown.write(shown_file, rows)
-    artifacts.write_json(figures_file, figures)
-    artifacts.write_json(timings_file, timings)
+    weights.write_encoder(outputs.encoder, encoder)
+    illustration.write(outputs.illustration, rows)
+    write_json(outputs.figures, figures)
+    write_json(outputs.timings, timings)
     if last["knn"] is not None:
-        print(f"pretrain {method}: kNN {first['knn']:.1%} untrained, {last['knn']:.1%} now")
+        print(f"pretrain {method}: kNN accuracy {first['knn']:.1%} untrained, {last['knn']:.1%} at the end")
 
 
-def validation(here: Machine) -> tuple[Tensor, Tensor]:
+def validation(machine: Machine) -> tuple[Tensor, Tensor]:
     """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device, -1: none."""
-    labels = artifacts.read_labels(artifacts.IMAGES / "validation.csv").to(here.device)
-    images = artifacts.read_images(artifacts.IMAGES / "validation.npy", rows=len(labels))
-    return artifacts.as_tensor(images), labels
+    labels = read_labels(IMAGES / "validation.csv").to(machine.device)
+    return as_tensor(read_pack(IMAGES / "validation.npy", rows=len(labels))), labels
 
 
 def count(encoder: Encoder) -> int:
@@ -105,4 +130,4 @@ def count(encoder: Encoder) -> int:
 
 if __name__ == "__main__":
     with reported():
-        main(params.named_method("pretrain", sys.argv[1:]))
+        main(load.named_method("pretrain", sys.argv[1:]))

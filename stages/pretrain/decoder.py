@@ -1,27 +1,40 @@
 """The decoder: features back to images, for methods that reconstruct or generate."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
-from stages.encoder import Declaration, initialise
-from stages.randomness import Stream
+from stages.networks.encoder import Declaration, initialise
+from stages.training.randomness import Stream
 
 
 class Decoder(nn.Module):
-    """Vectors (N, D) to images (N, C, H, W) in [0, 1]: a small map that is doubled twice."""
+    """Vectors (N, D) to images (N, C, H, W) in [0, 1]: a small map that is doubled until it is large enough.
+
+    It is doubled at least twice, and starts with a side of at most LARGEST, so that the number of parameters
+    does not grow with the size of the images.
+    """
+
+    LARGEST = 8
 
     def __init__(self, inputs: int, declaration: Declaration, width: int, init: Stream) -> None:
         super().__init__()
         self.size = declaration.image_size
-        self.side = -(-self.size // 4)  # a quarter of the image, rounded up
-        self.expand = nn.Linear(inputs, 2 * width * self.side**2)
-        self.layers = nn.Sequential(
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.ConvTranspose2d(width, declaration.channels, 4, stride=2, padding=1),
-        )
+        doublings = 2
+        while self.size > self.LARGEST * 2**doublings:
+            doublings += 1
+        self.side = -(-self.size // 2**doublings)
+        channels = [2 * width] * (doublings - 1) + [width]
+        self.expand = nn.Linear(inputs, channels[0] * self.side**2)
+        layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU()]
+        for before, after in pairwise(channels):
+            layers += [
+                nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
+        layers.append(nn.ConvTranspose2d(width, declaration.channels, 4, stride=2, padding=1))
+        self.layers = nn.Sequential(*layers)
         initialise(self.expand, init.at("expand").generator())
         initialise(self.layers, init.at("decoder").generator())
 

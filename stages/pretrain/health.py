@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages import probe
-from stages.encoder import Encoder
 from stages.errors import InputError
-from stages.runtime import Machine
-from stages.sections import Health, Neighbours
+from stages.networks.encoder import Encoder
+from stages.settings.schema import Health, Neighbours
+from stages.tasks import probe
+from stages.tasks.features import encode
+from stages.training.machine import Machine
 
 SAMPLE = 1000  # validation images between epochs: enough for a spread and a rank, at a tenth of the time
 # Measured on MNIST, as parts of the untrained encoder's: healthy runs of methods that compare views stayed
@@ -69,7 +70,7 @@ class Monitor:
         """
         started = time.perf_counter()
         images = self.images if at_epoch else self.images[:SAMPLE]
-        features = probe.encode(self.encoder, images, self.machine)
+        features = encode(self.encoder, images, self.machine)
         # What is no number counts as 0, and so as collapse: the loop says at which step the loss broke.
         sample = features[:SAMPLE].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         spread, rank = round(feature_std(sample), 4), round(rankme(sample), 2)
@@ -134,7 +135,9 @@ class Monitor:
         if reason is None:
             return None
         if self.on_collapse == "stop":
-            raise InputError(f"pretrain {self.title}: collapse at step {step}: {reason}; nothing was written")
+            raise InputError(
+                f"pretrain {self.title}: collapse at step {step}: {reason}; no model was written"
+            )
         if self.collapse is None:
             self.collapse = f"step {step}: {reason}"
             print(f"warning: pretrain {self.title}: collapse at {self.collapse}", file=sys.stderr, flush=True)
@@ -143,6 +146,8 @@ class Monitor:
     def _features_fault(self, spread: float, rank: float) -> str | None:
         """What is wrong with the features beside the untrained encoder's, if anything is."""
         first_spread, first_rank = self.untrained
+        if first_spread == spread == 0:
+            return "all validation images have the same features; are the images blank, or all the same?"
         if spread < SPREAD_LEFT * first_spread:
             return f"the features' standard deviation is {spread:.3g}, {first_spread:.3g} untrained"
         if rank < RANK_LEFT * first_rank:

@@ -1,4 +1,4 @@
-"""What pretraining starts from: an encoder with its first weights, or one that was trained elsewhere."""
+"""What pretraining starts from: an encoder with fresh weights, or with weights from a file."""
 
 from pathlib import Path
 
@@ -6,86 +6,78 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from stages import encoders, weights
-from stages.artifacts import part_size
-from stages.encoder import Declaration, Encoder
 from stages.errors import InputError
-from stages.randomness import Stream
-from stages.sections import Params, Section
-from stages.torchvision_encoder import TorchvisionEncoder
-
-
-class Import(Section):
-    """An encoder that another branch, repository or remote has trained.
-
-    Attributes:
-        file: where it lies, such as after `dvc import` or `dvc get`.
-        digest: what the file says of its own content. It stands among the parameters, so that another
-            encoder is noticed, and nobody's figures are of another one than they say. None: not known yet.
-    """
-
-    file: str
-    digest: str | None
+from stages.files import weights
+from stages.files.packs import part_size
+from stages.networks.build import build, unfilled
+from stages.networks.encoder import Declaration, Encoder
+from stages.networks.torchvision import TorchvisionEncoder
+from stages.settings.schema import Params, Start
+from stages.training.randomness import Stream
 
 
 def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder:
-    """The encoder of params.yaml with its first weights, normalised for the pool: the same for all."""
+    """The encoder of params.yaml with fresh weights, normalised for the pool: equal for all methods."""
     chosen = settings.encoder
     try:
         declaration = Declaration(
             name=chosen.name, width=chosen.width, channels=pool.shape[1], image_size=pool.shape[2]
         )
-    except ValidationError as error:  # of a file from elsewhere it would be no mistake in params.yaml
+    except ValidationError as error:
         reason = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
         raise InputError(f"params.yaml: encoder.name is {chosen.name!r}: {reason}") from None
-    encoder = encoders.build(declaration, stream.generator())
-    sums, squares = np.zeros(pool.shape[1]), np.zeros(pool.shape[1])
-    size = part_size(pool.shape[1:])
-    for start in range(0, len(pool), size):  # in parts: the pool may be larger than the memory
-        part = pool[start : start + size].astype(np.float64) / 255
-        sums, squares = sums + part.sum((0, 2, 3)), squares + (part**2).sum((0, 2, 3))
-    pixels = pool.size / pool.shape[1]
-    mean = sums / pixels
-    encoder.set_statistics(
-        torch.from_numpy(mean).float(),
-        torch.from_numpy(np.sqrt(np.maximum(squares / pixels - mean**2, 0))).float(),
-    )
+    encoder = build(declaration, stream.generator())
+    encoder.set_statistics(*statistics(pool))
     if chosen.weights == "torchvision" and isinstance(encoder, TorchvisionEncoder):
         encoder.load_published()
     return encoder
 
 
-def imported_encoder(chosen: Import, expected: Declaration) -> Encoder:
+def statistics(pool: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of each channel of uint8 images (N, C, H, W), (C,) each, in [0, 1] units."""
+    sums, squares = np.zeros(pool.shape[1]), np.zeros(pool.shape[1])
+    size = part_size(pool.shape[1:])
+    for start in range(0, len(pool), size):  # the pool may be larger than the memory
+        part = pool[start : start + size].astype(np.float64) / 255
+        sums, squares = sums + part.sum((0, 2, 3)), squares + (part**2).sum((0, 2, 3))
+    pixels = pool.size / pool.shape[1]
+    mean = sums / pixels
+    deviation = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+    return torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()
+
+
+def imported_encoder(method: str, start: Start, expected: Declaration) -> Encoder:
     """The encoder of a file, with its weights and its own normalisation.
 
-    It must be the network that the other methods train: it is measured beside them.
+    It must be the network that params.yaml asks for, because it is compared with the other methods.
 
     Args:
-        expected: what `params.yaml` and the pool's images ask for.
+        method: the method that starts from it.
+        expected: what params.yaml and the pool's images ask for.
 
     Raises:
-        InputError: the file is not there, is no encoder, is another than the digest says, or does not fit.
+        InputError: there is no such file, it holds no encoder, its digest is another one, or it does not fit.
     """
-    file = Path(chosen.file)
+    file, key = Path(start.file), f"pretrain.{method}.start"
     if not file.is_file():
         raise InputError(
-            f"params.yaml: pretrain.imported.file is {chosen.file!r}, which is not here; allowed: one, "
-            f"as after `dvc import REPOSITORY models/encoders/simclr.safetensors -o {chosen.file}`"
+            f"params.yaml: {key}.file is {start.file!r}, and there is no such file; get one, for example by "
+            f"`dvc import REPOSITORY models/encoders/simclr.safetensors -o {start.file}`"
         )
     encoder = weights.read_encoder(file)
     digest = weights.read_digest(file)
-    if digest != chosen.digest:
+    if digest != start.digest:
         raise InputError(
-            f"params.yaml: pretrain.imported.digest is {chosen.digest or 'null'}; allowed: {digest}, "
-            f"which is what {chosen.file} holds"
+            f"params.yaml: {key}.digest is {start.digest or 'null'}; "
+            f"allowed: {digest}, the digest of {start.file}"
         )
-    fitting = encoders.unfilled(expected)
+    fitting = unfilled(expected)
     if _kind(encoder) != _kind(fitting):
         raise InputError(
-            f"{chosen.file}: is an encoder of {_said(encoder.declaration)}; "
-            f"allowed: what params.yaml and the images ask for, {_said(expected)}"
+            f"{start.file}: is an encoder of {_described(encoder.declaration)}; "
+            f"allowed: what params.yaml and the images ask for, {_described(expected)}"
         )
-    # The images' size may be another one where no weight depends on it.
+    # The size of the images may differ if no weight depends on it.
     fitting.to_empty(device="cpu").load_state_dict(encoder.state_dict())
     return fitting
 
@@ -96,5 +88,5 @@ def _kind(encoder: Encoder) -> tuple[Declaration, dict[str, torch.Size]]:
     return encoder.declaration.model_copy(update={"image_size": 0}), shapes
 
 
-def _said(declaration: Declaration) -> str:
+def _described(declaration: Declaration) -> str:
     return ", ".join(f"{key} {value}" for key, value in declaration.model_dump().items())

@@ -7,16 +7,16 @@ import torch
 from lightly import loss
 from torch import Tensor
 
-from stages.pretrain.contrast import nt_xent
 from stages.pretrain.learner import build
 from stages.pretrain.methods import dino as dino_module
 from stages.pretrain.methods.barlow_twins import barlow_twins
 from stages.pretrain.methods.byol import byol
 from stages.pretrain.methods.dino import dino
 from stages.pretrain.methods.lejepa import lejepa, sigreg
+from stages.pretrain.methods.simclr import nt_xent
 from stages.pretrain.methods.vicreg import vicreg
-from stages.randomness import Stream
-from stages.views import two_views
+from stages.training.randomness import Stream
+from stages.views.augment import two_views
 from tests.conftest import strengths, tiny_encoder
 
 Loss = Callable[[Tensor, Tensor], Tensor]

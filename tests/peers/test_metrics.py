@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional import classification as peer
 
-from stages.evaluate.metrics import BINS, calibration_error, measure
+from stages.tasks.scores import BINS, calibration_error, measure
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import artifacts, whole
+from stages.files import locks
+from stages.files.packs import write_pack
 from stages.prepare import __main__ as prepare
+from stages.prepare import parts
 from tests.pipeline.conftest import Project
 from tests.pipeline.test_honesty import files
 
@@ -62,15 +64,15 @@ def test_failing_disk_in_prepare_leaves_all_three_outputs(
     before = files(project, "data")
     project.set(data__train_limit=700)
     monkeypatch.chdir(project.path)
-    write = artifacts.write_pack
+    write = write_pack
 
     def failing(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
         if path.name == "images.npy":  # of the test split: the last of the three
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write(path, images, rows)
 
-    monkeypatch.setattr(artifacts, "write_pack", failing)
-    monkeypatch.setattr(whole, "_claimed", {})  # as a process that ends
+    monkeypatch.setattr(parts, "write_pack", failing)
+    monkeypatch.setattr(locks, "_claimed", {})  # as a process that ends
     with pytest.raises(OSError, match="No space left"):
         prepare.main()
     assert files(project, "data") == before

@@ -8,11 +8,11 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from stages import params, sections
+from stages.settings import load, schema
 from tests.pipeline.conftest import ROOT, Project
 
 PIPELINE = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
-METHODS = sections.available_methods()
+METHODS = schema.available_methods()
 COLUMNS = {
     "prepare": [None],
     "pretrain": METHODS,
@@ -78,7 +78,7 @@ class Recorder:
         key = f"{self._prefix}{name}"
         self._seen.add(key)
         nested = isinstance(
-            value, sections.Finetune | sections.ViewPresets | dict
+            value, schema.Finetune | schema.ViewPresets | dict
         )  # other sections are handed on as a whole
         return Recorder(value, self._seen, f"{key}.") if nested else value
 
@@ -104,8 +104,8 @@ def test_declared_parameters_are_the_parameters_read(
 ) -> None:
     monkeypatch.chdir(project.path)
     seen: set[str] = set()
-    load = params.load
-    monkeypatch.setattr(params, "load", lambda *names: Recorder(load(*names), seen))
+    parameters = load.parameters
+    monkeypatch.setattr(load, "parameters", lambda *names: Recorder(parameters(*names), seen))
     importlib.import_module(f"stages.{stage}.__main__").main(*([method] if method else []))
     read = {key for key in seen if not any(other.startswith(f"{key}.") for other in seen)}
-    assert read == set(params.declared_keys(stage, method, params.read(params.PARAMS)))
+    assert read == set(load.declared_keys(stage, method, load.read(load.PARAMS)))

@@ -4,34 +4,34 @@ import numpy as np
 import pytest
 import torch
 
-from stages import encoders, params, sections
-from stages.artifacts import as_tensor
-from stages.prepare.sources import Source
+from stages.images.tensors import as_tensor
+from stages.networks.build import build as build_encoder
+from stages.networks.encoder import Declaration
+from stages.prepare.mnist import Source
 from stages.pretrain.health import Monitor
 from stages.pretrain.learner import build
 from stages.pretrain.train import train
-from stages.randomness import Stream
-from stages.runtime import Machine
+from stages.settings import load, schema
+from stages.training.machine import Machine
+from stages.training.randomness import Stream
 from tests.conftest import ROOT
 
-SETTINGS = params.validated(params.read(ROOT / params.PARAMS))
+SETTINGS = load.validated(load.read(ROOT / load.PARAMS))
 HERE = Machine(torch.device("cpu"), "fp32")
 ENCODERS = {"mae": "vit"}  # residual is the others'
 EPOCHS = {"mae": 12}  # 5 are enough for the others
 
 
-LEARNING = [name for name in sections.available_methods() if name not in ("scratch", "imported")]
+LEARNING = [name for name in schema.available_methods() if name not in ("scratch", "imported")]
 
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_knn_is_well_above_the_untrained_encoder(name: str, mnist: tuple[Source, Source]) -> None:
     images, held_out = mnist[0].images[:4096], as_tensor(mnist[0].images[5000:7000])
     labels = torch.from_numpy(np.array(mnist[0].labels[5000:7000]))
-    declaration = encoders.Declaration(
-        name=ENCODERS.get(name, "residual"), width=16, channels=1, image_size=28
-    )
+    declaration = Declaration(name=ENCODERS.get(name, "residual"), width=16, channels=1, image_size=28)
     stream = Stream.of(1, "learn")
-    encoder = encoders.build(declaration, stream.at("encoder").generator())
+    encoder = build_encoder(declaration, stream.at("encoder").generator())
     encoder.set_statistics(torch.tensor([0.13]), torch.tensor([0.31]))
     changes = {"epochs": EPOCHS.get(name, 5), "batch_size": 64}
     section = SETTINGS.pretrain[name].model_copy(update=changes)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import weights
-from stages.sections import available_methods
+from stages.files import weights
+from stages.settings.schema import available_methods
 from tests.pipeline.conftest import Project, change
 from tests.pipeline.test_kill import results
 

@@ -18,12 +18,15 @@ from benchmarks.contender import NAMES, Request, answered
 from benchmarks.contenders import compute_limit, headstart
 from benchmarks.contenders.common import Clock, Recipe, Setting, watched
 from benchmarks.drive import PeakMemory, memory
-from stages import artifacts, params
-from stages.runtime import machine
+from stages.files.json_files import read_json
+from stages.files.packs import read_pack, write_array
+from stages.files.paths import IMAGES
+from stages.settings import load
+from stages.training.machine import set_up
 from tests.conftest import ROOT, tiny_encoder
 
-PARAMS = (ROOT / params.PARAMS).read_text().replace("threads: 2", "threads: 1")
-SETTINGS = params.validated(params.read(ROOT / params.PARAMS))
+PARAMS = (ROOT / load.PARAMS).read_text().replace("threads: 2", "threads: 1")
+SETTINGS = load.validated(load.read(ROOT / load.PARAMS))
 
 
 def answer(rate: float, memory_mb: int = 100) -> dict[str, Any]:
@@ -188,8 +191,8 @@ def test_our_contenders_train_the_encoder_for_exactly_the_steps_asked(contender:
 def test_an_answer_has_steps_images_and_seconds(tmp_path: Any, monkeypatch: Any) -> None:
     pool = np.random.default_rng(0).integers(0, 256, (60, 1, 28, 28), dtype=np.uint8)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / params.PARAMS).write_text(PARAMS.replace("batch_size: 128", "batch_size: 16"))
-    artifacts.write_array(artifacts.IMAGES / "pool.npy", pool)
+    (tmp_path / load.PARAMS).write_text(PARAMS.replace("batch_size: 128", "batch_size: 16"))
+    write_array(IMAGES / "pool.npy", pool)
     request = Request(setting=asdict(headstart.SETTINGS[0]), steps=2, warmup=1)
     given = answered(headstart, request)
     assert given["steps"] == 2
@@ -199,7 +202,7 @@ def test_an_answer_has_steps_images_and_seconds(tmp_path: Any, monkeypatch: Any)
 
 @pytest.mark.usefixtures("in_copy")
 def test_an_encoder_of_any_kind_of_image_is_measured() -> None:
-    here = machine(SETTINGS.runtime.model_copy(update={"threads": 1}))
+    here = set_up(SETTINGS.runtime.model_copy(update={"threads": 1}))
     case = encoders.Case("residual", 8, 3, 16, 16)
     found = encoders.measured(case, here, peak=1e9, steps=2)
     assert found["images_per_second"] > 0
@@ -211,7 +214,7 @@ def test_an_encoder_of_any_kind_of_image_is_measured() -> None:
 
 def test_a_synthetic_pack_is_read_as_any_other(tmp_path: Any) -> None:
     scaling.write_pack(tmp_path / "pool.npy", 20)
-    images = artifacts.read_images(tmp_path / "pool.npy")
+    images = read_pack(tmp_path / "pool.npy")
     assert images.shape == (20, 1, 28, 28)
     assert 100 < images.mean() < 155
 
@@ -219,7 +222,7 @@ def test_a_synthetic_pack_is_read_as_any_other(tmp_path: Any) -> None:
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="memory is read from /proc")
 def test_memory_counts_what_a_child_takes_but_not_what_a_file_maps(tmp_path: Any) -> None:
     scaling.write_pack(tmp_path / "pool.npy", 100_000)  # 75 MB
-    mapped = artifacts.read_images(tmp_path / "pool.npy")
+    mapped = read_pack(tmp_path / "pool.npy")
     before = memory(os.getpid())
     assert mapped.sum() > 0  # every page is read
     assert memory(os.getpid()) - before < 20 << 20
@@ -253,7 +256,7 @@ def test_committed_results_have_what_is_promised(name: str) -> None:
     if not path.exists():
         pytest.skip("not measured yet: `make bench`")
     if name == "throughput.json":
-        made = artifacts.read_json(path)
+        made = read_json(path)
         assert {"ratio_to_lightly", "ratio_to_stable_pretraining", "share_of_compute_limit"} <= set(made)
         assert path.with_suffix(".md").read_text() == throughput.table(made)
     elif name == "equal_time.csv":

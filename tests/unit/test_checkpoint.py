@@ -12,19 +12,22 @@ import torch
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
-from stages import checkpoint, encoders, params
-from stages.checkpoint import Checkpoint, Origin, narrowed
-from stages.draws import draw_labelled
 from stages.errors import InputError
 from stages.finetune import train as finetuning
 from stages.finetune.train import Labelled
-from stages.optimisation import adamw, decayed_groups
 from stages.pretrain.train import train
-from stages.randomness import Stream
-from stages.runtime import Machine, progress
-from stages.sections import Recipe, Schedule
+from stages.settings import load
+from stages.settings.schema import Recipe, Schedule
+from stages.tasks.classifier import Classifier
+from stages.tasks.draws import draw_labelled
+from stages.training import checkpoint
+from stages.training.checkpoint import Checkpoint, Origin, narrowed
+from stages.training.machine import Machine
+from stages.training.optimisation import adamw, decayed_groups
+from stages.training.progress import progress
+from stages.training.randomness import Stream
 from tests.conftest import ROOT, put, strengths, tiny_encoder
-from tests.unit.test_pretrain_train import ENCODERS, OWN, knobs, learner_of, seeing
+from tests.unit.test_loop import ENCODERS, OWN, knobs, learner_of, seeing
 
 HERE = Machine(torch.device("cpu"), "fp32")
 
@@ -90,7 +93,7 @@ def finetuned(digits: tuple[Tensor, Tensor], encoder: str, kept: Checkpoint | No
         steps=30, epochs=1, batch_size=8, warmup=0.1, few=10, many=5000, class_weights="equal"
     )
     rows = draw_labelled(labels, 10, 20, 0, 1)
-    classifier = encoders.Classifier(tiny_encoder(encoder), 10)
+    classifier = Classifier(tiny_encoder(encoder), 10)
     with progress("finetune", 240) as bar:
         finetuning.finetune(
             "simclr n20-draw0", classifier, Labelled(images.numpy(), rows, labels[rows], given=20), schedule,
@@ -233,7 +236,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "stages", tmp_path / "stages")
     for stage in ("pretrain", "finetune"):
         monkeypatch.chdir(tmp_path)
-        for dependency in params.declared_files(stage, "simclr"):
+        for dependency in load.declared_files(stage, "simclr"):
             path = tmp_path / dependency
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -264,7 +267,7 @@ def appended(path: Path) -> None:
 
 
 def rewritten(house: Path, key: str, value: Any) -> None:
-    raw = params.read(house / "params.yaml")
+    raw = load.read(house / "params.yaml")
     put(raw, key, value)
     with (house / "params.yaml").open("w") as file:
         YAML(typ="safe", pure=True).dump(raw, file)
@@ -332,7 +335,7 @@ def test_what_changed_while_a_stage_ran_is_named(house: Path, change: str, name:
 
 
 def test_a_key_is_of_the_parameters_that_the_stage_goes_by(house: Path) -> None:
-    before, raw = key(), params.read(params.PARAMS)
+    before, raw = key(), load.read(load.PARAMS)
     rewritten(house, "pretrain.simclr.temperature", 0.7)  # just after the stage has read the file
     origin = Origin.of("pretrain", "simclr", HERE, raw)
     assert origin.key() == before

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from stages import colour
+from stages.views import colour
 
 
 def photos(channels: int = 3) -> Tensor:

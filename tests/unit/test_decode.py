@@ -6,7 +6,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from stages import pictures
+from stages.images import pictures
 from stages.prepare import decode
 from stages.prepare.decode import Decoded, Seen, inspect, inspect_all
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.draws import budget_name, draw_labelled, shares
 from stages.errors import InputError
+from stages.tasks.draws import budget_name, draw_labelled, shares
 
 LABELS = torch.randint(10, (2000,), generator=torch.Generator().manual_seed(0))
 

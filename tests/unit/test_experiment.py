@@ -7,9 +7,9 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from benchmarks import experiment
-from stages import params
 from stages.errors import InputError
+from stages.settings import load
+from stages.tools import experiment
 from tests.conftest import ROOT
 
 
@@ -21,7 +21,7 @@ def experiments(in_copy: Path) -> Path:
 
 def refusal(name: str) -> str:
     with pytest.raises(InputError) as caught:
-        experiment.checked(name, params.read(params.PARAMS), experiment.read(name))
+        experiment.checked(name, load.read(load.PARAMS), experiment.read(name))
     (line,) = caught.value.args
     assert "\n" not in line
     return str(line)
@@ -30,9 +30,9 @@ def refusal(name: str) -> str:
 def test_the_projects_own_experiments_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert {"mnist", "fashion-mnist"} <= set(experiment.names())
-    raw = params.read(params.PARAMS)
+    raw = load.read(load.PARAMS)
     for name in experiment.names():
-        params.validated(experiment.checked(name, raw, experiment.read(name)))
+        load.validated(experiment.checked(name, raw, experiment.read(name)))
 
 
 def test_unknown_experiment_is_named_with_those_that_exist(experiments: Path) -> None:

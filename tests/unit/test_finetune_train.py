@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages import probe
-from stages.encoder import Encoder
-from stages.encoders import Classifier
 from stages.errors import InputError
 from stages.finetune import train
-from stages.randomness import Stream
-from stages.runtime import Bar, Machine
-from stages.sections import Recipe, Schedule
+from stages.networks.encoder import Encoder
+from stages.settings.schema import Recipe, Schedule
+from stages.tasks import probe
+from stages.tasks.classifier import Classifier
+from stages.tasks.features import encode
+from stages.training.machine import Machine
+from stages.training.progress import Bar
+from stages.training.randomness import Stream
 from tests.conftest import strengths, tiny_encoder
 
 Labelled = tuple[Tensor, Tensor]
@@ -145,7 +147,7 @@ def test_head_starts_at_the_linear_probe(labelled: Labelled) -> None:
     encoder = tiny_encoder()
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     classifier = train.start(encoder, known(labelled), 10, 0.3, CPU)
-    expected = probe.fit_linear(probe.encode(encoder, labelled[0], CPU), labelled[1], 10, 0.3)
+    expected = probe.fit_linear(encode(encoder, labelled[0], CPU), labelled[1], 10, 0.3)
     assert torch.equal(classifier.head.weight, expected.weight)
     assert torch.equal(classifier.head.bias, expected.bias)
     assert all(p.requires_grad for p in classifier.parameters())

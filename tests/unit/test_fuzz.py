@@ -11,9 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages import artifacts, weights
-from stages.encoders import Classifier
 from stages.errors import InputError
+from stages.files import weights
+from stages.files.json_files import write_json
+from stages.files.packs import read_pack, write_array
+from stages.files.paths import IMAGES, LABELS
+from stages.tasks.classifier import Classifier, read_classifier, write_classifier
+from stages.tasks.labels import read_labels, read_pool_labels
 from tests.conftest import tiny_encoder
 
 MUTATIONS = 200
@@ -84,11 +88,11 @@ def test_mutated_weights(name: str, tmp_path: Path) -> None:
 def test_mutated_classifiers(tmp_path: Path) -> None:
     path, classes = tmp_path / "n10-draw0.safetensors", ["cat", "dog", "hen"]
     classifier = Classifier(tiny_encoder(), 3)
-    weights.write_classifier(path, classifier, classes)
+    write_classifier(path, classifier, classes)
     state = classifier.state_dict()
 
     def check(path: Path) -> bool:
-        back, names = weights.read_classifier(path)
+        back, names = read_classifier(path)
         same = back.encoder.declaration == classifier.encoder.declaration and names == classes
         return same and all(torch.equal(value, state[key]) for key, value in back.state_dict().items())
 
@@ -98,10 +102,10 @@ def test_mutated_classifiers(tmp_path: Path) -> None:
 
 def test_mutated_image_packs(tmp_path: Path) -> None:
     path = tmp_path / "pool.npy"
-    artifacts.write_array(path, np.random.default_rng(0).integers(0, 256, (7, 1, 9, 9), dtype=np.uint8))
+    write_array(path, np.random.default_rng(0).integers(0, 256, (7, 1, 9, 9), dtype=np.uint8))
 
     def check(path: Path) -> bool:
-        images = artifacts.read_images(path)
+        images = read_pack(path)
         # The pixels are the file's last bytes, as many as the shape says, and there is nothing else.
         return images.tobytes() == path.read_bytes()[-images.size :] and images.size > 0
 
@@ -131,12 +135,12 @@ def test_an_image_pack_with_a_valid_head_that_is_not_its_own(
             b"\x93NUMPY\x01\x00" + (len(head) + 1).to_bytes(2, "little") + head.encode() + b"\n" + body
         )
     if kind == "|u1" and shape in [(7, 1, 9, 9), (567, 1, 1, 1)]:
-        images = artifacts.read_images(path)
+        images = read_pack(path)
         assert images.shape == shape
         assert images.tobytes() == body
     else:
         with pytest.raises(InputError, match=r"pool\.npy: ") as refused:
-            artifacts.read_images(path)
+            read_pack(path)
         assert "\n" not in str(refused.value)
 
 
@@ -145,11 +149,11 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables of a small pool, in a working directory of their own."""
     monkeypatch.chdir(tmp_path)
     ids = [f"train-{number:05}" for number in range(40)]
-    for folder, column in ((artifacts.IMAGES, "source"), (artifacts.LABELS, "label")):
+    for folder, column in ((IMAGES, "source"), (LABELS, "label")):
         rows = [f"{name},{number % 10}" for number, name in enumerate(ids)]
         folder.mkdir(parents=True)
         (folder / "pool.csv").write_text("\n".join([f"id,{column}", *rows]) + "\n")
-    artifacts.write_json(artifacts.LABELS / "classes.json", [str(number) for number in range(10)])
+    write_json(LABELS / "classes.json", [str(number) for number in range(10)])
 
 
 @pytest.mark.usefixtures("pool")
@@ -157,13 +161,13 @@ def test_mutated_label_tables() -> None:
     expected = [f"train-{number:05}" for number in range(40)]
 
     def check(path: Path) -> bool:
-        labels, classes = artifacts.read_pool_labels()
+        labels, classes = read_pool_labels()
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if any(row.values())]
         said = torch.tensor([int(row["label"] or -1) for row in rows])
         return torch.equal(labels, said) and [row["id"] for row in rows] == expected and len(classes) == 10
 
-    refused, read = outcomes(artifacts.LABELS / "pool.csv", "table", check)
+    refused, read = outcomes(LABELS / "pool.csv", "table", check)
     assert refused > 0.5 * MUTATIONS
     assert read > 0  # such as one label that became another
 
@@ -172,10 +176,10 @@ def test_mutated_label_tables() -> None:
 def test_mutated_class_names() -> None:
 
     def check(path: Path) -> bool:
-        _, classes = artifacts.read_pool_labels()
+        _, classes = read_pool_labels()
         return bool(classes == json.loads(path.read_text()))
 
-    refused, read = outcomes(artifacts.LABELS / "classes.json", "classes", check)
+    refused, read = outcomes(LABELS / "classes.json", "classes", check)
     assert refused > 0.2 * MUTATIONS
     assert read > 0  # such as a class of another name
 
@@ -185,7 +189,7 @@ def test_mutated_tables_of_validation_labels(tmp_path: Path) -> None:
     path.write_text("id,split,label\n" + "".join(f"train-{n:05},validation,{n % 10}\n" for n in range(40)))
 
     def check(path: Path) -> bool:
-        labels: Tensor = artifacts.read_labels(path)
+        labels: Tensor = read_labels(path)
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if any(row.values())]
         return labels.tolist() == [int(row["label"] or -1) for row in rows]

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stages.pretrain.methods.gan import Method, Params, discriminator_loss, generator_loss
-from stages.randomness import Stream
+from stages.training.randomness import Stream
 from tests.conftest import assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
 KNOBS = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}

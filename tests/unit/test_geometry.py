@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from stages import geometry
+from stages.views import geometry
 
 # All comparisons: within 1e-4 of white, because a coordinate's rounding errors differ.
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from stages.errors import InputError
 from stages.pretrain import health
 from stages.pretrain.health import PATIENCE, Monitor, feature_std, rankme
-from stages.runtime import Machine
-from stages.sections import Health, Neighbours
+from stages.settings.schema import Health, Neighbours
+from stages.training.machine import Machine
 from tests.conftest import tiny_encoder
 
 Labelled = tuple[Tensor, Tensor]

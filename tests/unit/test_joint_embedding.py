@@ -9,18 +9,18 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stages.params import method_params
-from stages.pretrain.contrast import nt_xent
 from stages.pretrain.learner import Learner, build
 from stages.pretrain.methods.barlow_twins import barlow_twins
 from stages.pretrain.methods.byol import byol
 from stages.pretrain.methods.dino import Method as Dino
 from stages.pretrain.methods.dino import dino
 from stages.pretrain.methods.lejepa import lejepa, sigreg, slices
+from stages.pretrain.methods.simclr import nt_xent
 from stages.pretrain.methods.vicreg import vicreg
-from stages.randomness import Stream
-from stages.sections import Training
-from stages.views import two_views
+from stages.settings.load import method_params
+from stages.settings.schema import Training
+from stages.training.randomness import Stream
+from stages.views.augment import two_views
 from tests.conftest import strengths, tiny_encoder
 
 

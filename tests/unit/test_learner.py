@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages import optimisation
-from stages.pretrain.learner import Teacher, perceptron, rising_momentum
+from stages.pretrain.teacher import Teacher, rising_momentum
+from stages.pretrain.two_views import perceptron
+from stages.training import optimisation
 
 
 def test_momentum_rises_to_one() -> None:

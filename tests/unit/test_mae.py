@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from stages.pretrain.methods.mae import Method, Params, patches, pick, standardised
-from stages.randomness import Stream
+from stages.training.randomness import Stream
 from tests.conftest import assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
 KNOBS = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages import optimisation
-from stages.encoders import Classifier
-from stages.randomness import Stream
+from stages.tasks.classifier import Classifier
+from stages.training import optimisation
+from stages.training.randomness import Stream
 from tests.conftest import tiny_encoder
 
 ORDER = Stream.of(1, "order")

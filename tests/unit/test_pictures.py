@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
-from stages import pictures
 from stages.errors import InputError
-from tests.pictures import write_bomb
+from stages.images import pictures
+from tests.image_files import write_bomb
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)

@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stages import artifacts, predict, weights
-from stages.encoders import Classifier
 from stages.errors import InputError
+from stages.files.json_files import write_json
+from stages.files.paths import CLASSIFIERS, METRICS
+from stages.tasks.classifier import Classifier, write_classifier
+from stages.tools import predict
 from tests.conftest import tiny_encoder
 
 Digits = tuple[Tensor, Tensor]
@@ -24,7 +26,7 @@ def classifier(in_copy: Path) -> Classifier:
     assert Path.cwd() == in_copy
     made = Classifier(tiny_encoder(), 10).eval()
     torch.nn.init.normal_(made.head.weight, generator=torch.Generator().manual_seed(0))
-    weights.write_classifier(artifacts.CLASSIFIERS / "simclr/n10-draw0.safetensors", made, CLASSES)
+    write_classifier(CLASSIFIERS / "simclr/n10-draw0.safetensors", made, CLASSES)
     return made
 
 
@@ -108,7 +110,7 @@ def test_a_path_that_is_no_utf8_is_a_bad_path(folder: Path, capsys: pytest.Captu
 @pytest.mark.usefixtures("classifier")
 @pytest.mark.parametrize("summary", [{}, {"scratch": {}, "simclr": {}}])
 def test_without_any_label_there_is_no_classifier_yet(summary: dict[str, dict[str, float]]) -> None:
-    artifacts.write_json(artifacts.METRICS / "summary.json", summary)
+    write_json(METRICS / "summary.json", summary)
     with pytest.raises(InputError, match=r"^metrics/summary\.json: there is no classifier yet"):
         predict.model_file(None)
 
@@ -134,7 +136,7 @@ def test_without_a_name_it_is_the_best_of_the_summary() -> None:
         "scratch": {"n10": {"accuracy": 0.7}},
         "simclr": {"n10": {"accuracy": 0.9}, "n5": {"accuracy": 0.1}},
     }
-    artifacts.write_json(artifacts.METRICS / "summary.json", summary)
+    write_json(METRICS / "summary.json", summary)
     assert predict.model_file(None) == Path("models/classifiers/simclr/n10-draw0.safetensors")
 
 

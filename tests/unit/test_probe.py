@@ -6,9 +6,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from stages import probe
-from stages.runtime import Machine
-from stages.sections import Neighbours
+from stages.settings.schema import Neighbours
+from stages.tasks import probe
+from stages.tasks.features import encode
+from stages.training.machine import Machine
 from tests.conftest import tiny_encoder
 
 Labelled = tuple[Tensor, Tensor]
@@ -17,7 +18,7 @@ Labelled = tuple[Tensor, Tensor]
 @pytest.fixture(scope="module")
 def features(digits: Labelled) -> Tensor:
     """Features of real digits from an untrained encoder."""
-    return probe.encode(tiny_encoder(), digits[0], Machine(torch.device("cpu"), "fp32"))
+    return encode(tiny_encoder(), digits[0], Machine(torch.device("cpu"), "fp32"))
 
 
 def random_set(n: int, seed: int = 0) -> Labelled:
@@ -31,7 +32,7 @@ def random_set(n: int, seed: int = 0) -> Labelled:
 def test_encode_is_the_encoder_in_evaluation_mode(digits: Labelled, floats: Tensor, cpu: Machine) -> None:
     encoder = tiny_encoder().train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    features = probe.encode(encoder, digits[0][:100], cpu, chunk=32)  # 100 is no multiple of it
+    features = encode(encoder, digits[0][:100], cpu, chunk=32)  # 100 is no multiple of it
     assert not features.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     torch.testing.assert_close(features, encoder.eval()(floats[:100]).detach())
@@ -39,8 +40,8 @@ def test_encode_is_the_encoder_in_evaluation_mode(digits: Labelled, floats: Tens
 
 def test_encode_gives_single_precision_in_bf16_too(digits: Labelled) -> None:
     encoder = tiny_encoder()
-    exact = probe.encode(encoder, digits[0][:64], Machine(torch.device("cpu"), "fp32"))
-    mixed = probe.encode(encoder, digits[0][:64], Machine(torch.device("cpu"), "bf16"))
+    exact = encode(encoder, digits[0][:64], Machine(torch.device("cpu"), "fp32"))
+    mixed = encode(encoder, digits[0][:64], Machine(torch.device("cpu"), "bf16"))
     assert mixed.dtype == torch.float32
     assert not torch.equal(mixed, exact)
     torch.testing.assert_close(mixed, exact, rtol=0.05, atol=0.05 * exact.abs().max().item())

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages import probe
-from stages.checkpoint import Checkpoint
-from stages.encoder import Encoder
 from stages.finetune import propagation
 from stages.finetune.propagation import ALPHA, NEIGHBOURS, POWER, ROUNDS, Neighbourhood, joined, propagated
 from stages.finetune.train import Labelled
-from stages.runtime import Machine
+from stages.networks.encoder import Encoder
+from stages.tasks import probe
+from stages.training.checkpoint import Checkpoint
+from stages.training.machine import Machine
 from tests.conftest import tiny_encoder
 
 Digits = tuple[Tensor, Tensor]

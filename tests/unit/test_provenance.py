@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import params, provenance
+from stages.files import provenance
+from stages.settings import load
 from tests.conftest import ROOT
 
 
@@ -21,7 +22,7 @@ def project(in_copy: Path) -> Path:
 
 def test_it_names_parameters_code_and_inputs(project: Path) -> None:
     found = provenance.made_from("finetune", "simclr")
-    assert found["parameters"] == params.declared_values("finetune", "simclr")
+    assert found["parameters"] == load.declared_values("finetune", "simclr")
     assert found["parameters"]["seed"] == 1
     assert set(found["inputs"]) == {
         "data/prepared/images", "data/prepared/labels", "models/encoders/simclr.safetensors",

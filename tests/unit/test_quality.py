@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.quality import ORDER, accuracies, gains, link, possible, replaced, timings
-from stages import artifacts
+from stages.files.json_files import write_json
+from stages.files.tables import write_table
 
 BUDGETS = (10, 1000, "all")
 
@@ -56,7 +57,7 @@ def test_an_experiments_rows_are_replaced_and_the_others_kept_to_the_letter(
         "experiment,labels,protocol,method,accuracy,ci95\n"
         f"mnist,20,linear,scratch,0.9,0.1\n{kept}mnist,10,linear,simclr,0.9,0.1\n"
     )
-    artifacts.write_table(file, replaced(file, accuracies(efficiency, "mnist", BUDGETS)))
+    write_table(file, replaced(file, accuracies(efficiency, "mnist", BUDGETS)))
     lines = file.read_text().splitlines(keepends=True)
     assert lines[1] == kept
     assert len(lines) == 1 + 1 + 12
@@ -71,7 +72,7 @@ def test_the_order_does_not_depend_on_what_was_run_first(tmp_path: Path, efficie
         file = tmp_path / f"{len(names)}.csv"
         for name in names:
             rows = accuracies(efficiency, name, BUDGETS).sample(frac=1, random_state=len(names))
-            artifacts.write_table(file, replaced(file, rows))
+            write_table(file, replaced(file, rows))
         written.append(file.read_bytes())
     assert written[0] == written[1]
     assert not pd.read_csv(tmp_path / "2.csv").duplicated(["experiment", *ORDER]).any()
@@ -83,7 +84,7 @@ def test_timings_are_read_by_method(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for method, factor in (("scratch", 0), ("simclr", 1)):
             figures = {"seconds": factor * seconds, "hardware": "a processor", "threads": 2}
             figures |= {"propagation_seconds": 20.5} if stage == "finetune" else {}
-            artifacts.write_json(Path(f"metrics/timings/{stage}/{method}.json"), figures)
+            write_json(Path(f"metrics/timings/{stage}/{method}.json"), figures)
     assert timings("mnist", ["scratch", "simclr"]).to_dict("records") == [
         {"experiment": "mnist", "method": method, "pretrain_seconds": a, "finetune_seconds": b,
          "propagation_seconds": 20.5, "hardware": "a processor"}

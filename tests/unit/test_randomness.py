@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from stages.randomness import NOISE_TABLE, Stream
+from stages.training.randomness import NOISE_TABLE, Stream
 
 STREAM = Stream.of(1, "test")
 MANY = torch.arange(200_000)

@@ -1,221 +1,250 @@
-import math
+import json
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
+from PIL import Image
 
-from stages import artifacts
-from stages.compare import charts, report
-from stages.compare.__main__ import show
-from stages.compare.statistics import estimate, paired_gain
+from stages.compare import inputs, report, svg, verdict
+from stages.compare.choices import choices
 from stages.errors import InputError
+from stages.evaluate import diagnostics
+from stages.files.paths import METRICS
+from tests import evidence
 
-METHODS, BUDGETS, PROTOCOLS = ["scratch", "simclr"], ["n10", "nall"], ["finetuned", "linear", "knn"]
-LABELS = {"n10": 10, "nall": 900}
+LABELS = {"n10": 10, "n100": 100}
+CLASSES = [str(digit) for digit in range(10)]
 
 
-@pytest.fixture
-def evaluations() -> report.Evaluations:
-    """Four draws of two methods: the draws differ much, the methods little."""
-    generator = np.random.default_rng(0)
-    easy = {budget: generator.uniform(0.5, 0.8, 4) for budget in BUDGETS}
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
-    def draws(method: str, budget: str, protocol: str) -> list[dict[str, Any]]:
-        gain = 0.1 * (method == "simclr") + 0.01 * PROTOCOLS.index(protocol)
-        rows = []
-        for base in easy[budget]:
-            accuracy = float(base + gain + generator.normal(0, 0.002))
-            rows.append({
-                "accuracy": accuracy, "recall_macro": accuracy - 0.01, "nll": 1 - accuracy,
-                "recall": [accuracy, None, 0.5],
-            })  # fmt: skip
-        return rows
 
-    return {
-        method: {budget: {p: draws(method, budget, p) for p in PROTOCOLS} for budget in BUDGETS}
-        for method in METHODS
+class Page(HTMLParser):
+    """What stands on a page: sections, figures by their keys, pictures, links, text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.figures: list[tuple[str, str]] = []
+        self.images: list[dict[str, str | None]] = []
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.words = ""
+        self._key: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        if tag == "data":
+            self._key = found["data-key"]
+        if tag == "img":
+            self.images.append(found)
+        self.addresses += [
+            str(found[name]) for name in ("src", "href", "xlink:href", "action") if found.get(name)
+        ]
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, text: str) -> None:
+        if self._key is not None:
+            self.figures.append((self._key, text))
+            self._key = None
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words += text
+
+
+def rendered(found: report.Evidence) -> Page:
+    whole = Page(report.render(found))
+    assert whole.open == []  # every element is closed
+    assert len(set(whole.ids)) == len(whole.ids)
+    return whole
+
+
+def value(summary: Any, key: str) -> float:
+    for part in key.split("."):
+        summary = summary[part]
+    return float(summary)
+
+
+@pytest.mark.parametrize(
+    "methods", [["scratch", "autoencoder", "simclr"], ["scratch"], ["simclr"], ["simclr", "vicreg"]]
+)
+@pytest.mark.parametrize("draws", [1, 3])
+def test_every_figure_is_the_summarys(methods: list[str], draws: int) -> None:
+    found = evidence.write(methods, LABELS, draws, CLASSES)
+    whole = rendered(found)
+    summary = json.loads(json.dumps(found.summary))
+    for key, text in whole.figures:
+        assert float(text) == pytest.approx(100 * value(summary, key), abs=1e-9), key
+    shown = {key for key, _ in whole.figures}
+    every = {
+        f"{m}.{b}.{name}" for m, budgets in summary.items() for b, row in budgets.items() for name in row
     }
+    assert shown == every
+    assert ("accuracy_ci95" in summary[methods[0]]["n10"]) == (draws > 1)
+    assert "nan" not in whole.words.lower().split()
+    assert "None" not in whole.words.split()
 
 
-def accuracies(evaluations: report.Evaluations, method: str, budget: str, protocol: str) -> list[float]:
-    return [draw["accuracy"] for draw in evaluations[method][budget][protocol]]
+def test_sections_pictures_and_no_address_outside() -> None:
+    whole = rendered(evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES))
+    for name in ("verdict", "labels", "models", "training", "methods", "data", "provenance"):
+        assert name in whole.ids
+    assert {"tab-scratch", "panel-simclr", "choices", "summary"} <= set(whole.ids)
+    assert whole.addresses
+    assert all(address.startswith(("#", "data:")) for address in whole.addresses)
+    inside = {address[1:] for address in whole.addresses if address.startswith("#")}
+    assert inside <= set(whole.ids)
+    assert all(image["alt"] for image in whole.images)
+    mistaken = [image for image in whole.images if "taken for" in str(image["alt"])]
+    tables = [inputs.read(method).mistakes for method in ("scratch", "simclr")]
+    expected = [
+        f"is {row.actual}, taken for {row.predicted}" for table in tables for row in table.itertuples()
+    ]
+    assert [image["alt"] for image in mistaken] == expected
+    assert len(mistaken) > 10
 
 
-def test_summary_is_method_budget_metric(evaluations: report.Evaluations) -> None:
-    summary = report.summary(evaluations)
-    control = {"accuracy", "accuracy_ci95", "recall_macro", "linear_probe"}
-    assert summary.keys() == set(METHODS)
-    for method, budgets in summary.items():
-        assert budgets.keys() == set(BUDGETS)
-        for figures in budgets.values():
-            assert figures.keys() == control | ({"gain", "gain_ci95"} if method == "simclr" else set())
-            assert all(value == round(value, 4) for value in figures.values())
-    assert not any("." in key for budgets in summary.values() for key in (*summary, *budgets))
+def test_equal_inputs_are_equal_bytes_and_small() -> None:
+    found = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES)
+    report.write(Path("a.html"), found)
+    report.write(Path("b.html"), evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES))
+    assert Path("a.html").read_bytes() == Path("b.html").read_bytes()
+    assert Path("a.html").stat().st_size < 5_000_000
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-def test_summary_has_the_means_over_draws(evaluations: report.Evaluations, budget: str) -> None:
-    figures = report.summary(evaluations)["simclr"][budget]
-    finetuned = estimate(accuracies(evaluations, "simclr", budget, "finetuned"))
-    assert figures["accuracy"] == round(finetuned.mean, 4)
-    assert figures["accuracy_ci95"] == round(finetuned.ci95, 4)
-    assert figures["recall_macro"] == pytest.approx(finetuned.mean - 0.01, abs=1e-4)
-    linear = np.mean(accuracies(evaluations, "simclr", budget, "linear"))
-    assert figures["linear_probe"] == pytest.approx(linear, abs=1e-4)
+def test_fifty_classes_are_shown_and_the_page_stays_small() -> None:
+    names = [f"class é {number}" for number in range(49)] + ["NA"]
+    found = evidence.write(["scratch", "simclr"], {"n50": 50, "n100": 100, "nall": 4000}, 2, names, test=1000)
+    text = report.render(found)
+    assert len(text.encode()) / len(found.sheets) < 5_000_000 / 11  # eleven methods have room
+    whole = Page(text)
+    assert all(name in whole.words for name in names)
+    assert "4,000" in whole.words
 
 
-def test_gain_is_paired_over_the_control_of_the_same_budget(evaluations: report.Evaluations) -> None:
-    figures = report.summary(evaluations)["simclr"]["n10"]
-    expected = paired_gain(
-        accuracies(evaluations, "simclr", "n10", "finetuned"),
-        accuracies(evaluations, "scratch", "n10", "finetuned"),
+def test_a_class_that_is_never_predicted_has_a_recall_of_zero() -> None:
+    found = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES, never=4)
+    assert found.details["simclr"]["n100"]["finetuned"]["recall"][4]["mean"] == 0
+    rendered(found)
+    predicted = inputs.read("simclr").confusion
+    assert (predicted[predicted["predicted"] == "4"]["share"] == 0).all()
+
+
+def test_without_any_label_the_page_says_so() -> None:
+    whole = rendered(evidence.write(["scratch", "simclr"], {}, 0, []))
+    assert "nothing was finetuned" in whole.words
+    assert whole.figures == []
+    assert "choices" not in whole.ids
+    assert "panel-simclr" in whole.ids  # what it sees is still shown
+
+
+def test_a_flawless_model_has_no_mistakes() -> None:
+    whole = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES, flawless=True))
+    assert "None: every test image is classified rightly." in whole.words
+
+
+def test_names_from_outside_are_no_markup() -> None:
+    text = report.render(
+        evidence.write(
+            ["scratch", "simclr"],
+            LABELS,
+            2,
+            ["<b>a</b>", "b & <script>", "$5_$", 'x id="q" y', "_z", *CLASSES[:3]],
+        )
     )
-    assert figures["gain"] == round(expected.mean, 4)
-    assert figures["gain_ci95"] == round(expected.ci95, 4)
-    assert figures["gain"] == pytest.approx(0.1, abs=0.01)
-    assert figures["gain_ci95"] < figures["accuracy_ci95"] / 10  # the draws' own spread is gone
+    assert "<b>a</b>" not in text
+    assert "<script>" in text  # the page's own
+    assert text.count("<script>") == 1
+    assert "&lt;b&gt;bad&lt;/b&gt; &amp; file" in text
 
 
-def test_without_the_control_there_is_no_gain(evaluations: report.Evaluations) -> None:
-    del evaluations["scratch"]
-    assert "gain" not in report.summary(evaluations)["simclr"]["n10"]
-    assert report.label_efficiency(evaluations, LABELS)["gain"].isna().all()
+@pytest.mark.parametrize(
+    "name",
+    [
+        "font: 12px bold",
+        "font-family: x",
+        "0.12345",
+        "#010203",
+        "url(#a",
+        'href="#a',
+        ' transform="rotate(0 x" y',
+        ' id="q" y',
+    ],
+)
+def test_a_name_that_looks_like_drawing_stands_in_a_chart_as_it_is(name: str) -> None:
+    with svg.panel() as (figure, axis):
+        axis.set(title=name)
+        assert name in Page(svg.svg(figure, "chart", "a chart")).words
 
 
-def test_one_draw_has_figures_without_intervals(evaluations: report.Evaluations) -> None:
-    alone = {
-        method: {budget: {name: draws[:1] for name, draws in of.items()} for budget, of in budgets.items()}
-        for method, budgets in evaluations.items()
+def test_what_was_left_out_is_listed_in_part() -> None:
+    whole = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES))
+    assert "And 10 more" in whole.words
+
+
+def test_the_pareto_best_are_marked() -> None:
+    found = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES)
+    rows = {row.sheet.method: row for row in choices(found.sheets, found.summary, found.budgets)}
+    # A skill and a time that grow from method to method: none is beaten in both.
+    assert [rows[m].training_seconds for m in rows] == [0, 20, 40]
+    assert all(row.best == {"n10", "n100"} for row in rows.values())
+    worse = {
+        **found.summary,
+        "simclr": {b: {**row, "accuracy": 0.1} for b, row in found.summary["simclr"].items()},
     }
-    figures = report.summary(alone)["simclr"]["n10"]
-    assert figures.keys() == {"accuracy", "gain", "recall_macro", "linear_probe"}
-    assert report.details(alone)["simclr"]["n10"]["knn"]["recall"][2] == {"mean": 0.5}
-    table = report.label_efficiency(alone, LABELS)
-    assert table["accuracy_ci95"].isna().all()
-    assert (table["draws"] == 1).all()
+    beaten = choices(found.sheets, worse, found.budgets)
+    assert [row.best for row in beaten if row.sheet.method == "simclr"] == [frozenset()]
 
 
-def test_details_have_an_interval_for_every_figure(evaluations: report.Evaluations) -> None:
-    details = report.details(evaluations)
-    assert details["simclr"]["n10"].keys() == set(PROTOCOLS)
-    knn = details["simclr"]["n10"]["knn"]
-    expected = estimate(accuracies(evaluations, "simclr", "n10", "knn"))
-    assert knn["accuracy"] == {"mean": round(expected.mean, 4), "ci95": round(expected.ci95, 4)}
-    own = {"accuracy", "recall_macro", "nll", "recall"}
-    assert knn.keys() == own | {"accuracy_gain", "recall_macro_gain"}
-    assert details["scratch"]["n10"]["knn"].keys() == own  # the control gains nothing over itself
-    assert knn["recall"] == [knn["accuracy"], None, {"mean": 0.5, "ci95": 0.0}]
+def test_headline_is_chosen_on_validation() -> None:
+    assert verdict.headline({"scratch": 0.99, "simclr": 0.7, "vicreg": 0.8}) == "vicreg"
+    assert verdict.headline({"scratch": 0.9}) == "scratch"
+    assert verdict.headline({"scratch": None, "simclr": None, "vicreg": None}) == "simclr"
 
 
-def test_macro_recalls_gain_is_paired_by_draw(evaluations: report.Evaluations) -> None:
-    recalls = {
-        method: [draw["recall_macro"] for draw in evaluations[method]["n10"]["finetuned"]]
-        for method in ("simclr", "scratch")
-    }
-    for number, draw in enumerate(evaluations["simclr"]["n10"]["finetuned"]):
-        draw["recall_macro"] = recalls["simclr"][number] = recalls["scratch"][number] + 0.1 * (1 + number)
-    found = report.details(evaluations)["simclr"]["n10"]["finetuned"]["recall_macro_gain"]
-    expected = paired_gain(recalls["simclr"], recalls["scratch"])
-    assert found == {"mean": round(expected.mean, 4), "ci95": round(expected.ci95, 4)}
-    assert found["mean"] == 0.25
+def test_the_choice_is_said_only_where_there_was_one(tmp_path: Path) -> None:
+    found = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 2, CLASSES)
+    assert "do best on validation (kNN)" in report.render(found)
+    for sheet in found.sheets:
+        sheet.pretrain["knn"] = None
+    text = report.render(found)
+    assert "do best on validation (kNN)" not in text
+    assert "Validation has no labels to choose a method by" in text
+    alone = report.render(evidence.write(["scratch", "simclr"], LABELS, 1, CLASSES))
+    assert "do best on validation" not in alone
+    assert "no gain can be called measurable" in alone
+    assert "95 % ones" not in Page(alone).words
+    assert "95 % interval" not in Page(alone).words
 
 
-def test_label_efficiency_is_one_row_per_protocol_method_and_budget(evaluations: report.Evaluations) -> None:
-    table = report.label_efficiency(evaluations, LABELS)
-    assert list(table.columns) == [
-        "protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95", "draws",
-    ]  # fmt: skip
-    keys = [tuple(row) for row in table[["protocol", "method", "labels"]].itertuples(index=False)]
-    assert keys == [(p, m, n) for p in sorted(PROTOCOLS) for m in METHODS for n in (10, 900)]
-    assert (table["draws"] == 4).all()
-    assert table["gain"].isna().equals(table["method"] == "scratch")
-    for _, row in table[table["method"] == "simclr"].iterrows():
-        budget = next(name for name, labels in LABELS.items() if labels == row["labels"])
-        values = accuracies(evaluations, "simclr", budget, row["protocol"])
-        control = accuracies(evaluations, "scratch", budget, row["protocol"])
-        assert row["accuracy"] == round(estimate(values).mean, 4)
-        assert row["accuracy_ci95"] == round(estimate(values).ci95, 4)
-        assert row["gain"] == round(paired_gain(values, control).mean, 4)
-        assert row["gain_ci95"] == round(paired_gain(values, control).ci95, 4)
+def test_a_damaged_picture_or_table_is_named() -> None:
+    found = evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)
+    file = METRICS / "evaluate" / "simclr_mistakes.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=re.escape(str(file))):
+        inputs.read("simclr")
+    file.write_bytes(whole)
+    table = METRICS / "evaluate" / "simclr_map.csv"
+    table.write_text("x,y,class\n1,two,3\n")
+    with pytest.raises(InputError, match=re.escape(str(table))):
+        inputs.read("simclr")
+    assert found.labels == LABELS
 
 
-def test_tables_of_all_methods_are_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for i, method in enumerate(METHODS):
-        table = pd.DataFrame({"budget": ["n10", "n100", "nall"], "share": [i, i + 1, i + 2]})
-        artifacts.write_table(artifacts.METRICS / "evaluate" / f"{method}.csv", table)
-    gathered = report.gathered(METHODS, "evaluate/{method}.csv", ["n10", "nall"])
-    assert gathered.to_dict("list") == {
-        "method": ["scratch", "scratch", "simclr", "simclr"],
-        "budget": ["n10", "nall", "n10", "nall"],
-        "share": ["0", "2", "1", "3"],  # as they are written, for a class may be called 001 or NA
-    }
-    assert len(report.gathered(["simclr"], "evaluate/{method}.csv")) == 3
-    artifacts.write_json(artifacts.METRICS / "evaluate" / "simclr.csv", {})
-    with pytest.raises((InputError, KeyError)):
-        report.gathered(["simclr"], "evaluate/{method}.csv", ["n10"])
-
-
-def test_equal_figures_are_equal_pictures(tmp_path: Path, evaluations: report.Evaluations) -> None:
-    table = report.label_efficiency(evaluations, LABELS)
-    for name in ("a.png", "b.png"):
-        charts.write_efficiency(table, tmp_path / name)
-    first = (tmp_path / "a.png").read_bytes()
-    assert first.startswith(b"\x89PNG")
-    assert first == (tmp_path / "b.png").read_bytes()
-    charts.write_efficiency(table.assign(accuracy=table["accuracy"] - 0.1), tmp_path / "c.png")
-    assert first != (tmp_path / "c.png").read_bytes()
-
-
-def test_summary_is_shown_in_percent(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    evaluations: report.Evaluations,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    summary = report.summary(evaluations)
-    artifacts.write_json(artifacts.METRICS / "summary.json", summary)
-    details = report.details(evaluations)
-    details["simclr"]["n10"]["finetuned"]["recall_macro"]["ci95"] = 0.1234
-    artifacts.write_json(artifacts.METRICS / "details.json", details)
-    for method, collapse in (("scratch", None), ("simclr", "step 7: all features are alike")):
-        artifacts.write_json(artifacts.METRICS / "pretrain" / f"{method}.json", {"collapse": collapse})
-    show()
-    *table, warning = capsys.readouterr().out.splitlines()
-    assert warning == "warning: pretrain simclr: collapse at step 7: all features are alike"
-    printed = "\n".join(table)
-    assert "…" not in printed  # nothing is cut off
-    lines = [line for line in printed.splitlines() if "scratch" in line or "simclr" in line]
-    rows = [line for line in lines if "over scratch" not in line]
-    assert len(rows) == 4
-    figures = summary["simclr"]["n10"]
-    row = next(line for line in rows if "simclr" in line and " 10 " in line)
-    assert f"{100 * figures['accuracy']:.2f} ± {100 * figures['accuracy_ci95']:.2f}" in row
-    assert f"{100 * figures['gain']:+.2f} ± {100 * figures['gain_ci95']:.2f}" in row
-    assert f"{100 * figures['recall_macro']:.2f} ± 12.34" in row
-    assert not any("+" in line for line in rows if "scratch" in line)
-    assert " all " in rows[-1]  # the largest budget last
-    assert math.isfinite(figures["accuracy"])
-
-
-def test_recall_is_one_row_per_method_budget_and_class_with_test_images(
-    evaluations: report.Evaluations,
-) -> None:
-    found = report.details(evaluations)
-    table = report.recall(found, LABELS, ["a", "b", "c"])
-    assert len(table) == 2 * len(METHODS) * len(BUDGETS)
-    (first, second) = table[(table["method"] == "simclr") & (table["labels"] == 900)].to_dict("records")
-    accuracy = estimate(accuracies(evaluations, "simclr", "nall", "finetuned"))
-    assert (first["class"], first["recall"]) == ("a", pytest.approx(accuracy.mean, abs=1e-4))
-    assert first["recall_ci95"] == pytest.approx(accuracy.ci95, abs=1e-4)
-    assert (second["class"], second["recall"], second["recall_ci95"]) == ("c", 0.5, 0)
-    assert report.recall({}, LABELS, []).empty
-
-
-def test_recall_of_one_draw_has_no_interval(evaluations: report.Evaluations) -> None:
-    one = {m: {b: {p: d[:1] for p, d in ps.items()} for b, ps in bs.items()} for m, bs in evaluations.items()}
-    assert report.recall(report.details(one), LABELS, ["a", "b", "c"])["recall_ci95"].isna().all()
+def test_gallery_pictures_are_the_mistaken_images() -> None:
+    evidence.write(["simclr"], LABELS, 2, CLASSES)
+    found = inputs.read("simclr")
+    assert inputs.GALLERY_ACROSS == diagnostics.ACROSS  # two stages, which import nothing from each other
+    assert len(found.gallery) == len(found.mistakes)
+    assert all(isinstance(tile, Image.Image) and tile.size == (28, 28) for tile in found.gallery)

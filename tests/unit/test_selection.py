@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.selection import NEIGHBOURS, STRATEGIES, by_typicality, centre, typical
+from stages.tools.selection import NEIGHBOURS, STRATEGIES, by_typicality, centre, typical
 
 NONE = np.array([], dtype=int)
 CENTRES = np.eye(6, 8, dtype=np.float32) * 10

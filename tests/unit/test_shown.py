@@ -9,19 +9,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stages import params, thumbnails
-from stages.encoder import Declaration
-from stages.encoders import Classifier
-from stages.encoders import build as build_encoder
 from stages.evaluate import cost
-from stages.evaluate import shown as of_tests
-from stages.evaluate.metrics import calibration_error
-from stages.pretrain import shown
+from stages.evaluate import diagnostics as of_tests
+from stages.images import thumbnails
+from stages.networks.build import build as build_encoder
+from stages.networks.encoder import Declaration
+from stages.pretrain import illustration
 from stages.pretrain.learner import build
-from stages.randomness import Stream
-from stages.runtime import Machine
-from stages.sections import Views
-from stages.weights import write_classifier
+from stages.settings import load
+from stages.settings.schema import Views
+from stages.tasks.classifier import Classifier, write_classifier
+from stages.tasks.scores import calibration_error
+from stages.training.machine import Machine
+from stages.training.randomness import Stream
 from tests.conftest import MOVING, tiny_encoder
 
 TWO_VIEWS = ["simclr", "vicreg", "barlow_twins", "byol", "dino", "lejepa"]
@@ -46,10 +46,10 @@ def test_every_method_shows_what_it_sees_and_makes(
     pool = np.repeat(digits[0][:40].numpy(), channels, axis=1)
     pool = np.pad(pool, ((0, 0), (0, 0), (0, size - 28), (0, size - 28)))
     encoder = tiny_encoder("vit" if method == "mae" else "residual", channels=channels, image_size=size)
-    section = params.method_params(method).model_validate(raw["pretrain"][method])
+    section = load.method_params(method).model_validate(raw["pretrain"][method])
     learner = build(method, encoder, section, Views(**MOVING), Stream.of(1, "test"))  # type: ignore[arg-type]
     state = {name: value.clone() for name, value in learner.state_dict().items()}
-    rows = shown.rows_of(learner, pool, cpu, Stream.of(1, "shown"))
+    rows = illustration.rows_of(learner, pool, cpu, Stream.of(1, "shown"))
     assert list(rows) == ["images of the pool", *ROWS[method]]
     for row in rows.values():
         assert row.shape == (10, channels, size, size)
@@ -60,9 +60,9 @@ def test_every_method_shows_what_it_sees_and_makes(
         assert not torch.equal(first, second)
     # To look changes nothing.
     assert all(torch.equal(value, state[name]) for name, value in learner.state_dict().items())
-    again = shown.rows_of(learner, pool, cpu, Stream.of(1, "shown"))
+    again = illustration.rows_of(learner, pool, cpu, Stream.of(1, "shown"))
     assert all(torch.equal(again[name], row) for name, row in rows.items())
-    shown.write(tmp_path / "shown.png", rows)
+    illustration.write(tmp_path / "shown.png", rows)
     with Image.open(tmp_path / "shown.png") as whole:
         tiles = thumbnails.tiles(whole, 10 * len(rows), 10)
     assert np.array_equal(np.asarray(tiles[0]), pool[0][0] if channels == 1 else pool[0].transpose(1, 2, 0))
@@ -70,16 +70,16 @@ def test_every_method_shows_what_it_sees_and_makes(
 
 def test_what_trains_nothing_shows_the_images(cpu: Machine) -> None:
     pool = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 1, 28, 28)
-    rows = shown.rows_of(None, pool, cpu, Stream.of(1, "shown"))
+    rows = illustration.rows_of(None, pool, cpu, Stream.of(1, "shown"))
     assert {name: len(row) for name, row in rows.items()} == {"images of the pool": 3}
 
 
 def test_masked_patches_alone_are_painted(
     raw: dict[str, Any], cpu: Machine, digits: tuple[Tensor, Tensor]
 ) -> None:
-    section = params.method_params("mae").model_validate(raw["pretrain"]["mae"])
+    section = load.method_params("mae").model_validate(raw["pretrain"]["mae"])
     learner = build("mae", tiny_encoder("vit"), section, Views(**MOVING), Stream.of(1, "test"))  # type: ignore[arg-type]
-    rows = shown.rows_of(learner, digits[0].numpy(), cpu, Stream.of(1, "shown"))
+    rows = illustration.rows_of(learner, digits[0].numpy(), cpu, Stream.of(1, "shown"))
     images, painted = rows["images of the pool"], rows["masked patches painted"]
     patch = learner.encoder.patch
     changed = torch.nn.functional.max_pool2d((images - painted).abs(), patch)[:, 0] > 1e-5

@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages import views
-from stages.pretrain.contrast import nt_xent
-from stages.pretrain.methods.simclr import Method, Params
-from stages.randomness import Stream
-from stages.sections import Views
+from stages.pretrain.methods.simclr import Method, Params, nt_xent
+from stages.settings.schema import Views
+from stages.training.randomness import Stream
+from stages.views import augment
 from tests.conftest import MOVING, assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
 FAR = Views(**MOVING)
@@ -86,7 +85,7 @@ def test_wrong_partners_cost_more() -> None:
 def test_a_batch_is_two_views_through_encoder_and_projector(floats: Tensor) -> None:
     learner, positions = method(), torch.arange(16)
     loss = learner(floats[:16], positions, STEP)
-    both = views.two_views(floats[:16], positions, learner.views, STEP)
+    both = augment.two_views(floats[:16], positions, learner.views, STEP)
     first, second = learner.projector(learner.encoder(both)).chunk(2)
     torch.testing.assert_close(loss, nt_xent(first, second, 0.5))
     assert first.shape == (16, 8)

@@ -3,7 +3,7 @@ import torch
 
 from stages.prepare.columns import Picture, Pictures
 from stages.prepare.split import STRICTNESS, Images, held_out, limited, together
-from stages.randomness import Stream
+from stages.training.randomness import Stream
 
 STREAM = Stream.of(1, "split")
 

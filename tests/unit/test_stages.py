@@ -10,15 +10,21 @@ import pandas as pd
 import pytest
 from torch import Tensor
 
-from stages import artifacts, params, probe
-from stages.checkpoint import Checkpoint
 from stages.errors import InputError
 from stages.evaluate import __main__ as evaluate
+from stages.files.json_files import write_json
+from stages.files.packs import write_array
+from stages.files.paths import IMAGES, LABELS
+from stages.files.tables import read_table, write_table
 from stages.finetune import __main__ as finetune
 from stages.finetune import propagation
 from stages.finetune.propagation import Neighbourhood
 from stages.pretrain import __main__ as pretrain
-from stages.runtime import Machine
+from stages.settings import load
+from stages.tasks import probe
+from stages.tasks.features import encode
+from stages.training.checkpoint import Checkpoint
+from stages.training.machine import Machine
 from tests.conftest import ROOT
 from tests.pipeline.conftest import SMALL, change
 
@@ -27,8 +33,8 @@ POOL = 200
 
 def write_part(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
     table = pd.DataFrame({"id": [f"{name}-{row}" for row in range(len(images))], "split": name, "source": ""})
-    artifacts.write_array(folder / f"{name}.npy", images)
-    artifacts.write_table(folder / f"{name}.csv", table.assign(label=labels))
+    write_array(folder / f"{name}.npy", images)
+    write_table(folder / f"{name}.csv", table.assign(label=labels))
 
 
 @pytest.fixture
@@ -37,11 +43,11 @@ def column(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     (in_copy / "stages").symlink_to(ROOT / "stages")
     change(in_copy / "params.yaml", SMALL | {"finetune.budgets": [10], "finetune.draws": 1})
     images, labels = (part.numpy() for part in digits)
-    write_part(artifacts.IMAGES, "pool", images[:POOL], labels[:POOL])
-    write_part(artifacts.IMAGES, "validation", images[POOL:], labels[POOL:])
-    ids = artifacts.read_table(artifacts.IMAGES / "pool.csv")[["id", "label"]]
-    artifacts.write_table(artifacts.LABELS / "pool.csv", ids)
-    artifacts.write_json(artifacts.LABELS / "classes.json", [str(digit) for digit in range(10)])
+    write_part(IMAGES, "pool", images[:POOL], labels[:POOL])
+    write_part(IMAGES, "validation", images[POOL:], labels[POOL:])
+    ids = read_table(IMAGES / "pool.csv")[["id", "label"]]
+    write_table(LABELS / "pool.csv", ids)
+    write_json(LABELS / "classes.json", [str(digit) for digit in range(10)])
     pretrain.main("scratch")
     return in_copy
 
@@ -60,7 +66,7 @@ def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
     stage: Any, column: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finetune.main("scratch")
-    before, encode = outputs(), probe.encode
+    before = outputs()
 
     def meanwhile(*arguments: Any) -> Tensor:
         change(column / "params.yaml", {"seed": 2})
@@ -70,7 +76,7 @@ def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
     monkeypatch.setattr(probe, "encode", meanwhile)
     with pytest.raises(InputError, match=r"changed while it ran \(seed\): nothing was written"):
         stage.main("scratch")
-    assert params.read(params.PARAMS)["seed"] == 2
+    assert load.read(load.PARAMS)["seed"] == 2
     assert outputs() == before
 
 
@@ -80,9 +86,9 @@ def test_a_new_label_of_a_validation_image_trains_no_classifier_again(
 ) -> None:
     finetune.main("scratch")
     before = outputs()
-    validation = artifacts.IMAGES / "validation.csv"
-    table = artifacts.read_table(validation)
-    artifacts.write_table(validation, table.assign(label=table["label"].where(table.index > 0)))
+    validation = IMAGES / "validation.csv"
+    table = read_table(validation)
+    write_table(validation, table.assign(label=table["label"].where(table.index > 0)))
     capsys.readouterr()
     finetune.main("scratch")
     assert "finetune scratch n10-draw0: resumed at step 4 of 4" in capsys.readouterr().out
@@ -166,13 +172,13 @@ def test_odd_leftovers_among_the_checkpoints_are_said_and_ignored(
 def test_a_pool_of_another_length_than_its_table_is_refused(
     images: int, digits: tuple[Tensor, Tensor], cpu: Machine
 ) -> None:
-    artifacts.write_array(artifacts.IMAGES / "pool.npy", digits[0][:images].numpy())
+    write_array(IMAGES / "pool.npy", digits[0][:images].numpy())
     words = rf"pool\.npy: holds {images} images; its table has {POOL} rows"
     with pytest.raises(InputError, match=words):
         finetune.main("scratch")
-    settings = params.load("evaluate", "scratch")
+    settings = load.parameters("evaluate", "scratch")
     with pytest.raises(InputError, match=words):
         evaluate.FrozenFeatures("scratch", digits[0], digits[1][:POOL], 10, settings, cpu)
-    artifacts.write_array(artifacts.IMAGES / "validation.npy", digits[0][:images].numpy())
+    write_array(IMAGES / "validation.npy", digits[0][:images].numpy())
     with pytest.raises(InputError, match=r"validation\.npy: holds"):
         pretrain.main("scratch")

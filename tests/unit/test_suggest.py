@@ -9,8 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stages import artifacts, selection, suggest, weights
 from stages.errors import InputError
+from stages.files import weights
+from stages.files.json_files import write_json
+from stages.files.packs import write_array
+from stages.files.paths import ENCODERS, IMAGES, LABELS, METRICS
+from stages.files.tables import read_table, write_table
+from stages.tools import selection, suggest
 from tests.conftest import tiny_encoder
 from tests.pipeline.conftest import change
 
@@ -23,15 +28,15 @@ def pool(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     """Two hundred digits, of which the first thirty have a label; and two encoders."""
     images, labels = digits
     change(in_copy / "params.yaml", {"runtime.precision": "fp32"})  # the same on all processors
-    artifacts.write_array(artifacts.IMAGES / "pool.npy", images[:200].numpy())
+    write_array(IMAGES / "pool.npy", images[:200].numpy())
     index = pd.DataFrame({"id": [f"train-{row:05}" for row in range(200)], "source": "mnist/train"})
-    artifacts.write_table(artifacts.IMAGES / "pool.csv", index)
+    write_table(IMAGES / "pool.csv", index)
     some = index[["id"]].assign(label=labels[:200].numpy()).iloc[:LABELLED]
-    artifacts.write_table(artifacts.LABELS / "pool.csv", some)
+    write_table(LABELS / "pool.csv", some)
     for method, knn in (("scratch", 0.7), ("autoencoder", 0.8), ("simclr", 0.9)):
-        artifacts.write_json(artifacts.METRICS / "pretrain" / f"{method}.json", {"knn": knn})
+        write_json(METRICS / "pretrain" / f"{method}.json", {"knn": knn})
         encoder = tiny_encoder(seed=round(10 * knn))
-        weights.write_encoder(artifacts.ENCODERS / f"{method}.safetensors", encoder)
+        weights.write_encoder(ENCODERS / f"{method}.safetensors", encoder)
     return in_copy
 
 
@@ -82,14 +87,14 @@ def test_a_count_that_cannot_be_is_refused_before_anything_is_written(count: str
 
 @pytest.mark.usefixtures("pool")
 def test_where_all_have_a_label_that_is_said() -> None:
-    index = artifacts.read_table(artifacts.IMAGES / "pool.csv", "id")
-    artifacts.write_table(artifacts.LABELS / "pool.csv", index[["id"]].assign(label=1))
+    index = read_table(IMAGES / "pool.csv", "id")
+    write_table(LABELS / "pool.csv", index[["id"]].assign(label=1))
     with pytest.raises(InputError, match=r"^every image of the pool has a label; --ignore-labels"):
         suggest.main(["--count", "5"])
 
 
 @pytest.mark.usefixtures("pool")
 def test_a_pool_of_another_length_than_its_table_is_refused(digits: tuple[Tensor, Tensor]) -> None:
-    artifacts.write_array(artifacts.IMAGES / "pool.npy", digits[0][:201].numpy())
+    write_array(IMAGES / "pool.npy", digits[0][:201].numpy())
     with pytest.raises(InputError, match=r"pool\.npy: holds 201 images; its table has 200 rows"):
         suggest.main(["--count", "5"])

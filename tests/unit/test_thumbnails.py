@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import thumbnails
+from stages.images import thumbnails
 
 
 @pytest.mark.parametrize("channels", [1, 3])

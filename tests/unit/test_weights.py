@@ -9,10 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stages import weights
-from stages.encoder import Encoder
-from stages.encoders import Classifier
 from stages.errors import InputError, reported
+from stages.files import weights
+from stages.networks.encoder import Encoder
+from stages.tasks.classifier import Classifier, read_classifier, write_classifier
 from tests.conftest import Bomb, tiny_encoder
 
 
@@ -35,8 +35,8 @@ def test_encoder_comes_back(tmp_path: Path, name: str, floats: Tensor) -> None:
 def test_classifier_comes_back_with_its_classes(tmp_path: Path, floats: Tensor) -> None:
     classifier = Classifier(tiny_encoder(), 3)
     torch.nn.init.normal_(classifier.head.weight)
-    weights.write_classifier(tmp_path / "a.safetensors", classifier, ["a", "b", "c"])
-    back, classes = weights.read_classifier(tmp_path / "a.safetensors")
+    write_classifier(tmp_path / "a.safetensors", classifier, ["a", "b", "c"])
+    back, classes = read_classifier(tmp_path / "a.safetensors")
     assert classes == ["a", "b", "c"]
     assert same_weights(back, classifier)
 
@@ -154,7 +154,7 @@ def test_encoder_is_no_classifier(tmp_path: Path) -> None:
     path = tmp_path / "a"
     weights.write_encoder(path, tiny_encoder())
     with pytest.raises(InputError, match=f"{path}: .*classes"):
-        weights.read_classifier(path)
+        read_classifier(path)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_classes_must_fit_the_head(tmp_path: Path, classes: object) -> None:
     header = {"encoder": classifier.encoder.declaration.model_dump(), "classes": classes}
     weights.write(tmp_path / "a", classifier, header)
     with pytest.raises(InputError, match=str(tmp_path / "a")):
-        weights.read_classifier(tmp_path / "a")
+        read_classifier(tmp_path / "a")
 
 
 def test_weights_have_one_header_key(tmp_path: Path) -> None:

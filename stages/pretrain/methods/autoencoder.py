@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from stages.encoder import Encoder
+from stages.networks.encoder import Encoder
 from stages.pretrain.decoder import Decoder
 from stages.pretrain.learner import Learner
-from stages.randomness import Stream
-from stages.sections import Fraction, Training, Views
-from stages.views import erase, noise, squares
+from stages.settings.schema import Fraction, Training, Views
+from stages.training.randomness import Stream
+from stages.views.augment import erase, noise, squares
 
 
 class Params(Training):

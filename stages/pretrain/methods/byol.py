@@ -7,11 +7,13 @@ NeurIPS 2020, arXiv:2006.07733.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.encoder import Encoder, initialise
-from stages.pretrain.learner import Learner, Teacher, TwoViewParams, perceptron, rising_momentum
-from stages.randomness import Stream
-from stages.sections import Fraction, Views
-from stages.views import two_views
+from stages.networks.encoder import Encoder, initialise
+from stages.pretrain.learner import Learner
+from stages.pretrain.teacher import Teacher, rising_momentum
+from stages.pretrain.two_views import TwoViewParams, perceptron
+from stages.settings.schema import Fraction, Views
+from stages.training.randomness import Stream
+from stages.views.augment import two_views
 
 
 class Params(TwoViewParams):

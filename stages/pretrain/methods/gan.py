@@ -16,11 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from stages.encoder import Encoder, initialise
+from stages.networks.encoder import Encoder, initialise
 from stages.pretrain.decoder import Decoder
 from stages.pretrain.learner import Learner
-from stages.randomness import Stream
-from stages.sections import Fraction, Training, Views
+from stages.settings.schema import Fraction, Training, Views
+from stages.training.randomness import Stream
 
 
 class Params(Training):

@@ -12,10 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.encoder import Encoder
-from stages.pretrain.learner import TwoViewLearner, TwoViewParams
-from stages.randomness import Stream
-from stages.sections import Fraction, Views
+from stages.networks.encoder import Encoder
+from stages.pretrain.two_views import TwoViewLearner, TwoViewParams
+from stages.settings.schema import Fraction, Views
+from stages.training.randomness import Stream
 
 KNOTS, LAST_KNOT = 17, 3.0  # of the integral over the characteristic function, on [0, 3]
 

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.encoders import VisionTransformer
+from stages.networks.vit import Block, VisionTransformer, initialise_transformer, sinusoids
 from stages.pretrain.learner import Learner
-from stages.randomness import Stream
-from stages.sections import Training, Views
-from stages.transformer import Block, initialise_transformer, sinusoids
+from stages.settings.schema import Training, Views
+from stages.training.randomness import Stream
 
 
 class Params(Training):

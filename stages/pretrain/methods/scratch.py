@@ -4,7 +4,7 @@ It goes through the same finetuning and evaluation as every other method, so a g
 what pretraining bought.
 """
 
-from stages.sections import Section
+from stages.settings.schema import Section
 
 
 class Params(Section):

@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image attract, all other images of the batch repel.
+"""SimCLR: two views of an image attract each other, all other images of the batch repel them.
 
 T. Chen, S. Kornblith, M. Norouzi, G. Hinton, "A Simple Framework for Contrastive Learning of
 Visual Representations", ICML 2020, arXiv:2002.05709.
@@ -7,33 +7,53 @@ Visual Representations", ICML 2020, arXiv:2002.05709.
 import math
 from typing import Annotated
 
+import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from stages.encoder import Encoder
-from stages.pretrain.contrast import nt_xent
-from stages.pretrain.learner import TwoViewLearner, TwoViewParams
-from stages.randomness import Stream
-from stages.sections import Views
+from stages.networks.encoder import Encoder
+from stages.pretrain.two_views import TwoViewLearner, TwoViewParams
+from stages.settings.schema import Views
+from stages.training.randomness import Stream
 
 
 class Params(TwoViewParams):
-    """SimCLR's knobs beside those of every training."""
+    """SimCLR's own parameter beside those of all methods that compare two views."""
 
-    smallest_batch = 16  # 30 negatives a view: with fewer nearly any embedding tells the positive from them
+    smallest_batch = 16  # 30 negatives a view; with fewer, almost any embedding tells them from the positive
 
     temperature: Annotated[float, Field(gt=0)]
 
 
 class Method(TwoViewLearner):
-    """The encoder with a projector that is thrown away afterwards."""
+    """The encoder with a projector, which is discarded after pretraining."""
 
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__(encoder, params, views, init)
         self.params = params
-        # All views are alike: the positive is a guess among the 2N − 1 others.
+        # If all embeddings are equal, the positive is a guess among the 2N − 1 other views.
         self.uninformative = math.log(2 * params.batch_size - 1)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         first, second = self.projections(images, positions, stream)
         return nt_xent(first, second, self.params.temperature)
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """The normalised-temperature cross-entropy of eq. 1, averaged over all 2N views.
+
+    A view's positive is the other view of its image; its negatives are the 2N − 2 views of the
+    other images; it is never compared with itself. As in the paper and in lightly, the mean is over all 2N
+    views, and the denominator contains the positive.
+
+    Args:
+        first, second: (N, D) projections of the two views.
+    """
+    z = F.normalize(torch.cat([first, second]), dim=1)
+    # NOTE: bf16 has 8 bits of precision, too few to tell neighbours apart.
+    with torch.autocast(z.device.type, enabled=False):
+        similarity = z @ z.T / temperature  # (2N, 2N)
+    similarity.fill_diagonal_(-torch.inf)
+    positive = torch.arange(len(z), device=z.device).roll(len(first))
+    return F.cross_entropy(similarity, positive)

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from stages.encoder import Encoder
-from stages.pretrain.learner import TwoViewLearner, TwoViewParams
-from stages.randomness import Stream
-from stages.sections import Views
+from stages.networks.encoder import Encoder
+from stages.pretrain.two_views import TwoViewLearner, TwoViewParams
+from stages.settings.schema import Views
+from stages.training.randomness import Stream
 
 Weight = Annotated[float, Field(ge=0)]
 

@@ -1,0 +1,50 @@
+"""The frozen encoder on the test split: a linear probe and nearest neighbours for every draw."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.files import weights
+from stages.files.packs import read_pack
+from stages.files.paths import IMAGES
+from stages.images.tensors import as_tensor
+from stages.settings.schema import Params
+from stages.tasks.draws import draw_labelled, named_budget
+from stages.tasks.features import encode
+from stages.tasks.probe import fit_linear, knn_probabilities
+from stages.training.machine import Machine
+
+
+class FrozenEncoder:
+    """The pretrained encoder as it is.
+
+    Args:
+        file: of the encoder.
+        images: the test images, uint8 (N, C, H, W).
+        labels: of the pool, (M,) int64.
+
+    Attributes:
+        test: features of the test images, (N, D).
+    """
+
+    def __init__(
+        self, file: Path, images: Tensor, labels: Tensor, classes: int, settings: Params, machine: Machine
+    ) -> None:
+        self.settings, self.machine, self.labels, self.classes = settings, machine, labels, classes
+        self.pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
+        self.encoder = weights.read_encoder(file).to(machine.device)
+        self.test = encode(self.encoder, images, machine)
+
+    def predict(self, budget: str, draw: int) -> dict[str, np.ndarray]:
+        """Probabilities (N, classes) of the test images, by protocol, from the labels of one draw."""
+        settings = self.settings
+        rows = draw_labelled(self.labels, self.classes, named_budget(budget), draw, settings.seed)
+        bank = encode(self.encoder, as_tensor(self.pool[rows.numpy()]), self.machine)
+        labels = self.labels[rows].to(bank.device)
+        head = fit_linear(bank, labels, self.classes, settings.probe.l2)
+        with torch.no_grad():
+            linear = head(self.test).softmax(1)
+        knn = knn_probabilities(self.test, bank, labels, self.classes, settings.knn)
+        return {"linear": linear.cpu().numpy(), "knn": knn.cpu().numpy()}

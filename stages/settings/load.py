@@ -1,0 +1,153 @@
+"""`params.yaml` as typed values: the whole file is validated, and a stage gets only what it declares.
+
+A stage calls `parameters("finetune", "simclr")`. Every call validates the *whole* file, so that a mistake is
+found before any work is done, and returns only the keys that the stage declares in `dvc.yaml`. A stage
+cannot read other keys, so it cannot depend on a parameter that DVC does not track.
+
+`python -m stages.settings` validates the file and does nothing else.
+"""
+
+import re
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, create_model
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.errors import InputError
+from stages.settings.conflicts import conflicts, missing_sections
+from stages.settings.findings import findings
+from stages.settings.schema import Params, Section, available_methods, method_params
+
+PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
+
+
+def parameters(stage: str, method: str | None = None, raw: Any = None) -> Params:
+    """The parameters that `stage` declares in dvc.yaml, after all of params.yaml was validated.
+
+    Args:
+        raw: the file's content; None: read the file.
+
+    Raises:
+        InputError: one finding for each mistake in the file.
+        AttributeError: later, when the stage reads a key that it does not declare.
+    """
+    raw = read(PARAMS) if raw is None else raw
+    params = validated(raw)
+    if method is not None and method not in params.methods:
+        raise InputError(f"{PARAMS}: methods: {method} is not among {', '.join(params.methods)}")
+    declared: Params = _only(params, declared_keys(stage, method, raw))
+    return declared
+
+
+def named_method(stage: str, arguments: list[str]) -> str:
+    """The method that a stage was started for, `python -m stages.STAGE METHOD`."""
+    if len(arguments) != 1:
+        raise InputError(f"usage: python -m stages.{stage} METHOD; METHOD is one of `methods` in {PARAMS}")
+    return arguments[0]
+
+
+def declared_keys(stage: str, method: str | None, raw: Any) -> list[str]:
+    """The keys under `params:` of a stage in dvc.yaml, with each `${…}` filled in."""
+    keys = _declared(stage, "params", method)
+    return [re.sub(r"\$\{(.+?)\}", lambda name: str(_value(raw, name[1])), key) for key in keys]
+
+
+def declared_values(stage: str, method: str | None, raw: Any = None) -> dict[str, Any]:
+    """The values in params.yaml of the keys that a stage declares; `raw` as for `parameters`."""
+    raw = read(PARAMS) if raw is None else raw
+    return {key: _value(raw, key) for key in declared_keys(stage, method, raw)}
+
+
+def declared_files(stage: str, method: str | None) -> list[str]:
+    """The files and folders under `deps:` of a stage in dvc.yaml."""
+    return _declared(stage, "deps", method)
+
+
+def _declared(stage: str, what: str, method: str | None) -> list[str]:
+    entries = read(PIPELINE)["stages"][stage].get(what, [])
+    return [entry.replace("${item.method}", method or "") for entry in entries]
+
+
+def _value(raw: Any, key: str) -> Any:
+    """The value at a dotted key of the file's content; None where there is none."""
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return raw
+
+
+def validated(raw: Any) -> Params:
+    """Turn the file's content into `Params`.
+
+    Raises:
+        InputError: every finding, not only the first.
+    """
+    if not isinstance(raw, dict):
+        raise InputError(f"{PARAMS}: should hold sections such as 'data:' and 'finetune:'")
+    lines: list[str] = []
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        lines += findings(error, Params)
+        params = _valid_part(raw, {str(item["loc"][0]) for item in error.errors()})
+    sections, of_methods = _method_sections(raw.get("pretrain"))
+    lines += of_methods + missing_sections(raw) + conflicts(params, sections, _named_methods(raw))
+    if lines:
+        raise InputError(*(f"{PARAMS}: {line}" for line in lines))
+    return params.model_copy(update={"pretrain": sections})
+
+
+def _valid_part(raw: dict[str, Any], wrong: set[str]) -> Params:
+    """The sections of the file that are valid; reading another one is an AttributeError."""
+    fields: dict[str, Any] = {
+        name: (field.annotation, field) for name, field in Params.model_fields.items() if name not in wrong
+    }
+    part = create_model("Part", __base__=Section, **fields)
+    return Params.model_construct(None, **dict(part.model_validate({name: raw[name] for name in fields})))
+
+
+def _named_methods(raw: dict[str, Any]) -> list[str]:
+    """The known methods under `methods`, also where other names there are wrong."""
+    named = raw.get("methods")
+    return [name for name in named if name in available_methods()] if isinstance(named, list) else []
+
+
+def _method_sections(raw: Any) -> tuple[dict[str, Section], list[str]]:
+    """Each method's section by the model in the method's own file; and what is wrong in them."""
+    sections, lines = {}, []
+    for name, section in raw.items() if isinstance(raw, dict) else ():
+        if name in available_methods():  # an unknown name is a finding of Params
+            model = method_params(name)
+            try:
+                sections[name] = model.model_validate(section)
+            except ValidationError as error:
+                lines += findings(error, model, f"pretrain.{name}")
+    return sections, lines
+
+
+def read(path: Path) -> Any:
+    """A YAML file's content, not validated."""
+    try:
+        return deepcopy(_parsed(path.read_text(encoding="utf-8")))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no valid YAML: {' '.join(str(error).split())}") from None
+
+
+@cache  # a stage reads both files about ten times, and parsing takes a tenth of a second
+def _parsed(text: str) -> Any:
+    # NOTE: DVC's own parser, so that both read `1e-3` as the same number.
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def _only(value: Any, keys: list[str]) -> Any:
+    """A copy of a section that has nothing but the dotted `keys`."""
+    wanted: dict[str, list[str]] = {}
+    for key in keys:
+        first, _, rest = key.partition(".")
+        wanted.setdefault(first, []).append(rest)
+    parts = {name: (value[name] if isinstance(value, dict) else getattr(value, name)) for name in wanted}
+    cut = {name: parts[name] if "" in rest else _only(parts[name], rest) for name, rest in wanted.items()}
+    return cut if isinstance(value, dict) else type(value).model_construct(None, **cut)

@@ -1,0 +1,1 @@
+"""What is asked of a model: classification. Draws of labels, classifiers, probes, scores."""

@@ -1,0 +1,93 @@
+"""Probes of frozen features: a linear classifier and nearest neighbours."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.settings.schema import Neighbours
+
+
+def fit_linear(features: Tensor, labels: Tensor, classes: int, l2: float) -> nn.Linear:
+    """Multinomial logistic regression on frozen features, to the optimum.
+
+    Minimises the mean cross-entropy plus l2 / (2n) · ‖W‖², so that more labels need less of a
+    prior; the bias is free. Features are centred and divided by their mean norm, so that `l2`
+    means the same for every encoder; the layer that comes back has this folded in.
+
+    Args:
+        features: (n, D) float.
+        labels: (n,) int64 in [0, classes).
+        l2: the strength of the prior, as above.
+
+    Returns:
+        A linear layer that takes the features as they are.
+    """
+    features = features.double()
+    centre = features.mean(0)
+    scale = (features - centre).norm(dim=1).mean().clamp_min(1e-12)
+    x = (features - centre) / scale
+    weight = torch.zeros(classes, x.shape[1], dtype=x.dtype, device=x.device, requires_grad=True)
+    bias = torch.zeros(classes, dtype=x.dtype, device=x.device, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weight, bias], max_iter=200, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> float:
+        optimiser.zero_grad()
+        loss = F.cross_entropy(x @ weight.T + bias, labels) + l2 / (2 * len(x)) * weight.square().sum()
+        loss.backward()
+        return loss.item()
+
+    optimiser.step(objective)
+    head = nn.Linear(x.shape[1], classes, device=x.device)
+    with torch.no_grad():
+        head.weight.copy_(weight / scale)
+        head.bias.copy_(bias - (weight / scale) @ centre)
+    return head
+
+
+def knn_probabilities(
+    queries: Tensor, bank: Tensor, labels: Tensor, classes: int, settings: Neighbours, chunk: int = 1024
+) -> Tensor:
+    """Weighted k-nearest-neighbour vote by cosine similarity (Wu et al. 2018, arXiv:1805.01978).
+
+    Each of the k nearest votes for its class with weight exp(similarity / temperature).
+
+    Args:
+        queries: (n, D); bank: (m, D); labels: (m,) of the bank. Where m < k, all of them vote.
+
+    Returns:
+        (n, classes) votes that sum to 1 in each row.
+    """
+    votes = []
+    bank = F.normalize(bank, dim=1)
+    k = min(settings.k, len(bank))
+    for part in F.normalize(queries, dim=1).split(chunk):
+        similarity, index = (part @ bank.T).topk(k, dim=1)
+        votes.append(_vote(similarity, labels[index], classes, settings.temperature))
+    return torch.cat(votes)
+
+
+def knn_accuracy(features: Tensor, labels: Tensor, settings: Neighbours, chunk: int = 1024) -> float:
+    """Leave-one-out k-nearest-neighbour accuracy of a labelled set, a fraction.
+
+    Every image is classified by all the others, so no second labelled set is needed.
+    """
+    features = F.normalize(features, dim=1)
+    classes, right = int(labels.max()) + 1, 0
+    k = min(settings.k, len(features) - 1)
+    for start in range(0, len(features), chunk):
+        part = features[start : start + chunk]
+        similarity = part @ features.T
+        rows = torch.arange(len(part), device=part.device)
+        similarity[rows, rows + start] = -torch.inf
+        near, index = similarity.topk(k, dim=1)
+        votes = _vote(near, labels[index], classes, settings.temperature)
+        right += int((votes.argmax(1) == labels[start : start + chunk]).sum())
+    return right / len(features)
+
+
+def _vote(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
+    weights = (similarity / temperature).softmax(1)
+    votes = weights.new_zeros(len(weights), classes)
+    return votes.scatter_add_(1, labels, weights)

@@ -1,0 +1,163 @@
+"""Random views of a batch: every image gets its own transform, the batch is computed at once.
+
+Images are float, (N, C, H, W), in [0, 1]. Each transform is a plain function of the images and
+of one parameter per image, so it can be compared with a single-image reference; `random_views` draws
+the parameters and chains the transforms. What moves pixels stands in `geometry`, what changes
+their colours in `colour`, what is left here.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.settings.schema import Views
+from stages.training.randomness import Stream
+from stages.views import colour, geometry
+
+THINNING = 0.6  # strokes are thinned less than thickened: a thin stroke would vanish
+ASPECT = 4 / 3  # largest ratio of a crop's sides, beside the image's own
+BLURRED = 0.5  # fraction of the images that are blurred at all
+# One column of uniform numbers each. NOTE: what is off has its column too, so that switching one
+# transform on or off leaves the others as they were.
+DRAWN = (
+    "thickness", "angle", "scale", "shear", "right", "down", "flip", "area", "ratio", "left", "top",
+    "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "gamma", "dim",
+    "hole x", "hole y", "hole side",
+)  # fmt: skip
+
+
+def random_views(images: Tensor, positions: Tensor, strengths: Views, stream: Stream) -> Tensor:
+    """One random view of each image, or several.
+
+    Colour transforms come in the order brightness, contrast, saturation, hue (torchvision's
+    ColorJitter shuffles it). Grey images have no saturation and hue to change.
+
+    Args:
+        images: (N, C, H, W) float in [0, 1].
+        positions: (V · N,) int64, the address of each view in the global batch, first all first
+            views; equal addresses under an equal stream give equal transforms.
+        strengths: how far each transform may go.
+        stream: the randomness of this step.
+
+    Returns:
+        (V · N, C, H, W) float in [0, 1].
+    """
+    numbers = stream.at("transforms").uniform(positions, len(DRAWN))
+    u = dict(zip(DRAWN, numbers.unbind(1), strict=True))
+    if strengths.thickness > 0:
+        low, high = -THINNING * strengths.thickness, strengths.thickness
+        views = thickness(images, _between(u["thickness"], low, high))
+    else:
+        views = images.repeat(len(positions) // len(images), 1, 1, 1)
+    views = _moved(views, positions, u, strengths, stream)
+    views = _coloured(views, u, strengths)
+    if strengths.noise > 0:
+        views = noise(views, strengths.noise, stream.at("noise").normal(positions, views[0].numel()))
+    if strengths.erase > 0:
+        hole = torch.stack([u["hole x"], u["hole y"], u["hole side"]], -1)
+        views = erase(views, *squares(hole, strengths.erase))
+    return views
+
+
+def two_views(images: Tensor, positions: Tensor, strengths: Views, stream: Stream) -> Tensor:
+    """Two views of each image in one pass, (2N, C, H, W): first all first views, then all second."""
+    return random_views(images, torch.cat([2 * positions, 2 * positions + 1]), strengths, stream)
+
+
+def _moved(
+    images: Tensor, positions: Tensor, u: dict[str, Tensor], strengths: Views, stream: Stream
+) -> Tensor:
+    """Cropped, then flipped, then under affine and elastic, as one look-up."""
+    points = geometry.affine(
+        geometry.lattice(images),
+        images,
+        angle=_between(u["angle"], -strengths.rotate, strengths.rotate),
+        scale=torch.exp(_between(u["scale"], *(math.log(s) for s in strengths.scale))),
+        shear=_between(u["shear"], -strengths.shear, strengths.shear),
+        shift=_between(torch.stack([u["right"], u["down"]], -1), -strengths.shift, strengths.shift),
+    )
+    if strengths.elastic > 0:
+        knots = stream.at("elastic").uniform(positions, 2 * geometry.KNOTS**2)
+        points = geometry.elastic(points, _between(knots, -strengths.elastic, strengths.elastic))
+    if strengths.flip > 0:
+        points = geometry.flip(points, u["flip"] < strengths.flip)
+    if strengths.crop == (1, 1):
+        return geometry.sample(images, points)
+    drawn = torch.stack([u["area"], u["ratio"], u["left"], u["top"]], -1)
+    box = geometry.boxes(drawn, *strengths.crop, ASPECT)
+    return geometry.sample(images, geometry.crop(points, images, *box), box)
+
+
+def _coloured(images: Tensor, u: dict[str, Tensor], strengths: Views) -> Tensor:
+    """Colour jitter, grayscale, blur, gamma and dimming."""
+    in_colour = images.shape[1] == 3
+    if strengths.brightness > 0:
+        images = colour.brightness(images, _about_one(u["brightness"], strengths.brightness))
+    if strengths.contrast > 0:
+        images = colour.contrast(images, _about_one(u["contrast"], strengths.contrast))
+    if strengths.saturation > 0 and in_colour:
+        images = colour.saturation(images, _about_one(u["saturation"], strengths.saturation))
+    if strengths.hue > 0 and in_colour:
+        images = colour.hue(images, _between(u["hue"], -strengths.hue, strengths.hue))
+    if strengths.grayscale > 0 and in_colour:
+        images = colour.grayscale(images, u["grayscale"] < strengths.grayscale)
+    if strengths.blur > 0:
+        sigma = strengths.blur * (1 - u["blur"] / BLURRED).clamp(min=0)
+        images = colour.blur(images, sigma, radius=math.ceil(3 * strengths.blur))
+    if strengths.gamma > 0:
+        images = colour.gamma(images, torch.exp2(_between(u["gamma"], -strengths.gamma, strengths.gamma)))
+    if strengths.dim > 0:
+        images = colour.brightness(images, 1 - strengths.dim * u["dim"])
+    return images
+
+
+def thickness(images: Tensor, amount: Tensor) -> Tensor:
+    """Make bright strokes thicker (amount > 0) or thinner (< 0), (V · N, C, H, W).
+
+    A blend of the image with its dilation or erosion over 3 × 3 pixels. amount: (V · N,) in [-1, 1],
+    for V views of N images.
+    """
+    each = amount.view(-1, len(images), 1, 1, 1)
+    gain, loss = _dilated(images) - images, _dilated(-images) + images
+    thicker = torch.addcmul(images, gain, each.clamp(min=0))
+    return torch.addcmul(thicker, loss, each.clamp(max=0)).flatten(0, 1)
+
+
+def _dilated(images: Tensor) -> Tensor:
+    """The largest value among each pixel and its eight neighbours, rows first and then columns."""
+    # NOTE: max_pool2d does the same, on a CPU twenty times slower.
+    x = F.pad(images, (1, 1, 1, 1), value=-torch.inf)
+    x = torch.maximum(torch.maximum(x[:, :, :-2], x[:, :, 1:-1]), x[:, :, 2:])
+    return torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])
+
+
+def noise(images: Tensor, std: float, normals: Tensor) -> Tensor:
+    """Add Gaussian noise of standard deviation `std`; normals: (N, C·H·W). Clipped to [0, 1]."""
+    return (images + std * normals.view_as(images)).clamp(0, 1)
+
+
+def erase(images: Tensor, centre: Tensor, half: Tensor) -> Tensor:
+    """Blacken one square of each image; centre: (N, 2) x, y in [0, 1]; half: (N,) half its side."""
+    height, width = images.shape[2:]
+    x = (torch.arange(width, device=images.device) + 0.5) / width
+    y = (torch.arange(height, device=images.device) + 0.5) / height
+    inside_x = ((x - centre[:, :1]).abs() < half[:, None]).float()  # (N, W)
+    inside_y = ((y - centre[:, 1:]).abs() < half[:, None]).float()  # (N, H)
+    # NOTE: in floats, which a CPU multiplies several times faster than it fills masked pixels.
+    hole = inside_y[:, :, None] * inside_x[:, None, :]
+    return images * hole.neg_().add_(1)[:, None]
+
+
+def squares(u: Tensor, largest: float) -> tuple[Tensor, Tensor]:
+    """Centres anywhere and sides up to `largest` of the image, from (N, 3) uniform numbers."""
+    return u[:, :2], u[:, 2] * largest / 2
+
+
+def _about_one(u: Tensor, strength: float) -> Tensor:
+    return _between(u, 1 - strength, 1 + strength)
+
+
+def _between(u: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * u

@@ -1,0 +1,119 @@
+import copy
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torchvision import models
+
+from stages.errors import InputError
+from stages.files import weights
+from stages.networks.build import build, unfilled
+from stages.networks.encoder import Declaration
+from stages.networks.torchvision import TorchvisionEncoder
+from stages.pretrain.start import fresh_encoder
+from stages.training.randomness import Stream
+
+FEATURES = TorchvisionEncoder.FEATURES
+
+
+def encoder(name: str, seed: int = 0, channels: int = 3, image_size: int = 64) -> TorchvisionEncoder:
+    declaration = Declaration.model_validate(
+        {"name": name, "width": 4, "channels": channels, "image_size": image_size}
+    )
+    built = build(declaration, Stream.of(seed, "torchvision").generator())
+    assert isinstance(built, TorchvisionEncoder)
+    return built.eval()
+
+
+@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_features_are_those_of_torchvisions_network(name: str, channels: int) -> None:
+    ours, images = encoder(name, channels=channels), torch.rand(2, channels, 64, 64)
+    assert ours(images).shape == (2, FEATURES[name])
+    if channels == 3:
+        options = {"image_size": 64} if name == "vit_b_16" else {}
+        theirs = models.get_model(name, weights=None, **options).eval()
+        state = ours.network.state_dict()
+        theirs.load_state_dict(state, strict=False)
+        last = "heads" if name == "vit_b_16" else "fc"
+        setattr(theirs, last, torch.nn.Identity())
+        assert torch.equal(theirs(ours.normalise(images)), ours(images))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_weights_depend_on_the_generator_alone(name: str) -> None:
+    torch.manual_seed(1)
+    first = encoder(name).state_dict()
+    torch.manual_seed(2)
+    again, other = encoder(name).state_dict(), encoder(name, seed=1).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    drawn = [key for key in first if first[key].dim() > 1 and not key.endswith("class_token")]
+    assert all(not torch.equal(first[key], other[key]) for key in drawn)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_file_brings_it_back(name: str, tmp_path: Path) -> None:
+    ours, images = encoder(name), torch.rand(2, 3, 64, 64)
+    weights.write_encoder(tmp_path / "a.safetensors", ours)
+    assert torch.equal(weights.read_encoder(tmp_path / "a.safetensors").eval()(images), ours(images))
+    assert unfilled(ours.declaration).state_dict().keys() == ours.state_dict().keys()
+
+
+def test_a_transformer_takes_whole_patches_alone(raw: dict[str, Any]) -> None:
+    from stages.settings import load
+
+    raw["encoder"]["name"] = "vit_b_16"
+    settings = load.validated(raw)
+    pool = torch.zeros(4, 1, 28, 28, dtype=torch.uint8).numpy()
+    with pytest.raises(InputError, match=r"encoder\.name is 'vit_b_16': .*a multiple of 16, not 28"):
+        fresh_encoder(settings, pool, Stream.of(1, "a"))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_published_weights_are_filled_in(name: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = models.get_model(name, weights=None)
+    state = copy.deepcopy(published.state_dict())
+    monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", lambda *_a, **_k: dict(state))
+    size = 224 if name == "vit_b_16" else 64
+    ours = encoder(name, channels=channels, image_size=size)
+    ours.load_published()
+    published.eval()
+    setattr(published, "heads" if name == "vit_b_16" else "fc", torch.nn.Identity())
+    grey = torch.rand(1, 1, size, size)
+    # A grey image looks to the first layer as the same image in three channels.
+    mean, std = ours.mean[:, None, None], ours.std[:, None, None]
+    seen = published(((grey - mean) / std).expand(1, 3, size, size)) if channels == 1 else published(
+        (grey.expand(1, 3, size, size) - mean) / std
+    )  # fmt: skip
+    torch.testing.assert_close(ours(grey.expand(1, channels, size, size)), seen, rtol=1e-3, atol=1e-3)
+
+
+def test_a_smaller_transformer_gets_interpolated_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = models.vit_b_16(weights=None).state_dict()
+    monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", lambda *_a, **_k: dict(state))
+    ours = encoder("vit_b_16", image_size=64)
+    ours.load_published()
+    assert ours.network.encoder.pos_embedding.shape == (1, 17, 768)
+    assert torch.equal(ours.network.encoder.pos_embedding[:, 0], state["encoder.pos_embedding"][:, 0])
+
+
+def test_what_cannot_be_fetched_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_a: object, **_k: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", refused)
+    with pytest.raises(InputError, match=r"encoder\.weights is 'torchvision', but resnet18's cannot"):
+        encoder("resnet18").load_published()
+
+
+def test_our_own_encoders_have_no_published_weights(raw: dict[str, Any]) -> None:
+    from stages.settings import load
+
+    raw["encoder"]["weights"] = "torchvision"
+    with pytest.raises(InputError, match="residual is not torchvision's"):
+        load.validated(raw)
+    raw["encoder"]["name"] = "resnet18"
+    assert load.validated(raw).encoder.weights == "torchvision"

@@ -1,0 +1,142 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from stages.evaluate.diagnostics import confusion_table
+from stages.tasks.scores import calibration_error, confusion, measure, negative_log_likelihood
+
+CLASSES = 7
+
+
+def predictions(seed: int, n: int = 400, never: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that know something of the labels; class `never` is never predicted."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(CLASSES, size=n)
+    logits = generator.normal(size=(n, CLASSES)) + 1.5 * np.eye(CLASSES)[labels]
+    if never is not None:
+        logits[:, never] = -9
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return probabilities.astype(np.float32), labels
+
+
+def naive_calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Guo et al. 2017, eq. 3, one bin and one image at a time."""
+    total = 0.0
+    for b in range(bins):
+        confidences, right = [], []
+        for row, label in zip(probabilities.astype(float), labels, strict=True):
+            if b / bins < row.max() <= (b + 1) / bins:
+                confidences.append(row.max())
+                right.append(row.argmax() == label)
+        if right:
+            total += len(right) / len(labels) * abs(np.mean(right) - np.mean(confidences))
+    return total
+
+
+@pytest.mark.parametrize("never", [None, 0, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_figure_is_scikit_learns(seed: int, never: int | None) -> None:
+    probabilities, labels = predictions(seed, never=never)
+    predicted = probabilities.argmax(1)
+    assert (never in predicted) is False
+    macro = {"average": "macro", "zero_division": 0}
+    recall = reference.recall_score(labels, predicted, average=None, zero_division=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # float32 rows do not sum to exactly 1
+        nll = reference.log_loss(labels, probabilities.astype(np.float64), labels=range(CLASSES))
+    figures = measure(probabilities, labels)
+    assert figures.pop("nll") == pytest.approx(nll, abs=6e-5)
+    assert figures == {
+        "accuracy": round(reference.accuracy_score(labels, predicted), 4),
+        "recall_macro": round(reference.recall_score(labels, predicted, **macro), 4),
+        "precision_macro": round(reference.precision_score(labels, predicted, **macro), 4),
+        "f1_macro": round(reference.f1_score(labels, predicted, **macro), 4),
+        "ece": round(naive_calibration(probabilities, labels), 4),
+        "recall": [round(r, 4) for r in recall],
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_confusion_is_scikit_learns(seed: int) -> None:
+    probabilities, labels = predictions(seed, never=2)
+    ours = confusion(probabilities.argmax(1), labels, CLASSES)
+    expected = reference.confusion_matrix(labels, probabilities.argmax(1), labels=range(CLASSES))
+    assert ours.tolist() == expected.tolist()
+
+
+def test_confusion_has_actual_rows_and_predicted_columns() -> None:
+    table = confusion(predicted=np.array([2, 2, 0]), labels=np.array([1, 1, 0]), classes=3)
+    assert table.tolist() == [[1, 0, 0], [0, 0, 2], [0, 0, 0]]
+
+
+def test_a_class_without_images_is_left_out_of_the_means() -> None:
+    probabilities, labels = predictions(0)
+    labels = np.where(labels == 3, 4, labels)
+    predicted = probabilities.argmax(1)
+    assert 3 in predicted
+    present = [c for c in range(CLASSES) if c != 3]
+    figures = measure(probabilities, labels)
+    assert figures["recall"][3] is None
+    assert all(isinstance(figures["recall"][c], float) for c in present)
+    for name, score in (
+        ("recall_macro", reference.recall_score),
+        ("precision_macro", reference.precision_score),
+        ("f1_macro", reference.f1_score),
+    ):
+        expected = score(labels, predicted, labels=present, average="macro", zero_division=0)
+        assert figures[name] == round(expected, 4)
+
+
+def test_nll_of_certainty_is_zero_and_of_a_certain_mistake_is_bounded() -> None:
+    sure = np.eye(3, dtype=np.float32)
+    assert negative_log_likelihood(sure, np.array([0, 1, 2])) == 0
+    assert negative_log_likelihood(sure, np.array([1, 1, 2])) == pytest.approx(-math.log(1e-12) / 3)
+    even = np.full((4, 5), 0.2)
+    assert negative_log_likelihood(even, np.array([0, 1, 2, 3])) == pytest.approx(math.log(5))
+
+
+def certain(confidence: float, n: int) -> np.ndarray:
+    return np.tile([confidence, 1 - confidence], (n, 1))
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "expected"),
+    [(1.0, 10, 0.0), (1.0, 0, 1.0), (0.7, 7, 0.0), (0.7, 2, 0.5), (0.9, 10, 0.1), (0.6, 0, 0.6)],
+)
+def test_calibration_error_by_hand(confidence: float, right: int, expected: float) -> None:
+    labels = np.array([0] * right + [1] * (10 - right))
+    assert calibration_error(certain(confidence, 10), labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_calibration_errors_of_different_bins_do_not_cancel() -> None:
+    # 0.2 too sure and 0.2 not sure enough: 0 on average, but neither is calibrated.
+    probabilities = np.concatenate([certain(0.9, 10), certain(0.7, 10)])
+    labels = np.array([0] * 7 + [1] * 3 + [0] * 9 + [1] * 1)
+    assert calibration_error(probabilities, labels) == pytest.approx(0.2)
+
+
+def test_calibration_errors_within_a_bin_cancel() -> None:
+    probabilities = np.concatenate([certain(0.81, 10), certain(0.85, 10)])  # both in (12/15, 13/15]
+    labels = np.array([0] * 9 + [1] * 1 + [0] * 8 + [1] * 2)
+    assert calibration_error(probabilities, labels) == pytest.approx(abs(17 / 20 - 0.83))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibration_error_is_the_papers_sum(seed: int) -> None:
+    probabilities, labels = predictions(seed)
+    assert calibration_error(probabilities, labels) == pytest.approx(naive_calibration(probabilities, labels))
+
+
+def test_confusion_table_has_shares_of_each_actual_class() -> None:
+    counts = np.array([[6, 2], [0, 0]])
+    table = confusion_table(counts, ["cat", "dog"], 4, "n10")
+    assert table.to_dict("list") == {
+        "budget": ["n10"] * 4,
+        "actual": ["cat", "cat", "dog", "dog"],
+        "predicted": ["cat", "dog", "cat", "dog"],
+        "images": [1.5, 0.5, 0.0, 0.0],
+        "share": [0.75, 0.25, 0.0, 0.0],
+    }
