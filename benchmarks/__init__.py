@@ -1,1 +1,1 @@
-"""Measurements beside the pipeline: what was tuned and how fast it is."""
+"""Measurements outside the pipeline: speed, memory, quality, and comparisons with other libraries."""

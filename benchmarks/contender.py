@@ -1,10 +1,10 @@
-"""One contender in a process of its own: a request a line on stdin, an answer a line on stdout.
+"""Run one contender in its own process: one request per line on stdin, one answer per line on stdout.
 
     echo '{"setting": {"workers": 0, "precision": "bf16"}, "steps": 20}' |
         python -m benchmarks.contender lightly
 
-The process stays, so that the contenders can take turns without importing everything again. What
-a library prints goes to stderr.
+The process keeps running, so that the contenders can take turns without importing everything again. The
+output of the libraries goes to stderr.
 """
 
 import importlib
@@ -35,21 +35,21 @@ from stages.training.machine import set_up
 from stages.training.randomness import Stream
 
 NAMES = ("headstart", "compute_limit", "lightly", "stable_pretraining", "lightly_train")
-TEST_DRAWS = range(5)  # nothing is chosen by these figures
-VALIDATION_DRAWS = range(200, 220)  # for choices: far from all that is reported
+TEST_DRAWS = range(5)  # for reported accuracies: nothing is chosen with them
+VALIDATION_DRAWS = range(200, 220)  # for choices: other draws than the reported ones
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a contender is asked to do.
+    """What a contender has to do.
 
     Attributes:
         setting: workers, precision, views, as in `Setting`.
-        steps: timed steps.
-        warmup: steps before the time runs.
-        seconds: stop after so many, if the steps are not done by then.
-        budgets: numbers of labels to fit a linear probe on afterwards.
-        split: what the probe is measured on: test, or validation where something is chosen.
+        steps: number of timed steps.
+        warmup: number of steps before them that are not timed.
+        seconds: time limit for the timed steps; None: no limit.
+        budgets: numbers of labels for the linear probes that follow the pretraining.
+        split: the images that the probes are measured on: "test", or "validation" for making choices.
     """
 
     setting: dict[str, Any]
@@ -61,7 +61,7 @@ class Request:
 
 
 def main(name: str) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until stdin ends."""
     torch.manual_seed(0)
     answers = sys.stdout
     with redirect_stdout(sys.stderr):
@@ -69,16 +69,16 @@ def main(name: str) -> None:
         settings = [asdict(setting) for setting in module.SETTINGS]
         print(json.dumps({"settings": settings}), file=answers, flush=True)
         for line in sys.stdin:
-            answer = answered(module, Request(**json.loads(line)))
+            answer = respond(module, Request(**json.loads(line)))
             print(json.dumps(answer), file=answers, flush=True)
 
 
-def answered(module: ModuleType, request: Request) -> dict[str, Any]:
-    """Pretrain a fresh encoder as the request says: steps, images, seconds, and accuracies by budget."""
+def respond(module: ModuleType, request: Request) -> dict[str, Any]:
+    """Pretrain a fresh encoder as requested; returns steps, images, seconds, and accuracies by budget."""
     settings = load.validated(load.read(load.PARAMS))
     recipe = Recipe.of(settings)
     pool = read_pack(IMAGES / "pool.npy")
-    if request.seconds is None:  # one epoch of as many images as it takes, the same for all
+    if request.seconds is None:  # exactly one epoch, the same for all contenders
         pool = pool[: (request.warmup + request.steps) * recipe.batch_size]
     encoder = fresh_encoder(settings, pool, Stream.of(settings.seed, "pretrain").at("encoder"))
     clock = Clock(request.warmup, request.steps, request.seconds)
@@ -94,23 +94,23 @@ def answered(module: ModuleType, request: Request) -> dict[str, Any]:
 
 
 def accuracies(encoder: Encoder, request: Request) -> dict[int, list[float]]:
-    """Accuracy of the linear probe on each draw of labels, by budget."""
+    """Accuracy of the linear probe for each draw of labels, by budget."""
     settings = load.validated(load.read(load.PARAMS))
-    here = set_up(settings.runtime)
-    tested = request.split == "test"
-    draws = TEST_DRAWS if tested else VALIDATION_DRAWS
-    folder, table = (TEST, "index.csv") if tested else (IMAGES, "validation.csv")
-    images = read_pack(folder / ("images.npy" if tested else "validation.npy"))
-    expected = read_labels(folder / table).to(here.device)
-    encoder = encoder.to(here.device)
-    features = encode(encoder, as_tensor(images), here)
+    machine = set_up(settings.runtime)
+    on_test = request.split == "test"
+    draws = TEST_DRAWS if on_test else VALIDATION_DRAWS
+    folder, table = (TEST, "index.csv") if on_test else (IMAGES, "validation.csv")
+    images = read_pack(folder / ("images.npy" if on_test else "validation.npy"))
+    expected = read_labels(folder / table).to(machine.device)
+    encoder = encoder.to(machine.device)
+    features = encode(encoder, as_tensor(images), machine)
     pool = read_pack(IMAGES / "pool.npy")
     labels, classes = read_pool_labels()
 
     def accuracy(budget: int, draw: int) -> float:
         rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
-        bank = encode(encoder, as_tensor(np.asarray(pool[rows.numpy()])), here)
-        head = probe.fit_linear(bank, labels[rows].to(here.device), len(classes), settings.probe.l2)
+        bank = encode(encoder, as_tensor(np.asarray(pool[rows.numpy()])), machine)
+        head = probe.fit_linear(bank, labels[rows].to(machine.device), len(classes), settings.probe.l2)
         return float((head(features).argmax(1) == expected).float().mean())
 
     return {budget: [accuracy(budget, draw) for draw in draws] for budget in request.budgets}

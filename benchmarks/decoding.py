@@ -1,11 +1,11 @@
-"""What a folder of many small JPEGs costs `prepare`: images/s and peak memory, and what a rerun costs.
+"""Speed and peak memory of `prepare` for a folder of many small JPEG files, and the cost of a rerun.
 
     python -m benchmarks.decoding [IMAGES …]
 
-The JPEGs are made here, 64 × 48 pixels of a blurred noise, in ten class folders. For each number a
-process of its own reads, decodes, splits and writes them; a second one does it again with ten more images,
-and decodes these alone. Writes `benchmarks/results/decoding.csv`; `peak_memory_mb` is the largest anonymous
-and shared memory, looked at every 0.2 s, without the page cache.
+The benchmark generates the JPEG files: 64 × 48 pixels of blurred noise, in ten class folders. For each number
+of images one process reads, decodes, splits and writes them. A second process repeats this after ten images
+were added, and decodes only these. Writes `benchmarks/results/decoding.csv`. `peak_memory_mb` is the peak of
+anonymous and shared memory, measured every 0.2 s, without the page cache.
 """
 
 import json
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmarks.drive import memory_of_command, said
+from benchmarks.drive import log, memory_of_command
 from stages.errors import reported
 from stages.files.tables import write_table
 from stages.prepare import own_images
@@ -28,11 +28,11 @@ from stages.training.randomness import Stream
 
 RESULT = Path("benchmarks/results/decoding.csv")
 IMAGES = (10_000, 30_000, 100_000)
-MORE = 10
+MORE = 10  # images that are added before the rerun
 
 
 def main(sizes: tuple[int, ...]) -> None:
-    """Measure each number of images, first and again with ten more, each in a process of its own."""
+    """Measure each number of images, then again with more images, each in a new process."""
     rows = []
     for images in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -43,34 +43,36 @@ def main(sizes: tuple[int, ...]) -> None:
                 row = {"images": stop, "decoded": stop - start, "seconds": seconds}
                 row |= {"images_per_second": round(stop / seconds), "peak_memory_mb": peak >> 20}
                 rows.append(row)
-                said(f"{stop:,} images, {stop - start:,} of them new: {row}")
+                log(f"{stop:,} images, {stop - start:,} of them new: {row}")
     table = pd.DataFrame(rows)
     write_table(RESULT, table)
     print(table.to_string(index=False))
 
 
 def write_jpegs(folder: Path, start: int, stop: int) -> None:
-    """The images `start` to `stop`, in class folders."""
+    """Write the images `start` to `stop` into class folders."""
     for number in range(start, stop):
         noise = np.random.default_rng(number).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-        place = folder / str(number % 10)
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise).resize((64, 48), Image.Resampling.BICUBIC).save(place / f"{number:07d}.jpg")
+        class_folder = folder / str(number % 10)
+        class_folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).resize((64, 48), Image.Resampling.BICUBIC).save(
+            class_folder / f"{number:07d}.jpg"
+        )
 
 
-def one(folder: str) -> None:
-    """Prepare the images of one folder; print how long it took."""
+def measure_one(folder: str) -> None:
+    """Prepare the images of one folder and print the seconds."""
     settings = load.validated(load.read(load.PARAMS))
     os.chdir(folder)
     data = settings.data.model_copy(update={"source": "folder", "path": "images"})
     started = time.perf_counter()
-    own_images.prepared(data, Stream.of(settings.seed, "prepare")).write({})
+    own_images.prepare(data, Stream.of(settings.seed, "prepare")).write({})
     print(json.dumps({"seconds": round(time.perf_counter() - started, 1)}))
 
 
 if __name__ == "__main__":
     with reported():
         if sys.argv[1:2] == ["--one"]:
-            one(sys.argv[2])
+            measure_one(sys.argv[2])
         else:
             main(tuple(map(int, sys.argv[1:])) or IMAGES)

@@ -1,16 +1,16 @@
-"""What SimCLR's pretraining runs at on this machine, by encoder, image and batch; made for GPUs.
+"""Speed of SimCLR's pretraining on this machine, by encoder, image size and batch size; made for GPUs.
 
     python -m benchmarks.encoders [--quick]
 
-The images are noise, uint8, in a memory-mapped pack; views, loop and precision are the pipeline's own
-(`digits` for grey images, `photos` for colour). On a CPU only small encoders are measured. Adds this
-machine's rows to `benchmarks/results/encoders.csv`:
+The images are uint8 noise in a memory-mapped pack. Views, training loop and precision are those of the
+pipeline (`digits` for grey images, `photos` for colour). On a CPU only small encoders are measured. Adds the
+rows of this machine to `benchmarks/results/encoders.csv`:
 
-- `images_per_second`: of the pool (each gives two views), over STEPS steps after WARMUP others;
-- `memory_mb`: the most that tensors took on the GPU; empty on a CPU;
-- `gemm_share`: FLOPs of convolutions and matrix products per second, as a share of what a large matrix
-  product reaches here in the same number format. Views and norms count as nothing, and of the loss, which
-  grows with the batch's square, only what a batch of 32 has an image.
+- `images_per_second`: images of the pool (each gives two views), over STEPS steps after WARMUP steps;
+- `memory_mb`: peak memory of the tensors on the GPU; empty on a CPU;
+- `gemm_share`: FLOP/s of convolutions and matrix products, as a fraction of what a large matrix product
+  reaches on this machine in the same precision. Views and normalisation layers do not count. The loss grows
+  with the square of the batch size; it counts as much per image as in a batch of 32.
 """
 
 import gc
@@ -27,7 +27,7 @@ import torch
 from benchmarks import hardware
 from benchmarks.contenders import headstart
 from benchmarks.contenders.common import Clock, Recipe
-from benchmarks.drive import said
+from benchmarks.drive import log
 from stages.errors import reported
 from stages.files.packs import read_pack, write_array
 from stages.files.tables import write_table
@@ -41,12 +41,12 @@ from stages.training.randomness import Stream
 RESULT = Path("benchmarks/results/encoders.csv")
 STEPS, WARMUP = 40, 10
 SIZES = {"cpu": hardware.SIZES, "cuda": (4096, 8192)}  # of the matrix product
-EPOCHS = 10_000  # so many that the loop looks at its losses as seldom as in a real run; the clock ends it
+EPOCHS = 10_000  # so that the loop checks its losses as rarely as in a long run; the clock stops it
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: an encoder on images of one size, so many at a time."""
+    """What is measured: an encoder on images of one size in batches of one size."""
 
     encoder: str
     width: int
@@ -80,48 +80,52 @@ CASES = {
 
 
 class DeviceClock(Clock):
-    """A clock that waits for the GPU before it reads the time; a CPU has nothing to wait for."""
+    """A clock that waits for the GPU before it reads the time."""
 
     def tick(self) -> bool:
-        """One step is done; whether it was the last one."""
+        """Count a step; returns whether it was the last one."""
         if torch.cuda.is_available() and self.ticks + 1 in (self.warmup, self.total):
             torch.cuda.synchronize()
         return super().tick()
 
 
 def main(quick: bool) -> None:
-    """Measure each case; quick: one of them, two steps, only to see that it all works, and write nothing."""
-    here = set_up(load.validated(load.read(load.PARAMS)).runtime)
-    kind = here.device.type
+    """Measure each case; quick: one case and two steps, to check that it works; writes nothing."""
+    machine = set_up(load.validated(load.read(load.PARAMS)).runtime)
+    kind = machine.device.type
     cases = CASES[kind][:1] if quick else CASES[kind]
-    peak = hardware.gemm_peak(here.device, (512,) if quick else SIZES[kind])[here.precision]
-    name = hardware_name(here)
-    said(f"{name}, {here.precision}: matrix products {peak / 1e12:,.2f} TFLOP/s")
+    peak = hardware.gemm_peak(machine.device, (512,) if quick else SIZES[kind])[machine.precision]
+    name = hardware_name(machine)
+    log(f"{name}, {machine.precision}: matrix products {peak / 1e12:,.2f} TFLOP/s")
     rows = []
     for case in cases:
-        rows.append(asdict(case) | measured(case, here, peak, 2 if quick else STEPS))
-        said(str(rows[-1]))
+        rows.append(asdict(case) | measured(case, machine, peak, 2 if quick else STEPS))
+        log(str(rows[-1]))
     table = pd.DataFrame(rows)
     table.insert(0, "hardware", name)
-    table.insert(1, "precision", here.precision)
+    table.insert(1, "precision", machine.precision)
     table["torch"] = torch.__version__
     if quick:
         return
     if RESULT.exists():
         old = pd.read_csv(RESULT, dtype=str, keep_default_na=False)
-        table = pd.concat([old[(old["hardware"] != name) | (old["precision"] != here.precision)], table])
+        table = pd.concat([old[(old["hardware"] != name) | (old["precision"] != machine.precision)], table])
     write_table(RESULT, table)
 
 
-def hardware_name(here: Machine) -> str:
-    """The GPU's name with the cores beside it, or the processor's."""
-    about = hardware.machine_description()
-    name = torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else about["processor"]
-    return f"{name}, {about['cores']} cores"
+def hardware_name(machine: Machine) -> str:
+    """The name of the GPU or else of the processor, with the number of CPU cores."""
+    description = hardware.machine_description()
+    name = (
+        torch.cuda.get_device_name(machine.device)
+        if machine.device.type == "cuda"
+        else description["processor"]
+    )
+    return f"{name}, {description['cores']} cores"
 
 
-def measured(case: Case, here: Machine, peak: float, steps: int) -> dict[str, Any]:
-    """Images/s, memory and the share of the matrix product's FLOP/s."""
+def measured(case: Case, machine: Machine, peak: float, steps: int) -> dict[str, Any]:
+    """Measure one case: images/s, memory, and the share of the FLOP/s of a matrix product (`peak`)."""
     changes = {
         "encoder.name": case.encoder,
         "encoder.width": case.width,
@@ -133,33 +137,33 @@ def measured(case: Case, here: Machine, peak: float, steps: int) -> dict[str, An
     clock = DeviceClock(WARMUP, steps)
     with tempfile.TemporaryDirectory() as folder:
         pool = noise(Path(folder) / "pool.npy", case)
-        encoder = fresh_encoder(settings, pool, stream).to(here.device)
-        flops = step_flops(encoder, recipe, here, case)
+        encoder = fresh_encoder(settings, pool, stream).to(machine.device)
+        flops = step_flops(encoder, recipe, machine, case)
         gc.collect()
-        if here.device.type == "cuda":
+        if machine.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         headstart.loop(encoder, pool, recipe, headstart.SETTINGS[0], EPOCHS, clock)
     rate = clock.steps * case.batch_size / clock.seconds
-    memory = torch.cuda.max_memory_allocated() >> 20 if here.device.type == "cuda" else None
+    memory = torch.cuda.max_memory_allocated() >> 20 if machine.device.type == "cuda" else None
     share = flops * clock.steps / clock.seconds / peak
     return {"images_per_second": round(rate), "memory_mb": memory, "gemm_share": round(share, 4)}
 
 
 def noise(path: Path, case: Case) -> np.ndarray:
-    """A pack of four batches."""
+    """Write and read a pack of noise, four batches long."""
     shape = (4 * case.batch_size, case.channels, case.image_size, case.image_size)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     write_array(path, images)
     return read_pack(path)
 
 
-def step_flops(encoder: Encoder, recipe: Recipe, here: Machine, case: Case) -> int:
+def step_flops(encoder: Encoder, recipe: Recipe, machine: Machine, case: Case) -> int:
     """FLOPs of a training step: encoder, projector and loss, on the two views of a batch."""
-    learner = headstart.build(encoder, recipe, here)
-    # NOTE: a part of the batch, for it is run without the autocast; all but the loss is linear in it.
+    learner = headstart.build(encoder, recipe, machine)
+    # NOTE: only a part of the batch, because fp32 needs more memory; all but the loss is linear in its size.
     part = min(case.batch_size, 32)
-    both = torch.rand(2 * part, case.channels, case.image_size, case.image_size, device=here.device)
+    both = torch.rand(2 * part, case.channels, case.image_size, case.image_size, device=machine.device)
     return hardware.step_flops(lambda: headstart.loss_of(learner, both)) * case.batch_size // part
 
 

@@ -1,13 +1,13 @@
-"""What equal time buys: each contender pretrains for 120 s, then the same linear probe.
+"""Accuracy after equal time: each contender pretrains for 120 s, then the same linear probe is fitted.
 
     python -m benchmarks.equal_time [SECONDS]
 
-Needs `benchmarks.throughput` before it: every contender runs at the best setting found there. Each
-measures its own rate first, and its cosine schedule is made for the steps that fit into the time;
-imports and the first step are not counted. Writes `benchmarks/results/equal_time.csv`: accuracy on
-MNIST's test images from 10 and 100 labels over 5 draws, and the paired gain of Headstart. Nothing
-is chosen by it. The peers' views and temperatures were set beforehand and not tuned, while
-Headstart's were tuned on validation. Whoever wants to tune a peer too measures it there, by
+Run `benchmarks.throughput` first: every contender runs with its fastest setting from there. A contender
+measures its own rate, and its cosine schedule is as long as the steps that fit into the time. Imports and the
+first step do not count. Writes `benchmarks/results/equal_time.csv`: accuracy on MNIST's test images with 10
+and 100 labels over 5 draws, and the paired gain of Headstart. Nothing is chosen with these accuracies. The
+views and temperatures of the peers were fixed in advance and not tuned; those of Headstart were tuned on
+validation. To tune a peer too, measure it on validation:
 
     python -m benchmarks.equal_time --validation CONTENDER [SECONDS]
 """
@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.contender import NAMES
-from benchmarks.drive import Contender, running, said
+from benchmarks.drive import Contender, log, running
 from benchmarks.throughput import RESULT as THROUGHPUT
 from stages.compare.statistics import estimate, paired_gain
 from stages.errors import reported
@@ -29,7 +29,7 @@ from stages.files.tables import write_table
 RESULT = Path("benchmarks/results/equal_time.csv")
 SECONDS = 120.0
 BUDGETS = (10, 100)
-MARGIN = 0.98  # of the measured rate: a schedule that ends just before the time does
+MARGIN = 0.98  # of the measured rate, so that the schedule ends just before the time does
 CONTENDERS = tuple(name for name in NAMES if name != "compute_limit")
 
 
@@ -46,22 +46,24 @@ def main(seconds: float) -> None:
 
 
 def pretrained(contender: Contender, setting: dict[str, Any], seconds: float, split: str) -> dict[str, Any]:
-    """A contender's answer after `seconds` of pretraining on a schedule that fits them."""
-    rate = contender.ask(setting=setting, steps=100)  # fewer would count what workers had ready
+    """Pretrain a contender for `seconds` with a schedule of that length; returns its answer."""
+    rate = contender.ask(
+        setting=setting, steps=100
+    )  # with fewer, the batches that the workers have prefetched would count
     steps = max(2, int(MARGIN * seconds * rate["steps"] / rate["seconds"]))
     answer = contender.ask(
         setting=setting, steps=steps, warmup=1, seconds=seconds, budgets=BUDGETS, split=split
     )
     means = {n: f"{sum(of) / len(of):.1%}" for n, of in answer["accuracies"].items()}
-    said(f"{contender.name}: {answer['images']:,} images in {answer['seconds']:.0f} s, {split} {means}")
+    log(f"{contender.name}: {answer['images']:,} images in {answer['seconds']:.0f} s, {split} {means}")
     return answer | {"planned": steps}
 
 
 def rows(answers: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """One row for each contender and number of labels, with Headstart's paired gain over it.
+    """One row per contender and number of labels, with the paired gain of Headstart over the contender.
 
     Args:
-        answers: by contender; each has `accuracies`, a list over the draws by number of labels.
+        answers: by contender; `accuracies` has a list over the draws for each number of labels.
     """
     table = []
     for name, answer in answers.items():
@@ -85,7 +87,7 @@ def rows(answers: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def validate(name: str, seconds: float) -> None:
-    """One contender's accuracies on validation, on draws that nothing reports; writes nothing."""
+    """Print the accuracies of one contender on validation, with other draws than the reported ones."""
     with running(name) as (contender,):
         setting = next(s for s in contender.settings if s["precision"] != "fp32" and s["workers"] == 0)
         pretrained(contender, setting, seconds, "validation")

@@ -1,4 +1,4 @@
-"""What this machine can do: how fast it multiplies matrices, and what it is."""
+"""Description of this machine, and the speed of its matrix products."""
 
 import datetime
 import os
@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 SIZES = (2048, 4096)
-REPEATS = 4  # of each product; the fastest counts
+REPEATS = 4  # of each matrix product; the fastest counts
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
 def gemm_peak(device: torch.device, sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
-    """The most FLOP/s in products of two square matrices, by number format."""
+    """Peak FLOP/s of the product of two square matrices, by precision."""
     return {name: max(_gemm(device, size, kind) for size in sizes) for name, kind in FORMATS.items()}
 
 
@@ -35,9 +35,9 @@ def _gemm(device: torch.device, size: int, kind: torch.dtype) -> float:
 
 
 def step_flops(loss: Callable[[], Tensor]) -> int:
-    """FLOPs of one forward and backward pass, a multiplication and an addition being two.
+    """FLOPs of one forward and backward pass; a multiply-add counts as two.
 
-    What counts is what can be held against a GEMM: convolutions and matrix products.
+    Only convolutions and matrix products count, because they are compared with a matrix product.
     """
     with FlopCounterMode(display=False) as counter:
         loss().backward()
@@ -45,7 +45,7 @@ def step_flops(loss: Callable[[], Tensor]) -> int:
 
 
 def machine_description() -> dict[str, Any]:
-    """Processor, its instructions for small formats, cores, memory, versions, date; no name of the host."""
+    """Processor with its vector instructions, cores, memory, versions and date, without the host name."""
     lines: list[str] = []
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

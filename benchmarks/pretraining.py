@@ -1,11 +1,11 @@
-"""What a pretraining setting is worth on validation, never on test: kNN, and linear probes over 20 draws.
+"""Measure a setting of the pretraining on validation, never on test: kNN, and linear probes over 20 draws.
 
     python -m benchmarks.pretraining METHOD [KEY=VALUE …]
 
-such as `python -m benchmarks.pretraining simclr pretrain.simclr.temperature=0.5`. Needs the stage
-`prepare`. It pretrains with params.yaml and the changes named, on draws that no evaluation uses,
-and adds a row to `benchmarks/results/pretraining.csv`. SimCLR's temperature, rate and decay were
-chosen from it; the encoder itself is thrown away.
+For example `python -m benchmarks.pretraining simclr pretrain.simclr.temperature=0.5`. Needs the outputs of
+the stage `prepare`. It pretrains with params.yaml and the given changes, measures the encoder with draws that
+no evaluation uses, and adds a row to `benchmarks/results/pretraining.csv`. SimCLR's temperature, learning
+rate and weight decay were chosen from this table. The encoder is not saved.
 """
 
 import sys
@@ -36,35 +36,35 @@ from stages.training.randomness import Stream
 
 RESULT = Path("benchmarks/results/pretraining.csv")
 BUDGETS = (10, 100, 1000)
-DRAWS = range(200, 220)  # far from the numbers that `finetune.draws` and the tuning count
+DRAWS = range(200, 220)  # other draws than those of `finetune.draws` and of the tuning
 
 
 def main(method: str, changes: list[str]) -> None:
-    """Pretrain once with the changes and add its row to the table."""
+    """Pretrain once with the changes and add a row to the table."""
     values = {}
     for change in changes:
         key, _, value = change.partition("=")
         values[key] = YAML(typ="safe", pure=True).load(value)
     settings = load.validated(applied(load.read(load.PARAMS), values))
-    here, stream = set_up(settings.runtime), Stream.of(settings.seed, "pretrain")
+    machine, stream = set_up(settings.runtime), Stream.of(settings.seed, "pretrain")
     pool = read_pack(IMAGES / "pool.npy")
-    encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(here.device)
+    encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(machine.device)
     section = settings.pretrain[method]
-    strengths = settings.views.presets[settings.views.pretrain]
-    learner = build(method, encoder, section, strengths, stream)
-    _, seconds = train(method, learner, pool, section, here, stream.at(method), lambda *_look: {})
+    views = settings.views.presets[settings.views.pretrain]
+    learner = build(method, encoder, section, views, stream)
+    _, seconds = train(method, learner, pool, section, machine, stream.at(method), lambda *_: {})
     row = {"method": method, "changes": " ".join(changes), "seconds": round(seconds)}
-    row |= measured(encoder, settings, here)
+    row |= measured(encoder, settings, machine)
     print(row)
     old = [pd.read_csv(RESULT)] if RESULT.exists() else []
     write_table(RESULT, pd.concat([*old, pd.DataFrame([row])]))
 
 
-def measured(encoder: Encoder, settings: Params, here: Machine) -> dict[str, float]:
-    """kNN accuracy, and the linear probe's mean accuracy with its interval at each budget."""
+def measured(encoder: Encoder, settings: Params, machine: Machine) -> dict[str, float]:
+    """The kNN accuracy, and the mean accuracy of the linear probe with its interval for each budget."""
     images = as_tensor(read_pack(IMAGES / "validation.npy"))
-    expected = read_labels(IMAGES / "validation.csv").to(here.device)
-    features = encode(encoder, images, here)
+    expected = read_labels(IMAGES / "validation.csv").to(machine.device)
+    features = encode(encoder, images, machine)
     figures = {"knn": round(probe.knn_accuracy(features, expected, settings.knn), 4)}
     pool = read_pack(IMAGES / "pool.npy")
     labels, classes = read_pool_labels()
@@ -72,8 +72,8 @@ def measured(encoder: Encoder, settings: Params, here: Machine) -> dict[str, flo
         accuracies = []
         for draw in DRAWS:
             rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
-            bank = encode(encoder, as_tensor(pool[rows.numpy()]), here)
-            head = probe.fit_linear(bank, labels[rows].to(here.device), len(classes), settings.probe.l2)
+            bank = encode(encoder, as_tensor(pool[rows.numpy()]), machine)
+            head = probe.fit_linear(bank, labels[rows].to(machine.device), len(classes), settings.probe.l2)
             accuracies.append(float((head(features).argmax(1) == expected).float().mean()))
         value = estimate(accuracies)
         figures |= {f"n{budget}": round(value.mean, 4), f"n{budget}_ci95": round(value.ci95, 4)}

@@ -1,17 +1,17 @@
-"""How good the classifiers are, by experiment: run with the real pipeline, measured on the test split.
+"""Run experiments with the real pipeline and collect their accuracies on the test split.
 
     python -m benchmarks.quality [NAME …]        (make quality: all of them; it may take three hours)
 
-For each experiment of `experiments/` it clones this repository's HEAD into a temporary folder, writes
-the experiment's values into the clone's params.yaml and runs `dvc repro` there, with this repository's DVC
-cache: what has been run once is not run again. Those with `runtime.device: cuda` are left out where there is
-no GPU. The workspace stays as it is, but for three tables in `benchmarks/results/`, in which the rows of the
-experiment are replaced:
+For each experiment in `experiments/` it clones HEAD of this repository into a temporary folder, writes the
+values of the experiment into the clone's params.yaml and runs `dvc repro` there with the DVC cache of this
+repository, so that stages that have run before do not run again. Experiments with `runtime.device: cuda` are
+skipped on a machine without a GPU. In the workspace only three tables in `benchmarks/results/` change; the
+rows of the experiment are replaced:
 
 - `quality.csv`: accuracy (fraction) by labels, protocol (`finetuned`, or `linear` for the probe of the frozen
   encoder) and method, with the half-width of the 95% interval over the draws;
-- `quality_gains.csv`: the paired gain over scratch on the same draws, with its own interval;
-- `quality_timings.csv`: how long pretraining and all finetuning took, and on what.
+- `quality_gains.csv`: the paired gain over scratch on the same draws, with its interval;
+- `quality_timings.csv`: seconds of pretraining and of finetuning, and the hardware.
 """
 
 import contextlib
@@ -40,17 +40,17 @@ from stages.tools import experiment
 RESULTS = Path("benchmarks/results")
 LABEL_EFFICIENCY = METRICS / "label_efficiency.csv"
 PROTOCOLS = ("finetuned", "linear")
-ORDER = ["labels", "protocol", "method"]  # of a table's rows, behind its first column
+ORDER = ["labels", "protocol", "method"]  # the rows of a table are sorted by these after the first column
 
 
 def main(names: list[str]) -> None:
-    """Run the experiments one after another; replace the rows of each."""
+    """Run the experiments one after another; replace the rows of each in the tables."""
     results = RESULTS.absolute()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the clone is removed
-    if _said("git", "status", "--porcelain"):
-        print("note: it is HEAD that is measured, without the changes that are not committed", flush=True)
-    names = names or possible(experiment.names())
-    for name in names:  # a wrong last one is found before the first has run for an hour
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # removes the clone
+    if output_of("git", "status", "--porcelain"):
+        print("note: HEAD is measured; uncommitted changes have no effect", flush=True)
+    names = names or runnable(experiment.names())
+    for name in names:  # an invalid experiment is reported before the first one has run for an hour
         experiment.checked(name, load.read(load.PARAMS), experiment.read(name))
     for name in names:
         with clone() as environment:
@@ -59,33 +59,38 @@ def main(names: list[str]) -> None:
             write_table(results / file, replaced(results / file, table))
 
 
-def possible(names: list[str]) -> list[str]:
-    """The experiments that this machine can run: those for a GPU where there is one."""
+def runnable(names: list[str]) -> list[str]:
+    """The experiments that this machine can run: those for a GPU only if it has one."""
     for_gpu = [name for name in names if experiment.read(name).get("runtime.device") == "cuda"]
     if not for_gpu or torch.cuda.is_available():
         return names
-    print(f"left out, for there is no GPU here: {', '.join(for_gpu)}", flush=True)
+    print(f"skipped, because this machine has no GPU: {', '.join(for_gpu)}", flush=True)
     return [name for name in names if name not in for_gpu]
 
 
 @contextlib.contextmanager
 def clone() -> Iterator[dict[str, str]]:
-    """Work inside a temporary clone of HEAD that shares the DVC cache; gives the environment for DVC."""
-    here, cache = Path.cwd(), _said("dvc", "cache", "dir")
+    """Change into a temporary clone of HEAD that shares the DVC cache; yields the environment for DVC."""
+    repository, cache = Path.cwd(), output_of("dvc", "cache", "dir")
     with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
         project = Path(folder) / "project"
-        _said("git", "clone", "--quiet", "--shared", str(here), str(project))
-        # What DVC notes about a repository beside it goes with the clone.
+        output_of("git", "clone", "--quiet", "--shared", str(repository), str(project))
+        # DVC keeps a record of each repository in its site cache; this one is removed with the clone.
         environment = experiment.environment() | {"DVC_SITE_CACHE_DIR": str(Path(folder) / "notes")}
         with contextlib.chdir(project):
-            _said("dvc", "cache", "dir", "--local", cache)
+            output_of("dvc", "cache", "dir", "--local", cache)
             yield environment
 
 
 def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[str, pd.DataFrame]:
-    """Run an experiment in the clone that is the working directory; its three tables by their file names.
+    """Run an experiment in the clone that is the working directory.
 
-    workspace: the repository that was cloned; the source's files are looked for in its `data.path` too.
+    Args:
+        workspace: the repository that was cloned; its data files are linked into the clone.
+        environment: for DVC.
+
+    Returns:
+        The rows of the experiment for each of the three tables, by file name.
     """
     settings = configured(name, {}, workspace)
     repro(name, environment)
@@ -98,7 +103,7 @@ def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[st
 
 
 def configured(name: str, more: dict[str, Any], workspace: Path) -> Params:
-    """Write an experiment's parameters, and more by their dotted keys, into the clone's params.yaml."""
+    """Write the values of an experiment and `more` values, by dotted keys, into the clone's params.yaml."""
     changes = experiment.read(name) | more
     raw = experiment.checked(name, load.read(load.PARAMS), changes)
     settings = load.validated(raw)
@@ -110,16 +115,20 @@ def configured(name: str, more: dict[str, Any], workspace: Path) -> Params:
 
 
 def repro(name: str, environment: dict[str, str], *stages: str) -> None:
-    """Run `dvc repro` in the clone; InputError if it fails, for whoever reads the results would be misled."""
+    """Run `dvc repro` in the clone.
+
+    Raises:
+        InputError: it fails; the results in the clone would then be those of another experiment.
+    """
     command = ["dvc", "repro", *stages]
-    if subprocess.run(command, check=False, env=environment).returncode:  # noqa: S603 (fixed, no shell)
+    if subprocess.run(command, check=False, env=environment).returncode:  # noqa: S603 (fixed command, no shell)
         raise InputError(
-            f"{experiment.file_of(name)}: dvc repro failed, for the reason above; no table was changed"
+            f"{experiment.file_of(name)}: dvc repro failed (see the output above); no table was changed"
         )
 
 
 def link(folder: Path, workspace: Path) -> None:
-    """Let the clone have what git does not: the source's files in a folder of the workspace."""
+    """Link the files in a folder of the workspace into the clone, because git does not track data files."""
     for file in (workspace / folder).glob("*"):
         if not (folder / file.name).exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -127,21 +136,21 @@ def link(folder: Path, workspace: Path) -> None:
 
 
 def accuracies(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
-    """The accuracy of every method, scratch too, out of the label-efficiency table."""
-    rows = named(table, name, budgets)
+    """The rows of the label-efficiency table as rows of quality.csv: the accuracy of every method."""
+    rows = experiment_rows(table, name, budgets)
     return rows.rename(columns={"accuracy_ci95": "ci95"})[["experiment", *ORDER, "accuracy", "ci95"]]
 
 
 def gains(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
-    """The paired gain over scratch of every other method."""
-    rows = named(table, name, budgets).dropna(subset="gain")
+    """Rows of quality_gains.csv: the paired gain over scratch of every other method."""
+    rows = experiment_rows(table, name, budgets).dropna(subset="gain")
     return rows.rename(columns={"gain_ci95": "ci95"})[["experiment", *ORDER, "gain", "ci95"]]
 
 
-def named(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
-    """The rows of both protocols, with the experiment's name, and with budgets as params.yaml calls them.
+def experiment_rows(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
+    """The rows of both protocols with the name of the experiment and with the budgets of params.yaml.
 
-    The label-efficiency table has the pool's size where the budget is `all`: the number that is no budget.
+    For the budget `all` the label-efficiency table has the size of the pool, a number that is no budget.
     """
     rows = table[table["protocol"].isin(PROTOCOLS)]
     names = {budget: str(budget) for budget in budgets if budget != "all"}
@@ -149,25 +158,29 @@ def named(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataF
 
 
 def timings(name: str, methods: Sequence[str]) -> pd.DataFrame:
-    """Seconds of pretraining and of finetuning on all draws of all budgets, by method."""
+    """Rows of quality_timings.csv: seconds of pretraining, and of finetuning all draws of all budgets."""
     rows = []
     for method in methods:
-        spent: dict[str, dict[str, Any]] = {
+        figures_by_stage: dict[str, dict[str, Any]] = {
             stage: read_json(METRICS / "timings" / stage / f"{method}.json")
             for stage in ("pretrain", "finetune")
         }
         row = {"experiment": name, "method": method}
-        row |= {f"{stage}_seconds": figures["seconds"] for stage, figures in spent.items()}
-        row["propagation_seconds"] = spent["finetune"]["propagation_seconds"]
-        rows.append(row | {"hardware": spent["pretrain"]["hardware"]})
+        row |= {f"{stage}_seconds": figures["seconds"] for stage, figures in figures_by_stage.items()}
+        row["propagation_seconds"] = figures_by_stage["finetune"]["propagation_seconds"]
+        rows.append(row | {"hardware": figures_by_stage["pretrain"]["hardware"]})
     return pd.DataFrame(rows)
 
 
 def replaced(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """The table at `path`, if there is one, with the rows of the same first field replaced, in order."""
+    """The table in a file, sorted, with new rows instead of those with the same value in the first column.
+
+    Args:
+        path: the file; it need not exist.
+    """
     key = rows.columns[0]
     if path.exists():
-        # As text, so that all other figures stay digit for digit.
+        # As text, so that the other rows keep every digit.
         old = pd.read_csv(path, dtype=str, keep_default_na=False)
         rows = pd.concat([old[~old[key].isin(rows[key])], rows])
     order = [key, *(name for name in ORDER if name in rows.columns)]
@@ -175,12 +188,16 @@ def replaced(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rank(value: str) -> tuple[float, str]:
-    """Numbers of labels by their size, `all` behind them; names by the alphabet."""
+    """The sort key of a field: numbers of labels by size, `all` after them; names alphabetically."""
     return (float(value) if value.isdigit() else float("inf"), value)
 
 
-def _said(*command: str) -> str:
-    """What a command prints; InputError with its complaint if it fails."""
+def output_of(*command: str) -> str:
+    """The output of a command.
+
+    Raises:
+        InputError: the command fails; with its error output.
+    """
     result = subprocess.run(  # noqa: S603 (fixed commands, without a shell)
         command, check=False, capture_output=True, text=True, env=experiment.environment()
     )

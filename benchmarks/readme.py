@@ -1,25 +1,52 @@
 """The README's table of results, written from metrics/summary.json.
 
-python -m benchmarks.readme
+    python -m benchmarks.readme            writes the table of the working tree
+    python -m benchmarks.readme --check    exits 1 if the committed README does not have the committed figures
+
+The check reads both files from git's HEAD, because a run on another machine changes the figures in the
+working tree.
 """
 
+import json
 import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.compare.__main__ import SUMMARY
 from stages.compare.figures import control_first, in_percent
-from stages.errors import reported
+from stages.errors import InputError, reported
 from stages.files.json_files import read_json
+from stages.files.paths import METRICS
 from stages.files.whole import whole_file
 
-README = Path("README.md")
+README, SUMMARY = Path("README.md"), METRICS / "summary.json"
 HEADING = """| labels | method | finetuned, % | gain over scratch, points | linear probe, % |
 |---:|---|---:|---:|---:|
 """
 
 
-def table(summary: dict[str, Any]) -> str:
+def main(arguments: Sequence[str]) -> int:
+    """Write or check the table; the exit status."""
+    if arguments not in ([], ["--check"]):
+        raise InputError("usage: python -m benchmarks.readme [--check]")
+    if arguments:
+        current = is_current(committed(README), json.loads(committed(SUMMARY)))
+        if not current:
+            print(
+                f"{README}: the committed table does not have the figures of the committed {SUMMARY}; "
+                "run `make readme` and commit both",
+                file=sys.stderr,
+            )
+        return 0 if current else 1
+    text = updated(README.read_text(encoding="utf-8"), read_json(SUMMARY))
+    with whole_file(README) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return 0
+
+
+def table(summary: Mapping[str, Any]) -> str:
     """The summary as Markdown, by budget and then by method, in percent."""
     lines = []
     for budget in next(iter(summary.values())):
@@ -34,13 +61,36 @@ def table(summary: dict[str, Any]) -> str:
     return HEADING + "".join(line for _, line in lines)
 
 
-def updated(text: str, summary: dict[str, Any]) -> str:
-    """The README's text with the table replaced."""
+def updated(text: str, summary: Mapping[str, Any]) -> str:
+    """The README's text with the table replaced.
+
+    Raises:
+        InputError: the text has no such table.
+    """
+    if HEADING not in text:
+        raise InputError(f"{README}: has no table that begins with {HEADING.splitlines()[0]!r}")
     return re.sub(re.escape(HEADING) + r"(\|.*\n)*", lambda _: table(summary), text)
+
+
+def is_current(text: str, summary: Mapping[str, Any]) -> bool:
+    """Whether the table in the README's text has the figures of the summary."""
+    return updated(text, summary) == text
+
+
+def committed(path: Path) -> str:
+    """A file's content in git's HEAD.
+
+    Raises:
+        InputError: git has no such file.
+    """
+    command = ["git", "show", f"HEAD:./{path.as_posix()}"]
+    result = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 (no shell)
+    if result.returncode:
+        reason = " ".join(result.stderr.decode(errors="replace").split())
+        raise InputError(f"{path}: cannot be read from git ({reason})")
+    return result.stdout.decode()
 
 
 if __name__ == "__main__":
     with reported():
-        text = updated(README.read_text(encoding="utf-8"), read_json(SUMMARY))
-        with whole_file(README) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        raise SystemExit(main(sys.argv[1:]))

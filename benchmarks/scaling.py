@@ -1,18 +1,18 @@
-"""What more images cost: seconds and memory at 10 thousand, 100 thousand and a million.
+"""How time and memory grow with the number of images: 10 thousand, 100 thousand and a million.
 
     python -m benchmarks.scaling [IMAGES …]
 
-The images are synthetic, uint8 28 × 28, in a memory-mapped pack in a temporary folder. For each
-number a process of its own normalises a fresh encoder for the pool (it reads every image once),
+The images are uint8 noise of 28 × 28 pixels in a memory-mapped pack in a temporary folder. For each number
+of images a new process builds an encoder and computes the statistics of the pool (it reads every image once),
 then trains SimCLR for a fixed number of steps. Writes `benchmarks/results/scaling.csv`:
 
-- `start_seconds`: the encoder and its statistics pass over the pool.
-- `order_seconds`, `order_mb`: the permutation of the pool that each epoch begins with.
-- `seconds`, `images_per_second`: the fixed number of steps; `epoch_seconds`: what a whole epoch
-  would take at that rate, its permutation included.
-- `peak_memory_mb`: the largest anonymous and shared memory of the process, looked at every 0.2 s; the
-  page cache, which the kernel takes back when it needs it, is not in it. `page_cache_mb` is the
-  mapped file pages at the end (RssFile): libraries, and what was read of the pool.
+- `start_seconds`: building the encoder and computing the statistics of the pool.
+- `order_seconds`, `order_mb`: the permutation of the pool at the start of each epoch.
+- `seconds`, `images_per_second`: the fixed number of steps; `epoch_seconds`: a full epoch at that rate,
+  with its permutation.
+- `peak_memory_mb`: the peak of anonymous and shared memory of the process, measured every 0.2 s, without the
+  page cache, which the kernel frees when memory is needed. `page_cache_mb`: the mapped file pages at the end
+  (RssFile): libraries, and the parts of the pool that were read.
 """
 
 import json
@@ -27,7 +27,7 @@ import pandas as pd
 
 from benchmarks.contenders import headstart
 from benchmarks.contenders.common import Clock, Recipe
-from benchmarks.drive import memory_of_command, said
+from benchmarks.drive import log, memory_of_command
 from stages.errors import reported
 from stages.files.packs import read_pack
 from stages.files.tables import write_table
@@ -42,7 +42,7 @@ STEPS, WARMUP = 60, 4
 
 
 def main(sizes: tuple[int, ...]) -> None:
-    """Measure each number of images in a process of its own, and write the table."""
+    """Measure each number of images in a new process, and write the table."""
     rows = []
     for images in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -50,14 +50,14 @@ def main(sizes: tuple[int, ...]) -> None:
             write_pack(pack, images)
             answer, peak = memory_of_command("benchmarks.scaling", "--one", str(pack))
         rows.append({"images": images, **json.loads(answer), "peak_memory_mb": peak >> 20})
-        said(f"{images:,} images: {rows[-1]}")
+        log(f"{images:,} images: {rows[-1]}")
     table = pd.DataFrame(rows)
     write_table(RESULT, table)
     print(table.to_string(index=False))
 
 
 def write_pack(path: Path, images: int) -> None:
-    """A pack of noise with the shape of digits, written in parts."""
+    """Write a pack of noise, uint8 (images, 1, 28, 28), part by part."""
     pack = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(images, 1, 28, 28))
     generator = np.random.default_rng(0)
     for start in range(0, images, 50_000):
@@ -67,7 +67,7 @@ def write_pack(path: Path, images: int) -> None:
 
 
 def measured(path: Path) -> dict[str, Any]:
-    """The costs of one pack: in the process whose memory is watched."""
+    """Measure one pack, in the process whose memory is measured from outside."""
     settings = load.validated(load.read(load.PARAMS))
     recipe = Recipe.of(settings)
     pool = read_pack(path)
@@ -95,7 +95,7 @@ def measured(path: Path) -> dict[str, Any]:
 
 
 def mapped_files() -> int:
-    """Bytes of file pages that this process has mapped; 0 where there is no /proc."""
+    """Bytes of file pages that this process has mapped; 0 without /proc."""
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     sizes = dict(line.split(":", 1) for line in lines)
@@ -106,7 +106,7 @@ if __name__ == "__main__":
     with reported():
         if sys.argv[1:2] == ["--one"]:
             answer = sys.stdout
-            sys.stdout = sys.stderr  # the training's progress
+            sys.stdout = sys.stderr  # the progress of the training
             print(json.dumps(measured(Path(sys.argv[2]))), file=answer)
         else:
             main(tuple(map(int, sys.argv[1:])) or IMAGES)

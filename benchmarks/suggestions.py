@@ -1,12 +1,13 @@
-"""Labels that `stages.suggest` asks for against labels of random images, on the dataset in force.
+"""Compare labels of the images that `stages.tools.suggest` chooses with labels of random images.
 
     python -m benchmarks.suggestions
 
-Needs the encoders (`dvc repro`). With 10, 20 and 50 labels it fits the linear probe of the best encoder's
-frozen features and measures it on the validation images; no test image is read. Ten draws: a draw
-is as many random images, or the images chosen from other first centres of the clusters (`centre` has
-nothing to draw and gives the same each time). Writes `benchmarks/results/suggestions.csv`: accuracy and the
-gain over random draws, fractions with the half-width of their 95% intervals.
+Needs the encoders (`dvc repro`) and uses the dataset in params.yaml. With 10, 20 and 50 labels it fits the
+linear probe on the frozen features of the best encoder and measures it on the validation images; no test
+image is read. There are ten draws: random images, or images chosen with other initial centres of the clusters
+(`centre` uses no random numbers: it always chooses the same images and has no interval). Writes
+`benchmarks/results/suggestions.csv`: accuracy and gain over random images, as fractions with the half-width
+of their 95% intervals.
 """
 
 from pathlib import Path
@@ -32,14 +33,14 @@ NONE = np.array([], dtype=int)
 
 
 def main() -> None:
-    """Measure every strategy and budget; replace the dataset's rows in the table."""
+    """Measure every strategy and budget; replace the rows of the dataset in the table."""
     settings = load.validated(load.read(load.PARAMS))
     method = suggest.best_method(settings)
     labels, classes = read_pool_labels()
     pool = read_pack(IMAGES / "pool.npy")
-    held_out = read_pack(IMAGES / "validation.npy")
+    validation = read_pack(IMAGES / "validation.npy")
     expected = read_labels(IMAGES / "validation.csv")
-    features = suggest.encoded(method, np.concatenate([pool, held_out]), settings)
+    features = suggest.normalised_features(method, np.concatenate([pool, validation]), settings)
     bank, queries = features[: len(pool)], torch.from_numpy(features[len(pool) :])
 
     def accuracy(rows: np.ndarray) -> float:
@@ -51,10 +52,10 @@ def main() -> None:
     for budget in BUDGETS:
         draws = [np.random.default_rng([settings.seed, draw]) for draw in range(DRAWS)]
         random = [accuracy(draw.choice(len(bank), budget, replace=False)) for draw in draws]
-        found = {"random": random}
+        by_strategy = {"random": random}
         for name, strategy in selection.STRATEGIES.items():
-            found[name] = [accuracy(strategy(bank, NONE, budget, draw)) for draw in range(DRAWS)]
-        for name, accuracies in found.items():
+            by_strategy[name] = [accuracy(strategy(bank, NONE, budget, draw)) for draw in range(DRAWS)]
+        for name, accuracies in by_strategy.items():
             average, gain = estimate(accuracies), paired_gain(accuracies, random)
             row = {"dataset": settings.data.source, "labels": budget, "method": method, "strategy": name}
             row |= {"accuracy": round(average.mean, 4), "ci95": round(average.ci95, 4)}

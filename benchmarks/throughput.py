@@ -1,11 +1,11 @@
-"""Images per second beside the peers, in alternation; and how far from what the processor can do.
+"""Images per second of Headstart and its peers, and the utilisation of the processor.
 
     python -m benchmarks.throughput [--quick]
 
-Needs the stage `prepare` and the environment of requirements-peers.lock (`make bench` makes both).
-First each peer tries its settings. Then all take turns, each at its best: A B C A B C …; a ratio is
-the median over the rounds of the ratio within a round, so that a machine that slows down slows all.
-Writes `benchmarks/results/throughput.json` and, from it, `throughput.md`.
+Needs the outputs of the stage `prepare` and the environment of requirements-peers.lock (`make bench` makes
+both). First each peer tries its settings. Then all contenders take turns, each with its fastest setting:
+A B C A B C … A ratio is the median over the rounds of the ratio within a round, so that it does not depend on
+a change in the machine's speed. Writes `benchmarks/results/throughput.json` and from it `throughput.md`.
 """
 
 import sys
@@ -19,7 +19,7 @@ from benchmarks import hardware
 from benchmarks.contender import NAMES
 from benchmarks.contenders import headstart
 from benchmarks.contenders.common import Recipe
-from benchmarks.drive import Contender, running, said
+from benchmarks.drive import Contender, log, running
 from stages.errors import reported
 from stages.files.json_files import write_json
 from stages.files.whole import whole_file
@@ -31,38 +31,38 @@ from stages.training.randomness import Stream
 
 RESULT = Path("benchmarks/results/throughput.json")
 TABLE = RESULT.with_suffix(".md")
-# NOTE: a worker has up to two batches ready before the clock starts, so a short trial would flatter workers.
+# NOTE: a worker has up to two batches ready before the clock starts, so short trials would favour workers.
 ROUNDS, STEPS, TRIAL_STEPS = 5, 50, 40
 PEERS = ("lightly", "stable_pretraining", "lightly_train")
 
 
 def main(quick: bool) -> None:
-    """Measure and write; quick: two steps at a time, only to see that it all works."""
+    """Measure and write; quick: two steps at a time, to check that it works."""
     rounds, steps, trial_steps = (2, 2, 1) if quick else (ROUNDS, STEPS, TRIAL_STEPS)
     settings = load.validated(load.read(load.PARAMS))
-    here = set_up(settings.runtime)
-    said("matrix products")
-    peak = hardware.gemm_peak(here.device, (512,) if quick else hardware.SIZES)
+    machine = set_up(settings.runtime)
+    log("matrix products")
+    peak = hardware.gemm_peak(machine.device, (512,) if quick else hardware.SIZES)
     flops = flops_of_a_step(Recipe.of(settings))
     results: dict[str, Any] = {}
     with running(*NAMES) as contenders:
         for contender in contenders:
-            results[contender.name] = searched(contender, trial_steps)
+            results[contender.name] = fastest_setting(contender, trial_steps)
         measured: dict[str, list[dict[str, Any]]] = {name: [] for name in NAMES}
         for number in range(rounds):
             for contender in contenders:
                 answer = contender.ask(setting=results[contender.name]["setting"], steps=steps)
                 measured[contender.name].append(answer)
                 rate = answer["images_per_second"]
-                said(f"round {number + 1}: {contender.name} {rate:,.0f} images/s")
-    result = summary(measured, flops, peak[here.precision])
+                log(f"round {number + 1}: {contender.name} {rate:,.0f} images/s")
+    result = summary(measured, flops, peak[machine.precision])
     for name, contender_result in results.items():
         result["contenders"][name] |= contender_result
     result["gemm_peak_gflops"] = {name: round(value / 1e9, 1) for name, value in peak.items()}
     section = settings.pretrain["simclr"]
     result |= {
         "machine": hardware.machine_description(),
-        "precision": here.precision,
+        "precision": machine.precision,
         "batch_size": section.batch_size,
         "steps": steps,
         "rounds": rounds,
@@ -75,10 +75,13 @@ def main(quick: bool) -> None:
     print(table(result))
 
 
-def searched(contender: Contender, steps: int) -> dict[str, Any]:
-    """The best of a contender's settings, and what each of those tried gave in images/s.
+def fastest_setting(contender: Contender, steps: int) -> dict[str, Any]:
+    """Find the fastest setting of a contender.
 
-    The number format is tried first, with the most workers; then the other numbers of workers.
+    The precision is chosen first, with the most workers; then the number of workers.
+
+    Returns:
+        `setting`: the fastest; `trial`: all settings that were tried, with their images/s.
     """
     tried: dict[int, float] = {}
 
@@ -86,17 +89,17 @@ def searched(contender: Contender, steps: int) -> dict[str, Any]:
         if index not in tried and len(contender.settings) > 1:
             setting = contender.settings[index]
             tried[index] = contender.ask(setting=setting, steps=steps)["images_per_second"]
-            said(f"trial: {contender.name} {setting} {tried[index]:,.0f} images/s")
+            log(f"trial: {contender.name} {setting} {tried[index]:,.0f} images/s")
         return tried.get(index, 0.0)
 
     most = max(setting["workers"] for setting in contender.settings)
-    formats = [i for i, setting in enumerate(contender.settings) if setting["workers"] == most]
-    views = {contender.settings[i]["views"] for i in formats}
+    candidates = [i for i, setting in enumerate(contender.settings) if setting["workers"] == most]
+    views = {contender.settings[i]["views"] for i in candidates}
     for view in sorted(views):
-        best = max((i for i in formats if contender.settings[i]["views"] == view), key=rate)
-        alike = {**contender.settings[best], "workers": None}
+        best = max((i for i in candidates if contender.settings[i]["views"] == view), key=rate)
+        same_but_workers = {**contender.settings[best], "workers": None}
         for index, setting in enumerate(contender.settings):
-            if {**setting, "workers": None} == alike:
+            if {**setting, "workers": None} == same_but_workers:
                 rate(index)
     best = max(tried, key=tried.__getitem__, default=0)
     trial = [contender.settings[i] | {"images_per_second": round(tried[i])} for i in sorted(tried)]
@@ -104,28 +107,29 @@ def searched(contender: Contender, steps: int) -> dict[str, Any]:
 
 
 def flops_of_a_step(recipe: Recipe) -> int:
-    """FLOPs of a training step of encoder, projector and loss on two views of a batch."""
+    """FLOPs of a training step: encoder, projector and loss on two views of a batch."""
     declaration = Declaration(
         **recipe.settings.encoder.model_dump(include={"name", "width"}), channels=1, image_size=28
     )
     encoder = build(declaration, Stream.of(0, "flops").generator())
-    here = set_up(recipe.runtime("fp32"))
-    learner = headstart.build(encoder.to(here.device), recipe, here)
-    both = torch.zeros(2 * recipe.batch_size, 1, 28, 28, device=here.device)
+    machine = set_up(recipe.runtime("fp32"))
+    learner = headstart.build(encoder.to(machine.device), recipe, machine)
+    both = torch.zeros(2 * recipe.batch_size, 1, 28, 28, device=machine.device)
     return hardware.step_flops(lambda: headstart.loss_of(learner, both))
 
 
-def ratio(ours: list[float], theirs: list[float]) -> float:
-    """The median over the rounds of the ratio within each round."""
-    return round(median(a / b for a, b in zip(ours, theirs, strict=True)), 3)
+def ratio(headstart: list[float], other: list[float]) -> float:
+    """The median over the rounds of the ratio of two rates within each round."""
+    return round(median(a / b for a, b in zip(headstart, other, strict=True)), 3)
 
 
 def summary(measured: dict[str, list[dict[str, Any]]], flops: int, peak: float) -> dict[str, Any]:
-    """The headline ratios and each contender's medians.
+    """The ratios between Headstart and the others, and the medians of each contender.
 
     Args:
-        measured: each contender's answers, by round.
-        flops: of one step; peak: the GEMM's FLOP/s in the number format that we compute in.
+        measured: the answers of each contender, by round.
+        flops: FLOPs of one step.
+        peak: FLOP/s of a matrix product in the precision that Headstart uses.
     """
     rates = {name: [answer["images_per_second"] for answer in of] for name, of in measured.items()}
     ours = rates["headstart"]
@@ -144,7 +148,7 @@ def summary(measured: dict[str, list[dict[str, Any]]], flops: int, peak: float) 
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
+    """The result as a Markdown table."""
     m, gemm = result["machine"], result["gemm_peak_gflops"]
     lines = [
         "| contender | images/s | ratio | memory, MB | of GEMM peak | workers | format | views by |",

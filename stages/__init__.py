@@ -4,5 +4,5 @@ import sys
 
 from stages import errors
 
-# Here, for Ctrl-C often comes while PyTorch is imported, before a command's body begins.
+# Set here because Ctrl-C often arrives while PyTorch is imported, before the body of a command begins.
 sys.excepthook = errors.unhandled

@@ -1,4 +1,4 @@
-"""Errors that a person can mend: said in one line each, without a traceback."""
+"""Errors that a user can fix: printed as one line each, without a traceback."""
 
 import os
 import signal
@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-MADE = ("data/prepared", "models", "metrics")  # what the stages write
+OUTPUTS = ("data/prepared", "models", "metrics")  # the folders that the stages write to
 
 
 class InputError(Exception):
-    """Bad input or an unusable place to write: what is wrong, where, and what is allowed.
+    """Invalid input, or an output that cannot be written.
 
-    Each argument is one finding and becomes one line on stderr.
+    Each argument is one finding and becomes one line on stderr. It says what is wrong, where, and what to do.
     """
 
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Run a command's body; print an `InputError` or a failing disk as plain lines and exit 2."""
+    """Run the body of a command; print an `InputError` or `OSError` as plain lines and exit with status 2."""
     try:
         yield
     except InputError as error:
@@ -27,22 +27,22 @@ def reported() -> Iterator[None]:
             print(f"error: {finding}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
-        # NOTE: a full disk, a read-only folder and a vanished file all arrive here, with their path.
-        where = error.filename if error.filename is not None else "input or output"
-        made = isinstance(error, FileNotFoundError) and str(where).startswith(MADE)
-        hint = "; `dvc repro` makes it" if made else ""
-        print(f"error: {where}: {error.strerror or error}{hint}", file=sys.stderr)
+        # NOTE: a full disk, a read-only folder and a missing file all arrive here, with their path.
+        path = error.filename if error.filename is not None else "input or output"
+        is_output = isinstance(error, FileNotFoundError) and str(path).startswith(OUTPUTS)
+        hint = "; run `dvc repro` to make it" if is_output else ""
+        print(f"error: {path}: {error.strerror or error}{hint}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
 def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Python's last resort (`sys.excepthook`), but for Ctrl-C one plain line instead of a traceback."""
+    """Handle exceptions that nothing else caught (`sys.excepthook`): Ctrl-C prints one line, no traceback."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    print("interrupted: nothing is half-written; `dvc repro` goes on", file=sys.stderr, flush=True)
+    print("interrupted: nothing is half-written; run `dvc repro` to resume", file=sys.stderr, flush=True)
     sys.stdout.flush()
-    # To end by the signal itself tells shells and DVC that a person wanted it; libraries' exit handlers would
-    # turn that into a plain failure.
+    # Ending by the signal itself tells shells and DVC that the user interrupted it. It also skips the exit
+    # handlers of libraries, which would turn it into an ordinary failure.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)

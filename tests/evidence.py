@@ -1,4 +1,4 @@
-"""What the stages write of each method, made up: for tests of the report without any training."""
+"""Made-up results of all stages, for tests of the report that train nothing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.compare import figures as tables_of
+from stages.compare import figures as figures_of
 from stages.compare import inputs, report
 from stages.compare.figures import Evaluations
 from stages.evaluate import diagnostics
@@ -17,7 +17,7 @@ from stages.files.tables import write_table
 from stages.images import thumbnails
 from stages.tasks.scores import confusion, measure
 
-CALIBRATION = 3.0  # how sure the made-up models are
+CALIBRATION = 3.0  # a factor of the logits: larger is more confident
 MADE_FROM = {
     "parameters": {"seed": 1, "data": {"source": "mnist"}},
     "code": "0" * 12,
@@ -27,14 +27,19 @@ MADE_FROM = {
 
 def write(
     methods: Sequence[str], labels: dict[str, int], draws: int, classes: Sequence[str],
-    never: int | None = None, test: int = 400, flawless: bool = False,
+    never: int | None = None, test: int = 400, flawless: bool = False, equal: bool = False,
 ) -> report.Evidence:  # fmt: skip
-    """Write the files of all stages into the working directory; the evidence read from them.
+    """Write the files of all stages into the working directory, and return the evidence read from them.
 
     Args:
-        labels: how many each budget's name stands for; none: nothing was finetuned.
-        never: a class that no model ever predicts.
-        flawless: whether every model is right about every image.
+        methods: their names.
+        labels: budget → number of labelled images; empty: nothing was finetuned.
+        draws: how many draws each budget has.
+        classes: names of the classes.
+        never: a class that no model predicts.
+        test: how many test images there are.
+        flawless: whether every prediction is correct.
+        equal: whether all draws of a budget are equal.
     """
     random = np.random.default_rng(0)
     images = random.integers(0, 255, (test, 1, 28, 28), dtype=np.uint8)
@@ -43,15 +48,17 @@ def write(
     for number, method in enumerate(methods):
         results = Results.of(method)
         _pretraining(method, number, images)
-        tables, gallery, figures = diagnostics.nothing(), images[:0], {}
+        tables, gallery, figures = diagnostics.empty_tables(), images[:0], {}
         parts: dict[str, list[pd.DataFrame]] = {"confusion": [], "reliability": []}
         for step, budget in enumerate(labels):
             skill = 100.0 if flawless else 1.0 + number + step
             predicted = [_probabilities(random, actual, len(classes), skill, never) for _ in range(draws)]
+            predicted = predicted[:1] * draws if equal else predicted
             figures[budget] = {
-                p: [measure(one, actual) for one in predicted] for p in ("finetuned", "linear", "knn")
+                protocol: [measure(draw, actual) for draw in predicted]
+                for protocol in ("finetuned", "linear", "knn")
             }
-            counts = np.sum([confusion(one.argmax(1), actual, len(classes)) for one in predicted], axis=0)
+            counts = np.sum([confusion(draw.argmax(1), actual, len(classes)) for draw in predicted], axis=0)
             parts["confusion"].append(diagnostics.confusion_table(counts, list(classes), draws, budget))
             parts["reliability"].append(diagnostics.reliability_table(predicted, actual, budget))
             ids = [f"test-{row}" for row in range(test)]
@@ -79,9 +86,9 @@ def write(
         write_json(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
         evaluations[method] = figures
     _data(classes, images)
-    table = tables_of.label_efficiency(evaluations, labels)
-    summary, details = tables_of.summary(evaluations), tables_of.details(evaluations)
-    return report.evidence_of(summary, details, table, labels, draws if labels else 0, inputs.read_prepared())
+    table = figures_of.label_efficiency(evaluations, labels)
+    summary, details = figures_of.summary(evaluations), figures_of.details(evaluations)
+    return report.collect(summary, details, table, labels, draws if labels else 0, inputs.read_data())
 
 
 def _probabilities(

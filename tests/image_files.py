@@ -1,4 +1,4 @@
-"""Small folders of real image files, in all formats and sizes, for the tests of `source: folder`."""
+"""Writes small folders of image files, in all formats and several sizes, for tests of `source: folder`."""
 
 import struct
 import zlib
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 COLOURS = {"circle": (220, 60, 40), "square": (40, 160, 70), "triangle": (60, 80, 210)}
-KINDS = (
+FORMATS = (  # suffix and mode
     ("png", "RGB"),
     ("jpg", "RGB"),
     ("webp", "RGB"),
@@ -20,13 +20,13 @@ KINDS = (
 
 
 def picture(shape: str, number: int) -> Image.Image:
-    """A shape on noise: its own place, size, shade and picture size for each number."""
-    random = np.random.default_rng([number, *shape.encode()])
-    wide, high = (int(side) for side in random.integers(36, 80, 2))
-    image = Image.fromarray(random.integers(90, 255, (high, wide, 3), dtype=np.uint8))
-    radius = int(random.integers(9, 16))
-    x, y = wide // 2 + int(random.integers(-3, 4)), high // 2 + int(random.integers(-3, 4))
-    colour = tuple(int(np.clip(c + random.integers(-40, 40), 0, 255)) for c in COLOURS[shape])
+    """A shape on noise; its position, size and colour and the size of the picture depend on the number."""
+    rng = np.random.default_rng([number, *shape.encode()])
+    width, height = (int(side) for side in rng.integers(36, 80, 2))
+    image = Image.fromarray(rng.integers(90, 255, (height, width, 3), dtype=np.uint8))
+    radius = int(rng.integers(9, 16))
+    x, y = width // 2 + int(rng.integers(-3, 4)), height // 2 + int(rng.integers(-3, 4))
+    colour = tuple(int(np.clip(c + rng.integers(-40, 40), 0, 255)) for c in COLOURS[shape])
     draw = ImageDraw.Draw(image)
     if shape == "triangle":
         draw.regular_polygon((x, y, radius), 3, fill=colour)
@@ -38,13 +38,13 @@ def picture(shape: str, number: int) -> Image.Image:
 
 
 def write_shapes(folder: Path, each: int, unlabelled: int = 0) -> list[Path]:
-    """Class folders with `each` pictures a class, and `unlabelled` a class in `unlabeled`; the files."""
+    """Write pictures per class: `each` to class folders, `unlabelled` to `unlabeled`; return the files."""
     files = []
     for shape in COLOURS:
         for number in range(each + unlabelled):
-            suffix, mode = KINDS[number % len(KINDS)]
-            place = shape if number < each else "unlabeled"
-            path = folder / place / f"{shape[0]}{number:04d}é.{suffix}"
+            suffix, mode = FORMATS[number % len(FORMATS)]
+            parent = shape if number < each else "unlabeled"
+            path = folder / parent / f"{shape[0]}{number:04d}é.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture(shape, number).convert(mode).save(path)
             files.append(path)
@@ -59,7 +59,7 @@ def write_bomb(path: Path) -> None:
             struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
         )
 
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)  # one bit a pixel
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)  # one bit per pixel
     rows = zlib.compress(bytes(100_000))
     png = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + png)

@@ -1,7 +1,8 @@
-"""SimCLR on one encoder, by Headstart and by each of its peers.
+"""SimCLR with the same encoder, by Headstart and by other libraries (its peers).
 
-A module here is a contender. It holds `SETTINGS`, the settings that its best is looked for in, and
-`pretrain(encoder, pool, recipe, setting, steps, clock)`, which trains the encoder in place for
-`steps` optimiser steps, and tells the clock of each. All of them share the encoder, the projector's
-sizes, batch, optimiser, rate, decay and schedule. Views, loader, loop and loss are each one's own.
+Each module is a contender. It has `SETTINGS`, the settings of which the fastest is chosen, and
+`pretrain(encoder, pool, recipe, setting, steps, clock)`, which trains the encoder in place for `steps`
+optimiser steps and calls `clock.tick()` after each. Encoder, projector sizes, batch size, optimiser,
+learning rate, weight decay and schedule are the same for all. Views, loader, loop and loss are each
+library's own.
 """

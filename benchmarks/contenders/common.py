@@ -1,4 +1,4 @@
-"""What the contenders share: the recipe, the clock, the digits as a dataset of single images."""
+"""What all contenders use: the recipe, the clock, and the pool as a dataset of single images."""
 
 import time
 from collections.abc import Iterator
@@ -16,9 +16,12 @@ from stages.settings.schema import Params, Runtime
 
 @dataclass(frozen=True)
 class Setting:
-    """What a contender may choose: the loader's workers, the number format, where views are made.
+    """What a contender may choose.
 
-    views: "image" (one by one, in the loader) or "batch" (the whole batch at once).
+    Attributes:
+        workers: of the data loader.
+        precision: "fp32", "bf16" or "auto".
+        views: how views are computed: "image" (one image at a time, in the loader) or "batch" (all at once).
     """
 
     workers: int
@@ -28,7 +31,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is the same for every contender: it is that of `pretrain.simclr` in params.yaml."""
+    """What is the same for every contender: the values of `pretrain.simclr` in params.yaml."""
 
     batch_size: int
     learning_rate: float
@@ -40,26 +43,27 @@ class Recipe:
 
     @staticmethod
     def of(settings: Params) -> "Recipe":
+        """The recipe in params.yaml."""
         section = settings.pretrain["simclr"]
         names = [field.name for field in fields(Recipe) if field.name != "settings"]
         return Recipe(**{name: getattr(section, name) for name in names}, settings=settings)
 
     def runtime(self, precision: str) -> Runtime:
-        """Device and threads of params.yaml, with another number format."""
+        """Device and threads of params.yaml, with another precision."""
         return self.settings.runtime.model_copy(update={"precision": precision})
 
 
-class Finished(Exception):  # noqa: N818 – nothing went wrong
-    """The clock says stop, in a loop that cannot be told otherwise."""
+class Finished(Exception):  # noqa: N818 (not an error)
+    """Ends a training loop that has no other way to stop."""
 
 
 class Clock:
-    """Counts a contender's optimiser steps, and says when it is to stop.
+    """Counts and times the optimiser steps of a contender, and stops it.
 
     Args:
-        warmup: the first steps, before the time runs: they start workers and plan kernels.
-        steps: stop after so many more.
-        limit: stop after so many seconds, if it comes first.
+        warmup: number of first steps that are not timed; they start workers and select kernels.
+        steps: number of timed steps after them.
+        limit: seconds after which it stops earlier; None: no limit.
     """
 
     def __init__(self, warmup: int, steps: int, limit: float | None = None) -> None:
@@ -69,28 +73,28 @@ class Clock:
         self.started = self.ended = 0.0
 
     def tick(self) -> bool:
-        """One step is done; whether it was the last one."""
+        """Count a step; returns whether it was the last one."""
         self.ticks += 1
         self.ended = time.perf_counter()
         if self.ticks == self.warmup:
             self.started = self.ended
-        late = self.limit is not None and self.ticks > self.warmup and self.seconds >= self.limit
-        return self.ticks >= self.total or late
+        timed_out = self.limit is not None and self.ticks > self.warmup and self.seconds >= self.limit
+        return self.ticks >= self.total or timed_out
 
     @property
     def steps(self) -> int:
-        """How many steps were timed."""
+        """The number of timed steps."""
         return self.ticks - self.warmup
 
     @property
     def seconds(self) -> float:
-        """How long they took."""
+        """The duration of the timed steps."""
         return self.ended - self.started
 
 
 @contextmanager
 def watched(clock: Clock) -> Iterator[None]:
-    """Tick the clock after every optimiser step in the context, whoever takes it, until it says stop."""
+    """Tick the clock after every optimiser step in the context, by any optimiser; leave it after the last."""
 
     def tick(*step: object) -> None:
         if clock.tick():
@@ -105,9 +109,9 @@ def watched(clock: Clock) -> Iterator[None]:
 
 
 class Digits(Dataset[tuple[Any, int]]):
-    """The pool as single PIL images, held in memory: the best that a per-image loader can ask for.
+    """The pool as single PIL images, kept in memory, so that a loader spends no time on reading files.
 
-    The label is always 0: nothing reads it.
+    The label is always 0, because nothing uses it.
     """
 
     def __init__(self, pool: np.ndarray) -> None:
@@ -115,10 +119,10 @@ class Digits(Dataset[tuple[Any, int]]):
         self.transform: Any = None
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """One image, transformed, and 0."""
+        """A transformed image, and 0 as its label."""
         image = Image.fromarray(self.images[index])
         return (self.transform(image) if self.transform is not None else image), 0

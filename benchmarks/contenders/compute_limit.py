@@ -1,4 +1,4 @@
-"""The compute limit: Headstart's step on two constant views: no loading, no views, no loop around it."""
+"""The compute limit: Headstart's training step on two constant views, without loading or augmentation."""
 
 import numpy as np
 
@@ -15,15 +15,15 @@ SETTINGS = headstart.SETTINGS
 def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
-    """Take `steps` optimiser steps on the same batch: forward, backward, update."""
-    here = set_up(recipe.runtime(setting.precision))
-    learner = headstart.build(encoder.to(here.device), recipe, here)
+    """Train for `steps` steps on the same batch: forward, backward, update."""
+    machine = set_up(recipe.runtime(setting.precision))
+    learner = headstart.build(encoder.to(machine.device), recipe, machine)
     groups = optimisation.decayed_groups(learner, recipe.learning_rate, recipe.weight_decay)
     optimiser = optimisation.adamw(groups)
-    both = pixels(as_tensor(pool[: recipe.batch_size]), here.device).repeat(2, 1, 1, 1)
+    both = pixels(as_tensor(pool[: recipe.batch_size]), machine.device).repeat(2, 1, 1, 1)
     learner.train()
     for _ in range(steps):
-        with here.autocast():
+        with machine.autocast():
             loss = headstart.loss_of(learner, both)
         optimiser.zero_grad()
         loss.backward()

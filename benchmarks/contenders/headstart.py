@@ -1,4 +1,4 @@
-"""Headstart itself, by the way that the stage `pretrain` goes."""
+"""Headstart itself, with the training loop of the stage `pretrain`."""
 
 import math
 from contextlib import suppress
@@ -17,11 +17,11 @@ from stages.pretrain.train import train
 from stages.training.machine import Machine, set_up
 from stages.training.randomness import Stream
 
-SETTINGS = [Setting(workers=0, precision="auto", views="batch")]  # as committed: nothing is tried
+SETTINGS = [Setting(workers=0, precision="auto", views="batch")]  # that of params.yaml: nothing is tried
 
 
-def build(encoder: Encoder, recipe: Recipe, here: Machine) -> simclr.Method:
-    """The learner of the committed recipe."""
+def build(encoder: Encoder, recipe: Recipe, machine: Machine) -> simclr.Method:
+    """The learner of SimCLR with the recipe and the views of params.yaml."""
     settings = recipe.settings
     views = settings.views.presets[settings.views.pretrain]
     stream = Stream.of(settings.seed, "pretrain")
@@ -30,13 +30,13 @@ def build(encoder: Encoder, recipe: Recipe, here: Machine) -> simclr.Method:
 
 
 def loss_of(learner: simclr.Method, both: Tensor) -> Tensor:
-    """The learner's loss of views that are there already, (2N, C, H, W)."""
+    """The loss of two views of each image, (2N, C, H, W): first all first views, then all second ones."""
     first, second = learner.projector(learner.encoder(both)).float().chunk(2)
     return nt_xent(first, second, learner.params.temperature)
 
 
 class Clocked(Learner):
-    """A learner that ticks a clock after each step, and raises `Finished` when it says stop."""
+    """A learner that ticks a clock after each step, and raises `Finished` after the last."""
 
     def __init__(self, learner: Learner, clock: Clock) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def pretrain(
 ) -> None:
     """Train for `steps` steps.
 
-    The stage counts in epochs, so the pool is cut to the images that make `steps` of whole ones.
+    The training loop counts in epochs, so the pool is shortened until `steps` steps are complete epochs.
     """
     epochs = math.ceil(steps * recipe.batch_size / len(pool))
     part = pool[: math.ceil(steps / epochs) * recipe.batch_size]
@@ -67,10 +67,10 @@ def pretrain(
 def loop(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, epochs: int, clock: Clock
 ) -> None:
-    """The pipeline's own training loop until it ends, or until the clock stops it."""
-    here = set_up(recipe.runtime(setting.precision))
-    learner = Clocked(build(encoder.to(here.device), recipe, here), clock)
+    """Train with the loop of the pipeline until it ends, or until the clock stops it."""
+    machine = set_up(recipe.runtime(setting.precision))
+    learner = Clocked(build(encoder.to(machine.device), recipe, machine), clock)
     section = recipe.settings.pretrain["simclr"].model_copy(update={"epochs": epochs})
     stream = Stream.of(recipe.settings.seed, "pretrain", "simclr")
     with suppress(Finished):
-        train("simclr", learner, pool, section, here, stream, lambda *_look: {})
+        train("simclr", learner, pool, section, machine, stream, lambda *_: {})

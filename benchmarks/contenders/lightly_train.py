@@ -1,4 +1,4 @@
-"""`lightly-train`: its `pretrain` command with the method `simclr`, held to our encoder by a wrapper."""
+"""`lightly-train`: its `pretrain` command with the method `simclr` and Headstart's encoder in a wrapper."""
 
 import math
 import os
@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
-os.environ["LIGHTLY_TRAIN_EVENTS_DISABLED"] = "1"  # it would report its use to its maker
-os.environ["LIGHTLY_TRAIN_IMAGE_MODE"] = "UNCHANGED"  # one channel stays one channel
+os.environ["LIGHTLY_TRAIN_EVENTS_DISABLED"] = "1"  # turns telemetry off
+os.environ["LIGHTLY_TRAIN_IMAGE_MODE"] = "UNCHANGED"  # keeps grey images grey
 
 import lightly_train
 
@@ -21,12 +21,12 @@ from stages.networks.encoder import Encoder
 from stages.training.machine import set_up
 
 SETTINGS = [Setting(workers, precision) for precision in ("fp32", "bf16") for workers in (0, 1, 2)]
-TEMPERATURE = 0.5  # lightly's default, not tried against its own, 0.1
-ROOM = tempfile.TemporaryDirectory(prefix="lightly-train-")  # removed when the process ends
+TEMPERATURE = 0.5  # the default of lightly; that of lightly-train, 0.1, was not tried
+WORK_FOLDER = tempfile.TemporaryDirectory(prefix="lightly-train-")  # removed when the process ends
 
 
 class Wrapper(nn.Module):
-    """The encoder as a custom model of lightly-train: its features come pooled already."""
+    """The encoder as a custom model of lightly-train; its features are already pooled."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class Wrapper(nn.Module):
 
 
 def views() -> dict[str, Any]:
-    """Its SimCLR views for grey digits: no flips, milder crops, a rotation.
+    """The SimCLR views of lightly-train for grey digits: no flips, milder crops, a rotation.
 
-    Its colour jitter takes one channel or three, and leaves saturation and hue alone at 0.
+    Its colour jitter works with one channel or three; saturation and hue are off at 0.
     """
     return {
         "image_size": (28, 28),
@@ -68,13 +68,13 @@ def views() -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def _folder(images: int) -> Path:
-    folder = Path(ROOM.name) / str(images)
+    folder = Path(WORK_FOLDER.name) / str(images)
     folder.mkdir()
     return folder
 
 
 def files_of(pool: np.ndarray) -> Path:
-    """A folder with the pool as one PNG an image, since it reads nothing else."""
+    """A folder with one PNG file per image of the pool, because lightly-train reads only files."""
     folder = _folder(len(pool))
     if not any(folder.iterdir()):
         for row, image in enumerate(pool):
@@ -86,10 +86,10 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Train for `steps` steps, or until the clock stops it."""
-    here = set_up(recipe.runtime(setting.precision))
+    machine = set_up(recipe.runtime(setting.precision))
     with watched(clock):
         lightly_train.pretrain(
-            out=Path(ROOM.name) / "out",
+            out=Path(WORK_FOLDER.name) / "out",
             overwrite=True,
             data=files_of(pool),
             model=Wrapper(encoder),
@@ -99,12 +99,12 @@ def pretrain(
                 "output_dim": recipe.projector_output,
                 "num_layers": 3,
                 "temperature": TEMPERATURE,
-                "reference_batch_size": recipe.batch_size,  # so that it scales no rate
+                "reference_batch_size": recipe.batch_size,  # so that it does not scale the learning rate
             },
             epochs=math.ceil(steps / (len(pool) // recipe.batch_size)),
             batch_size=recipe.batch_size,
             num_workers=setting.workers,
-            accelerator=here.device.type,  # NOTE: with "auto" it takes no bf16 on a CPU, and says so
+            accelerator=machine.device.type,  # NOTE: with "auto" it refuses bf16 on a CPU
             precision="bf16-mixed" if setting.precision == "bf16" else "32-true",
             optim="adamw",
             optim_args={"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay},

@@ -1,4 +1,4 @@
-"""`stable-pretraining`: its transforms, dataset, data module, module and loss in Lightning's trainer."""
+"""`stable-pretraining`: its transforms, dataset, data module, module and loss with Lightning's trainer."""
 
 import math
 from functools import partial
@@ -21,17 +21,17 @@ from stages.training.machine import set_up
 
 SETTINGS = [Setting(workers, precision) for precision in ("fp32", "bf16") for workers in (0, 1, 2)]
 SETTINGS += [Setting(workers, "bf16", views="batch") for workers in (0, 1, 2)]
-TEMPERATURE = 0.5  # its default
+TEMPERATURE = 0.5  # the default of stable-pretraining
 OFF = (
     "logging", "env_dump", "trainer_info", "sklearn_checkpoint", "wandb_checkpoint", "trackio_checkpoint",
     "swanlab_checkpoint", "module_summary", "slurm_info", "unused_params", "hf_checkpoint",
 )  # fmt: skip
-# Its reports and checkpoints would only cost it time.
+# Logs and checkpoints would only cost time.
 spt.set(default_callbacks=dict.fromkeys(OFF, False), progress_bar="none")
 
 
 class Stopper(lightning.Callback):
-    """Ticks the clock after each step, and stops the trainer when it says so."""
+    """Ticks the clock after each step, and stops the trainer after the last."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -42,8 +42,8 @@ class Stopper(lightning.Callback):
 
 
 def by_image() -> Any:
-    """Its per-image views for grey digits: no flips, no colours, milder crops, a rotation."""
-    # NOTE: its own ColorJitter fails where saturation or hue is off.
+    """The views per image for grey digits: no flips, no colours, milder crops, a rotation."""
+    # NOTE: the ColorJitter of stable-pretraining fails if saturation or hue is off.
     jitter = v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4)], p=0.8)
     view = transforms.Compose(
         transforms.RandomRotation(20),
@@ -56,8 +56,8 @@ def by_image() -> Any:
 
 
 def by_batch() -> Any:
-    """The same views by its kornia chain, which takes the whole batch at once."""
-    # NOTE: its colour jitter takes three channels only, and it has no rotation of its own.
+    """The same views with kornia, for the whole batch at once."""
+    # NOTE: the colour jitter of stable-pretraining needs three channels, and it has no rotation.
     ops = (
         kornia.RandomRotation(20.0, p=1.0),
         kornia.RandomResizedCrop((28, 28), scale=(0.4, 1.0)),
@@ -73,13 +73,13 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Train for `steps` steps, or until the clock stops it."""
-    here = set_up(recipe.runtime(setting.precision))
-    whole = setting.views == "batch"
+    machine = set_up(recipe.runtime(setting.precision))
+    by_whole_batch = setting.views == "batch"
     dataset = spt.data.FromTorchDataset(
         Digits(pool),
         names=["image", "label"],
-        transform=transforms.ToImage() if whole else by_image(),
-        gpu_transform=by_batch() if whole else None,
+        transform=transforms.ToImage() if by_whole_batch else by_image(),
+        gpu_transform=by_batch() if by_whole_batch else None,
     )
     loader = torch.utils.data.DataLoader(
         dataset,
@@ -108,7 +108,7 @@ def pretrain(
         max_steps=steps,
         max_epochs=math.ceil(steps / len(loader)),
         precision="bf16-mixed" if setting.precision == "bf16" else "32-true",
-        accelerator=here.device.type,
+        accelerator=machine.device.type,
         devices=1,
         callbacks=[Stopper(clock)],
         logger=False,
@@ -117,6 +117,6 @@ def pretrain(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    # NOTE: the one callback of its own that its configuration knows no switch for.
-    trainer.callbacks = [one for one in trainer.callbacks if type(one).__name__ != "HardwareMonitor"]
+    # NOTE: the configuration of stable-pretraining has no option that turns this callback off.
+    trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ != "HardwareMonitor"]
     trainer.fit(module, datamodule=spt.data.DataModule(train=loader))

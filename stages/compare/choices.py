@@ -1,10 +1,10 @@
-"""Which model to take: accuracy beside what a method costs, the Pareto-best marked."""
+"""Which model to take: each method's accuracy beside its cost, with the Pareto-optimal methods marked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.compare.inputs import Sheet
+from stages.compare.inputs import MethodResults
 
 
 @dataclass(frozen=True)
@@ -12,43 +12,47 @@ class Choice:
     """A row of the table of models.
 
     Attributes:
-        accuracy: by budget, a fraction; best: at which budgets no other method is at least as good in
-            accuracy, training time and multiply-adds, and better in one.
+        result: the method's results.
+        accuracy: budget → mean accuracy, a fraction.
+        optimal: the budgets at which the method is Pareto-optimal: no other method is at least as good in
+            accuracy, training time and multiply-adds, and better in one of them.
     """
 
-    sheet: Sheet
+    result: MethodResults
     accuracy: Mapping[str, float]
-    best: frozenset[str]
+    optimal: frozenset[str]
 
     @property
     def training_seconds(self) -> float:
-        """Of pretraining and of finetuning all draws."""
-        return float(sum(self.sheet.timings[stage]["seconds"] for stage in ("pretrain", "finetune")))
+        """Seconds of pretraining and of finetuning all draws."""
+        return float(sum(self.result.timings[stage]["seconds"] for stage in ("pretrain", "finetune")))
 
 
-def choices(sheets: Sequence[Sheet], summary: Mapping[str, Any], budgets: Sequence[str]) -> list[Choice]:
-    """Every method beside what it costs, the Pareto-best marked at each budget; without any, none."""
+def choices(
+    results: Sequence[MethodResults], summary: Mapping[str, Any], budgets: Sequence[str]
+) -> list[Choice]:
+    """One row for each method; no rows where there is no budget."""
     if not budgets:
         return []
     rows = [
-        Choice(sheet, {b: summary[sheet.method][b]["accuracy"] for b in budgets}, frozenset())
-        for sheet in sheets
+        Choice(result, {b: summary[result.method][b]["accuracy"] for b in budgets}, frozenset())
+        for result in results
     ]
     return [
-        Choice(row.sheet, row.accuracy, frozenset(b for b in budgets if undominated(row, rows, b)))
+        Choice(row.result, row.accuracy, frozenset(b for b in budgets if is_optimal(row, rows, b)))
         for row in rows
     ]
 
 
-def undominated(row: Choice, rows: Sequence[Choice], budget: str) -> bool:
-    """Whether no other row is at least as good in everything and better in something."""
+def is_optimal(row: Choice, rows: Sequence[Choice], budget: str) -> bool:
+    """Whether no other row is at least as good in every criterion and better in one."""
 
-    def goods(one: Choice) -> tuple[float, ...]:
-        return (one.accuracy[budget], -one.training_seconds, -one.sheet.model["multiply_adds"])
+    def criteria(choice: Choice) -> tuple[float, ...]:
+        return (choice.accuracy[budget], -choice.training_seconds, -choice.result.model["multiply_adds"])
 
-    own = goods(row)
+    own = criteria(row)
     return not any(
-        all(a >= b for a, b in zip(goods(other), own, strict=True)) and goods(other) != own
+        all(a >= b for a, b in zip(criteria(other), own, strict=True)) and criteria(other) != own
         for other in rows
         if other is not row
     )

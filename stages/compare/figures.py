@@ -1,4 +1,4 @@
-"""What people and programs read: the summary, the finer figures, the tables."""
+"""The figures of all methods: the summary, the details, and the tables for plots."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,13 +11,15 @@ from stages.files.tables import read_table
 from stages.settings.schema import CONTROL
 
 Evaluations = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]  # method → budget → protocol → draws
+DIGITS = 4  # decimal places of every figure
+SMALLEST_INTERVAL = 0.0001  # of this many decimal places
 
 
 def summary(evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
-    """The headline figures, METHOD → nBUDGET → metric, as fractions.
+    """The headline figures as fractions: METHOD → nBUDGET → metric.
 
-    `gain` is the mean paired difference in accuracy to the control on the same draws; the control
-    itself has none.
+    `gain` is the mean difference in accuracy to the control, paired by draw. The control itself has no gain.
+    An interval, such as `gain_ci95`, is missing where there is one draw or where all draws are equal.
     """
     return {
         method: {budget: _headline(evaluations, method, budget) for budget in budgets}
@@ -27,14 +29,14 @@ def summary(evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
 
 def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, float]:
     protocols = evaluations[method][budget]
-    accuracy = of_draws(protocols["finetuned"], "accuracy")
+    accuracy = by_draw(protocols["finetuned"], "accuracy")
     row = {
-        "recall_macro": _round(estimate(of_draws(protocols["finetuned"], "recall_macro")).mean),
-        "linear_probe": _round(estimate(of_draws(protocols["linear"], "accuracy")).mean),
+        "recall_macro": _round(estimate(by_draw(protocols["finetuned"], "recall_macro")).mean),
+        "linear_probe": _round(estimate(by_draw(protocols["linear"], "accuracy")).mean),
     }
     row |= _named("accuracy", estimate(accuracy))
     if method != CONTROL and CONTROL in evaluations:
-        control = of_draws(evaluations[CONTROL][budget]["finetuned"], "accuracy")
+        control = by_draw(evaluations[CONTROL][budget]["finetuned"], "accuracy")
         row |= _named("gain", paired_gain(accuracy, control))
     return row
 
@@ -42,8 +44,8 @@ def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, f
 def details(evaluations: Evaluations) -> dict[str, Any]:
     """Every figure with its interval: METHOD → nBUDGET → protocol → metric → mean, ci95.
 
-    Beside accuracy and macro recall, which count images and classes alike, stand their paired gains over the
-    control, `accuracy_gain` and `recall_macro_gain`.
+    Accuracy weights all images equally, macro recall weights all classes equally. For both there is also the
+    paired gain over the control: `accuracy_gain` and `recall_macro_gain`.
     """
     return {
         method: {
@@ -58,14 +60,12 @@ def details(evaluations: Evaluations) -> dict[str, Any]:
 
 
 def _gains(evaluations: Evaluations, method: str, budget: str, protocol: str) -> dict[str, Any]:
-    """Of a method over the control, where there are both."""
+    """A method's paired gains over the control; nothing for the control, or where it was not run."""
     if method == CONTROL or CONTROL not in evaluations:
         return {}
-    ours, control = (evaluations[name][budget][protocol] for name in (method, CONTROL))
+    draws, control = (evaluations[name][budget][protocol] for name in (method, CONTROL))
     return {
-        f"{metric}_gain": _mean_and_ci(
-            [a - b for a, b in zip(of_draws(ours, metric), of_draws(control, metric), strict=True)]
-        )
+        f"{metric}_gain": _mean_and_ci(paired_gain(by_draw(draws, metric), by_draw(control, metric)))
         for metric in ("accuracy", "recall_macro")
     }
 
@@ -73,66 +73,72 @@ def _gains(evaluations: Evaluations, method: str, budget: str, protocol: str) ->
 def _all_figures(draws: list[dict[str, Any]]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for metric, value in draws[0].items():
-        if isinstance(value, list):  # per class
+        if isinstance(value, list):  # one value for each class; None: the class has no test images
             figures[metric] = [
-                None if one is None else _mean_and_ci([draw[metric][label] for draw in draws])
-                for label, one in enumerate(value)
+                None if of_class is None else _mean_and_ci(estimate([draw[metric][label] for draw in draws]))
+                for label, of_class in enumerate(value)
             ]
         else:
-            figures[metric] = _mean_and_ci(of_draws(draws, metric))
+            figures[metric] = _mean_and_ci(estimate(by_draw(draws, metric)))
     return figures
 
 
 def label_efficiency(evaluations: Evaluations, labels: dict[str, int]) -> pd.DataFrame:
-    """One row per protocol, method and budget: accuracy with its interval, and the gain.
+    """Accuracy and gain with intervals, one row for each protocol, method and budget.
 
-    labels: how many labelled images each budget's name stands for.
+    labels: how many labelled images each budget is.
     """
     rows = []
     for method, budgets in evaluations.items():
         for budget, protocols in budgets.items():
             for protocol, draws in protocols.items():
-                accuracy = of_draws(draws, "accuracy")
+                accuracy = by_draw(draws, "accuracy")
                 row: dict[str, Any] = {"protocol": protocol, "method": method, "labels": labels[budget]}
                 row |= _named("accuracy", estimate(accuracy))
                 if method != CONTROL and CONTROL in evaluations:
-                    control = of_draws(evaluations[CONTROL][budget][protocol], "accuracy")
+                    control = by_draw(evaluations[CONTROL][budget][protocol], "accuracy")
                     row |= _named("gain", paired_gain(accuracy, control))
                 rows.append(row | {"draws": len(draws)})
     columns = ["protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95", "draws"]
     return pd.DataFrame(rows).reindex(columns=columns).sort_values(columns[:3])
 
 
-def recall(details: Mapping[str, Any], labels: Mapping[str, int], classes: Sequence[str]) -> pd.DataFrame:
-    """The recall of the finetuned models, one row per method, budget and class with test images.
+def recall(all_details: Mapping[str, Any], labels: Mapping[str, int], classes: Sequence[str]) -> pd.DataFrame:
+    """Recall of the finetuned models, one row for each method, budget and class that has test images.
 
-    details, labels: as of `details` and `label_efficiency`.
+    Args:
+        all_details: as `details` returns them.
+        labels: how many labelled images each budget is.
+        classes: names of the classes.
     """
     rows = [
         {
             "method": method,
             "labels": labels[budget],
             "class": name,
-            "recall": found["mean"],
-            "recall_ci95": found.get("ci95"),
+            "recall": figure["mean"],
+            "recall_ci95": figure.get("ci95"),
         }
-        for method, budgets in details.items()
+        for method, budgets in all_details.items()
         for budget, protocols in budgets.items()
-        for name, found in zip(classes, protocols["finetuned"]["recall"], strict=True)
-        if found is not None
+        for name, figure in zip(classes, protocols["finetuned"]["recall"], strict=True)
+        if figure is not None
     ]
     return pd.DataFrame(rows, columns=["method", "labels", "class", "recall", "recall_ci95"])
 
 
-def gathered(methods: Sequence[str], suffix: str, budgets: Sequence[str] | None = None) -> pd.DataFrame:
-    """The tables that one stage wrote for every method, as one table with a column `method`.
+def gathered(methods: Sequence[str], name: str, budgets: Sequence[str] | None = None) -> pd.DataFrame:
+    """The tables that one stage wrote for each method, as one table with a column `method`.
 
-    suffix: where a method's table is, such as `pretrain/{method}.csv`; budgets: the only ones kept.
+    Args:
+        methods: their names.
+        name: the path of a method's table in the folder metrics, such as `pretrain/{method}.csv`.
+        budgets: rows of other budgets are left out; None: the table has no budgets.
     """
     tables = []
     for method in methods:
-        # As text: a class may be called 001 or NA.
-        table = read_table(METRICS / suffix.format(method=method), text=True)
+        # As text, because a class may be called 001 or NA.
+        table = read_table(METRICS / name.format(method=method), text=True)
         if budgets is not None:
             table = table[table["budget"].isin(budgets)]
         table.insert(0, "method", method)
@@ -141,17 +147,17 @@ def gathered(methods: Sequence[str], suffix: str, budgets: Sequence[str] | None 
 
 
 def control_first(methods: Iterable[str]) -> list[str]:
-    """The methods in the order in which people compare them."""
+    """The methods sorted by name, with the control first."""
     return sorted(methods, key=lambda method: (method != CONTROL, method))
 
 
-def of_draws(draws: list[dict[str, Any]], metric: str) -> list[float]:
-    """One metric of all draws, in their order."""
+def by_draw(draws: list[dict[str, Any]], metric: str) -> list[float]:
+    """One metric of each draw, in the order of the draws."""
     return [draw[metric] for draw in draws]
 
 
 def in_percent(row: Mapping[str, float], name: str, sign: str = "", digits: int = 2) -> str:
-    """A figure of a row with its interval, where it has them: `98.62 ± 0.03`; else nothing."""
+    """A figure in percent, with its interval if it has one: `98.62 ± 0.03`; "" if the row lacks it."""
     if name not in row:
         return ""
     half = f"{name}_ci95"
@@ -160,15 +166,19 @@ def in_percent(row: Mapping[str, float], name: str, sign: str = "", digits: int 
 
 
 def _named(name: str, value: Estimate) -> dict[str, float]:
-    """The mean under its name, and its interval where there is one: JSON knows no NaN."""
-    interval = {f"{name}_ci95": _round(value.ci95)} if value.known else {}
+    """The mean under a name, and its interval if there is one: JSON has no NaN."""
+    interval = {f"{name}_ci95": _round_interval(value.ci95)} if value.has_interval else {}
     return {name: _round(value.mean), **interval}
 
 
-def _mean_and_ci(values: list[float]) -> dict[str, float]:
-    value = estimate(values)
-    return {"mean": _round(value.mean)} | ({"ci95": _round(value.ci95)} if value.known else {})
+def _mean_and_ci(value: Estimate) -> dict[str, float]:
+    interval = {"ci95": _round_interval(value.ci95)} if value.has_interval else {}
+    return {"mean": _round(value.mean), **interval}
 
 
 def _round(value: float) -> float:
-    return round(value, 4) + 0.0  # no negative zero
+    return round(value, DIGITS) + 0.0  # no negative zero
+
+
+def _round_interval(ci95: float) -> float:
+    return max(_round(ci95), SMALLEST_INTERVAL)  # an interval is never ± 0

@@ -1,4 +1,4 @@
-"""What the stages before have written of each method and of the data, read for the report."""
+"""What the earlier stages wrote about each method and about the data, read for the report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,27 +15,21 @@ from stages.files.tables import read_table
 from stages.images import thumbnails
 
 STAGES = ("pretrain", "finetune", "evaluate")
-TEXT = (
-    "budget",
-    "actual",
-    "predicted",
-    "class",
-    "id",
-    "file",
-    "reason",
-    "other",
-)  # columns that are no numbers
-GALLERY_ACROSS = 8  # as evaluate lays its mistakes out
+TEXT_COLUMNS = ("budget", "actual", "predicted", "class", "id", "file", "reason", "other")
+GALLERY_COLUMNS = 8  # mistakes in a row of evaluate's picture
 
 
 @dataclass(frozen=True)
-class Sheet:
+class MethodResults:
     """One method's results.
 
     Attributes:
-        pretrain, finetune, model: JSON of the three stages; timings: by stage.
+        method: its name.
+        pretrain, finetune, model: JSON of the three stages.
+        timings: stage → JSON of its timings.
         curve, confusion, reliability, mistakes, map: tables.
-        gallery: pictures of the mistakes, in the table's order; shown: what the method sees and makes.
+        gallery: an image for each row of `mistakes`.
+        shown: rows of images that show what the method sees and makes.
     """
 
     method: str
@@ -52,38 +46,46 @@ class Sheet:
     shown: Image.Image
 
 
-def read(method: str) -> Sheet:
-    """All that is known of a method.
+def read_method(method: str) -> MethodResults:
+    """Read one method's results.
 
     Raises:
-        InputError: a file cannot be read, or is not what the stage writes.
+        InputError: a file is damaged, or lacks a column.
+        FileNotFoundError: a file is missing.
     """
     pretrain, evaluate = METRICS / "pretrain" / method, METRICS / "evaluate" / method
-    mistakes = table(Path(f"{evaluate}_mistakes.csv"), "actual", "predicted", "probability")
-    gallery = picture(Path(f"{evaluate}_mistakes.png"))
-    return Sheet(
+    mistakes = read_metrics_table(Path(f"{evaluate}_mistakes.csv"), "actual", "predicted", "probability")
+    gallery = read_picture(Path(f"{evaluate}_mistakes.png"))
+    return MethodResults(
         method=method,
         pretrain=read_json(Path(f"{pretrain}.json")),
         finetune=read_json(METRICS / "finetune" / f"{method}.json"),
         model=read_json(Path(f"{evaluate}_model.json")),
         timings={s: read_json(METRICS / "timings" / s / f"{method}.json") for s in STAGES},
-        curve=table(Path(f"{pretrain}.csv"), "step", "loss", "knn", "rankme", "feature_std"),
-        confusion=table(Path(f"{evaluate}_confusion.csv"), "budget", "actual", "predicted", "share"),
-        reliability=table(Path(f"{evaluate}_reliability.csv"), "budget", "confidence", "accuracy"),
+        curve=read_metrics_table(Path(f"{pretrain}.csv"), "step", "loss", "knn", "rankme", "feature_std"),
+        confusion=read_metrics_table(
+            Path(f"{evaluate}_confusion.csv"), "budget", "actual", "predicted", "share"
+        ),
+        reliability=read_metrics_table(
+            Path(f"{evaluate}_reliability.csv"), "budget", "confidence", "accuracy"
+        ),
         mistakes=mistakes,
-        map=table(Path(f"{evaluate}_map.csv"), "x", "y", "class"),
-        gallery=thumbnails.tiles(gallery, len(mistakes), GALLERY_ACROSS),
-        shown=picture(Path(f"{pretrain}_shown.png")),
+        map=read_metrics_table(Path(f"{evaluate}_map.csv"), "x", "y", "class"),
+        gallery=thumbnails.tiles(gallery, len(mistakes), GALLERY_COLUMNS),
+        shown=read_picture(Path(f"{pretrain}_shown.png")),
     )
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What prepare has written of the data.
+class DataSummary:
+    """What prepare wrote about the data.
 
     Attributes:
-        counts: images of each part; classes, left_out: tables; samples: pictures of the pool.
-        made_from: parameters and code.
+        counts: name of a part → number of images.
+        classes: table, labelled images of each class in each part.
+        left_out: table, the files that were left out and why.
+        samples: images of the pool.
+        made_from: parameters and hash of the code.
     """
 
     counts: Mapping[str, Any]
@@ -94,34 +96,42 @@ class Prepared:
 
     @property
     def class_names(self) -> list[str]:
-        """In their order."""
+        """Names of the classes, in the order of their numbers."""
         return list(self.classes["class"])
 
 
-def read_prepared() -> Prepared:
-    """All that is known of the data."""
-    return Prepared(
+def read_data() -> DataSummary:
+    """Read what prepare wrote about the data; raises as `read_method`."""
+    return DataSummary(
         counts=read_json(METRICS / "data.json"),
-        classes=table(METRICS / "data_classes.csv", "class", "pool", "validation", "test"),
-        left_out=table(METRICS / "data_left_out.csv", "file", "reason", "other"),
-        samples=picture(METRICS / "data_samples.png"),
+        classes=read_metrics_table(METRICS / "data_classes.csv", "class", "pool", "validation", "test"),
+        left_out=read_metrics_table(METRICS / "data_left_out.csv", "file", "reason", "other"),
+        samples=read_picture(METRICS / "data_samples.png"),
         made_from=read_json(METRICS / "prepare.json")["made_from"],
     )
 
 
-def table(path: Path, *columns: str) -> pd.DataFrame:
-    """A table with these columns; names stay as they are written, be they `001` or `NA`."""
-    found = read_table(path, *columns, text=True)
-    numbers = [name for name in found.columns if name not in TEXT]
+def read_metrics_table(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV table: names stay text, also `001` and `NA`; all other columns become numbers.
+
+    Raises:
+        InputError: the table is damaged, or one of `columns` is missing.
+    """
+    table = read_table(path, *columns, text=True)
+    numeric = [name for name in table.columns if name not in TEXT_COLUMNS]
     try:
-        found[numbers] = found[numbers].replace("", "nan").astype(float)
+        table[numeric] = table[numeric].replace("", "nan").astype(float)
     except ValueError as error:
-        raise InputError(f"{path}: is no readable table ({error})") from None
-    return found
+        raise InputError(f"{path}: cannot be read as a table ({error}); run `dvc repro`") from None
+    return table
 
 
-def picture(path: Path) -> Image.Image:
-    """A sheet of pictures."""
+def read_picture(path: Path) -> Image.Image:
+    """Read a PNG image.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     try:
         with Image.open(path, formats=("PNG",)) as image:
             image.load()
@@ -129,4 +139,4 @@ def picture(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path}: is no readable PNG ({error}); run `dvc repro`") from None
+        raise InputError(f"{path}: cannot be read as a PNG image ({error}); run `dvc repro`") from None

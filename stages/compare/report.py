@@ -1,40 +1,43 @@
-"""The report: one self-contained HTML file, made from nothing but what the stages have written.
+"""The report: one HTML file that is made only from what the stages wrote.
 
-It has no network in it, equal inputs give equal bytes, and every figure of `metrics/summary.json` on it is
-marked with its key, so that a program can compare them.
+It loads nothing from the network, and equal inputs give equal bytes. Every figure of `metrics/summary.json`
+is marked with its key, so that a program can compare the two.
 """
 
-import base64
-import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
-from PIL import Image
+from markupsafe import Markup
 
-from stages.compare import charts, inputs, verdict
+from stages.compare import charts, verdict
 from stages.compare.choices import choices
 from stages.compare.figures import control_first
-from stages.compare.inputs import Prepared, Sheet
+from stages.compare.formats import count, image, marked, percent
+from stages.compare.inputs import DataSummary, MethodResults, read_method
+from stages.compare.statistics import why_no_interval
 from stages.files.whole import whole_file
 from stages.settings.schema import CONTROL
 
-LISTED = 50  # files that were left out, at most so many lines of them
+LISTED = 50  # of the files that were left out, this many are listed
 SOURCES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All figures behind the page.
+    """Everything that the report shows.
 
     Attributes:
-        summary, details: as the files of these names; efficiency: as label_efficiency.csv.
-        labels: how many each budget's name stands for, in ascending order; draws: behind each mean.
-        data: what prepare has written; sheets: each method's results, the control first.
+        summary, details: the content of the files of these names.
+        efficiency: the table of label_efficiency.csv.
+        labels: budget → number of labelled images, ascending.
+        draws: how many draws each mean is over; 0 where nothing was finetuned.
+        data: what prepare wrote.
+        results: each method's results, the control first.
     """
 
     summary: Mapping[str, Any]
@@ -42,127 +45,168 @@ class Evidence:
     efficiency: pd.DataFrame
     labels: Mapping[str, int]
     draws: int
-    data: Prepared
-    sheets: Sequence[Sheet]
+    data: DataSummary
+    results: Sequence[MethodResults]
 
     @property
     def budgets(self) -> list[str]:
-        """The budgets' names, the fewest labels first."""
+        """Names of the budgets, the one with the fewest labels first."""
         return list(self.labels)
 
     @property
     def classes(self) -> list[str]:
-        """Their names."""
+        """Names of the classes."""
         return self.data.class_names
 
 
+def collect(
+    summary: Mapping[str, Any], details: Mapping[str, Any], efficiency: pd.DataFrame,
+    labels: Mapping[str, int], draws: int, data: DataSummary,
+) -> Evidence:  # fmt: skip
+    """The evidence from these figures and from each method's results, which are read from the folder metrics.
+
+    Raises:
+        InputError: a file is damaged, or lacks a column.
+    """
+    ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
+    results = [read_method(method) for method in control_first(summary)]
+    return Evidence(summary, details, efficiency, ascending, draws, data, results)
+
+
+def write(path: Path, evidence: Evidence) -> None:
+    """Write the report."""
+    text = render(evidence)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def render(evidence: Evidence) -> str:
-    """The page as text."""
-    folder = Path(__file__).parent
-    # NOTE: what is not there is an error: a page must not have holes where figures should be.
+    """The report as HTML."""
+    # NOTE: StrictUndefined raises for a missing value, which would otherwise leave a gap in the page.
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"percent": percent, "count": count, "image": image}
-    accuracies = knn(evidence)
+    accuracies = {result.method: result.pretrain["knn"] for result in evidence.results}
     best = verdict.headline(accuracies)
-    figures = {
-        "evidence": evidence,
-        "control": CONTROL,
-        "best": best,
-        "validated": len([k for m, k in accuracies.items() if m != CONTROL and k is not None]) > 1,
-        "sentences": sentences(evidence, best),
-        "others": others(evidence, best),
-        "number": number,
-        "charts": drawn(evidence),
-        "needs": needs(evidence),
-        "choices": choices(evidence.sheets, evidence.summary, evidence.budgets),
-        "data": data_card(evidence.data),
-        "provenance": [provenance(sheet) for sheet in evidence.sheets],
-    }
-    return environment.get_template("page.html.j2").render(figures)
-
-
-def number(text: str, key: str, unit: str) -> Markup:
-    """A figure of the summary, marked with its key."""
-    return Markup('<data value="{}" data-key="{}">{}</data>{}').format(text, key, text, unit)
-
-
-def knn(evidence: Evidence) -> dict[str, float | None]:
-    """Every method's kNN accuracy on validation; None where validation has no labels."""
-    return {sheet.method: sheet.pretrain["knn"] for sheet in evidence.sheets}
+    pretrained = [accuracy for method, accuracy in accuracies.items() if method != CONTROL]
+    others = [method for method in accuracies if method not in (best, CONTROL)]
+    return environment.get_template("report.html.j2").render(
+        evidence=evidence,
+        control=CONTROL,
+        best=best,
+        chosen_on_validation=sum(accuracy is not None for accuracy in pretrained) > 1,
+        sentences=sentences(evidence, best),
+        other_sentences={method: sentences(evidence, method) for method in others},
+        marked=marked,
+        charts=all_charts(evidence),
+        error_bars=error_bars(evidence),
+        no_interval=why_no_interval(evidence.draws) if evidence.draws else "",
+        labels_for_same=labels_for_same(evidence),
+        choices=choices(evidence.results, evidence.summary, evidence.budgets),
+        data=data_card(evidence.data),
+        provenance=[provenance(result) for result in evidence.results],
+    )
 
 
 def sentences(evidence: Evidence, method: str) -> list[Markup]:
-    """A sentence about a method for each budget; of the method that validation prefers: the verdict."""
-    return [said(evidence, method, budget) for budget in evidence.budgets]
-
-
-def others(evidence: Evidence, best: str) -> list[tuple[str, list[Markup]]]:
-    """The same sentences about the other pretrained methods."""
+    """The verdict on a method, one sentence for each budget."""
     return [
-        (sheet.method, sentences(evidence, sheet.method))
-        for sheet in evidence.sheets
-        if sheet.method not in (best, CONTROL)
+        Markup(  # noqa: S704 (the only name in it is the method's, the name of a file in stages/pretrain/methods)
+            verdict.sentence(evidence.summary, method, budget, evidence.labels, evidence.draws, number=marked)
+        )
+        for budget in evidence.budgets
     ]
 
 
-def said(evidence: Evidence, method: str, budget: str) -> Markup:
-    """One sentence; its words are ours and its numbers are marked, so it is no text from elsewhere."""
-    sentence = verdict.sentence(
-        evidence.summary, method, budget, evidence.labels, evidence.draws, number=number
-    )
-    return Markup(sentence)  # noqa: S704 (a method's name is that of a file in stages/pretrain/methods)
-
-
-def needs(evidence: Evidence) -> dict[str, dict[str, str]]:
-    """Labels saved, method → budget → how many scratch needs for the same, where the gain is measurable."""
-    signs = {"": "about ", "more": "more than ", "fewer": "fewer than "}
-    found: dict[str, dict[str, str]] = {}
-    for sheet in evidence.sheets:
+def labels_for_same(evidence: Evidence) -> dict[str, dict[str, str]]:
+    """Method → budget → labels that the control needs for the same accuracy, where the gain is measurable."""
+    bounds = {"": "about ", "more": "more than ", "fewer": "fewer than "}
+    table: dict[str, dict[str, str]] = {}
+    for result in evidence.results:
         for budget in evidence.budgets:
-            need = verdict.saved(evidence.summary, sheet.method, budget, evidence.labels)
-            if need is not None:
-                found.setdefault(sheet.method, {})[budget] = f"{signs[need.bound]}{need.labels:,}"
-    return found
+            needed = verdict.labels_for_same(evidence.summary, result.method, budget, evidence.labels)
+            if needed is not None:
+                text = f"{bounds[needed.bound]}{needed.labels:,}"
+                table.setdefault(result.method, {})[budget] = text
+    return table
 
 
-def drawn(evidence: Evidence) -> dict[str, Any]:
-    """Every chart, as SVG: some by name, and those of each method."""
-    curves = {sheet.method: sheet.curve for sheet in evidence.sheets}
-    one = [Markup(charts.training(curves, name)) for name in charts.CURVES]  # noqa: S704
-    found: dict[str, Any] = {"training": one, "efficiency": [], "gains": None, "methods": {}}
+def error_bars(evidence: Evidence) -> dict[str, Any]:
+    """The error bars in words: of `efficiency` by protocol, of `gains`, and of `recall` by method."""
     if not evidence.labels:
-        return found
-    found["efficiency"] = [Markup(charts.efficiency(evidence.efficiency, p)) for p in charts.PROTOCOLS]  # noqa: S704
+        return {}
+    table = evidence.efficiency
+    of_protocol = {name: table[table["protocol"] == name]["accuracy_ci95"] for name in charts.PROTOCOLS}
+    rows = [row for budgets in evidence.summary.values() for row in budgets.values() if "gain" in row]
+
+    def of_recall(method: str) -> str:
+        recalls = [
+            recall for budget in evidence.budgets
+            for recall in evidence.details[method][budget]["finetuned"]["recall"] if recall is not None
+        ]  # fmt: skip
+        return describe((recall.get("ci95", math.nan) for recall in recalls), evidence.draws)
+
+    return {
+        "efficiency": {name: describe(halves, evidence.draws) for name, halves in of_protocol.items()},
+        "gains": describe((row.get("gain_ci95", math.nan) for row in rows), evidence.draws),
+        "recall": {result.method: of_recall(result.method) for result in evidence.results},
+    }
+
+
+def describe(half_widths: Iterable[float], draws: int) -> str:
+    """What the error bars of these half-widths are (NaN: none), and why some are missing."""
+    missing = [math.isnan(half) for half in half_widths]
+    if all(missing):
+        return f"No error bars: {why_no_interval(draws)}."
+    reason = f"; {why_no_interval(draws)}" if any(missing) else ""
+    return f"Error bars: 95 % intervals over {draws} draws{reason}."
+
+
+def all_charts(evidence: Evidence) -> dict[str, Any]:
+    """Every chart as SVG: those that compare the methods by name, and those of each method."""
+    curves = {result.method: result.curve for result in evidence.results}
+    drawn: dict[str, Any] = {
+        "training": [Markup(charts.training(curves, name)) for name in charts.CURVES],  # noqa: S704
+        "efficiency": {},
+        "gains": None,
+        "methods": {},
+    }
+    if not evidence.labels:
+        return drawn
+    for protocol in charts.PROTOCOLS:
+        chart = charts.efficiency(evidence.efficiency, protocol)
+        drawn["efficiency"][protocol] = Markup(chart)  # noqa: S704
     if any("gain" in budgets[evidence.budgets[0]] for budgets in evidence.summary.values()):
-        found["gains"] = Markup(charts.gains(evidence.summary, evidence.budgets, evidence.labels))  # noqa: S704
-    found["methods"] = {sheet.method: of_method(evidence, sheet) for sheet in evidence.sheets}
-    return found
+        gains = charts.gains(evidence.summary, evidence.budgets, evidence.labels)
+        drawn["gains"] = Markup(gains)  # noqa: S704
+    drawn["methods"] = {result.method: method_charts(evidence, result) for result in evidence.results}
+    return drawn
 
 
-def of_method(evidence: Evidence, sheet: Sheet) -> dict[str, Any]:
-    """One method's strengths and weaknesses as charts."""
-    name, labels, classes = sheet.method, evidence.labels, evidence.classes
+def method_charts(evidence: Evidence, result: MethodResults) -> dict[str, Any]:
+    """The charts of one method's strengths and weaknesses."""
+    name, labels, classes = result.method, evidence.labels, evidence.classes
     recall = {budget: evidence.details[name][budget]["finetuned"]["recall"] for budget in labels}
     confusions = [
         charts.confusion(
-            name, b, f"{labels[b]:,} labels", sheet.confusion[sheet.confusion["budget"] == b], classes
+            name, b, f"{labels[b]:,} labels", result.confusion[result.confusion["budget"] == b], classes
         )
         for b in labels
     ]
-    reliability = sheet.reliability[sheet.reliability["budget"].isin(list(labels))]
+    reliability = result.reliability[result.reliability["budget"].isin(list(labels))]
+    feature_map = charts.feature_map(name, result.map, result.model["map_variance"], classes)
     return {
         "recall": Markup(charts.recalls(name, recall, labels, classes)),  # noqa: S704
         "confusion": [Markup(chart) for chart in confusions],  # noqa: S704
         "reliability": Markup(charts.reliability(name, reliability, labels)),  # noqa: S704
-        "map": Markup(charts.feature_map(name, sheet.map, sheet.model["map_variance"], classes)),  # noqa: S704
+        "map": Markup(feature_map),  # noqa: S704
     }
 
 
-def data_card(data: Prepared) -> dict[str, Any]:
-    """What is known of the data, as the page shows it."""
+def data_card(data: DataSummary) -> dict[str, Any]:
+    """What the report shows about the data."""
     source = data.made_from["parameters"]["data"]["source"]
     return {
         "source": SOURCES.get(source, source),
@@ -175,71 +219,31 @@ def data_card(data: Prepared) -> dict[str, Any]:
     }
 
 
-def provenance(sheet: Sheet) -> dict[str, Any]:
-    """What a method's results were made from and on, stage by stage."""
-    results = {"pretrain": sheet.pretrain, "finetune": sheet.finetune, "evaluate": sheet.model}
+def provenance(result: MethodResults) -> dict[str, Any]:
+    """What a method's results were made from, and on which machine, stage by stage."""
+    stages = {"pretrain": result.pretrain, "finetune": result.finetune, "evaluate": result.model}
     return {
-        "method": sheet.method,
-        "machine": {name: sheet.pretrain[name] for name in ("device", "precision", "torch", "python")}
+        "method": result.method,
+        "machine": {name: result.pretrain[name] for name in ("device", "precision", "torch", "python")}
         | {
-            f"hardware of {stage}": f"{taken['hardware']}, {taken['threads']} threads"
-            for stage, taken in sheet.timings.items()
+            f"hardware of {stage}": f"{timings['hardware']}, {timings['threads']} threads"
+            for stage, timings in result.timings.items()
         },
         "stages": {
             stage: {
-                "code": result["made_from"]["code"],
-                "inputs": result["made_from"]["inputs"],
-                "parameters": dict(flattened(result["made_from"]["parameters"])),
+                "code": content["made_from"]["code"],
+                "inputs": content["made_from"]["inputs"],
+                "parameters": dict(flattened(content["made_from"]["parameters"])),
             }
-            for stage, result in results.items()
+            for stage, content in stages.items()
         },
     }
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """A nested mapping as dotted keys and values."""
+    """A nested mapping as pairs of dotted key and value."""
     rows: list[tuple[str, Any]] = []
     for key, value in sorted(values.items()):
         name = f"{prefix}{key}"
         rows += flattened(value, f"{name}.") if isinstance(value, dict) and value else [(name, value)]
     return rows
-
-
-def percent(value: float, digits: int = 2) -> str:
-    """A fraction in percent, without its sign."""
-    return f"{100 * value:.{digits}f}"
-
-
-def count(value: float) -> str:
-    """A whole number with its thousands apart."""
-    return f"{round(value):,}"
-
-
-def image(picture: Image.Image, alt: str, across: int | None = None) -> Markup:
-    """A picture inside the page, its pixels kept apart where it is enlarged.
-
-    across: its width on the page in pixels; None: its own.
-    """
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    content = base64.b64encode(buffer.getvalue()).decode()
-    return Markup('<img src="data:image/png;base64,{}" alt="{}" width="{}">').format(
-        content, escape(alt), across or picture.width
-    )
-
-
-def write(path: Path, evidence: Evidence) -> None:
-    """Write the page."""
-    text = render(evidence)
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def evidence_of(
-    summary: Mapping[str, Any], details: Mapping[str, Any], efficiency: pd.DataFrame,
-    labels: Mapping[str, int], draws: int, data: Prepared,
-) -> Evidence:  # fmt: skip
-    """The evidence of these tables, with each method's results read beside them."""
-    ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
-    read = [inputs.read(method) for method in control_first(summary)]
-    return Evidence(summary, details, efficiency, ascending, draws, data, read)

@@ -1,4 +1,4 @@
-"""Charts as SVG whose colours are the page's: one drawing for light and dark, for screen and paper."""
+"""Charts as SVG that take their colours from the page's style sheet: light and dark, screen and print."""
 
 import io
 import re
@@ -14,17 +14,17 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Stand-ins, colours that nothing else has: each becomes a variable of the page's style sheet.
+# Placeholders: each of these colours becomes a variable of the page's style sheet. Nothing else has them.
 INK, GRID, PAPER = "#010203", "#010204", "#010205"
 SERIES = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
 VARIABLES = {INK: "--ink", GRID: "--grid", PAPER: "--paper"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES)
 }
-# Okabe and Ito's colours, which colour-blind people tell apart; the control in grey.
+# The colours of Okabe and Ito, which colour-blind people can tell apart; the control is grey.
 PRINTED = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
 MARKERS = "osD^vPX<>*"
-TAG = re.compile("<[^<>]*>")  # what stands between tags is text: a class may be called anything
-STYLE: Any = {  # matplotlib types each of its several hundred keys
+TAG = re.compile("<[^<>]*>")  # text between tags is left as it is, because a class may have any name
+STYLE: Any = {  # Any, because matplotlib's type lists several hundred keys
     "svg.fonttype": "none", "text.parse_math": False,
     "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8,
@@ -36,7 +36,7 @@ STYLE: Any = {  # matplotlib types each of its several hundred keys
 
 @contextmanager
 def panel(width: float = 4.4, height: float = 3.2) -> Iterator[tuple[Figure, Axes]]:
-    """One chart in the page's style, in inches; it is closed afterwards."""
+    """One empty chart in the style of the page; it is closed afterwards. Width and height are in inches."""
     with matplotlib.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(width, height), layout="constrained")
         try:
@@ -46,11 +46,12 @@ def panel(width: float = 4.4, height: float = 3.2) -> Iterator[tuple[Figure, Axe
 
 
 def svg(figure: Figure, name: str, alt: str) -> str:
-    """The figure as an SVG element; equal figures under one name give equal text.
+    """The figure as an SVG element; equal figures with the same name give equal text.
 
     Args:
-        name: its own on the page, for the identifiers in it.
-        alt: what is read out in its place.
+        figure: the figure.
+        name: unique on the page; it becomes part of the identifiers in the SVG.
+        alt: the description for screen readers.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
@@ -61,22 +62,24 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r">\s+<", "><", text)
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", "".join(TAG.findall(text))))
-    text = TAG.sub(lambda tag: _tidied(tag[0], name, used), text)
+    text = TAG.sub(lambda tag: _cleaned(tag[0], name, used), text)
     head = f'<svg role="img" aria-label="{escape(alt)}" '
     return text.replace("<svg ", head, 1).strip()
 
 
-def _tidied(tag: str, name: str, used: Collection[str]) -> str:
-    """One tag in the page's fonts and colours, its coordinates short.
+def _cleaned(tag: str, name: str, used: Collection[str]) -> str:
+    """One tag with the fonts and colours of the page, and shorter coordinates.
 
     Args:
-        name: the chart's; it comes before the identifiers that are `used`, and the others go.
+        tag: the text of the tag.
+        name: of the chart, the prefix of its identifiers.
+        used: the identifiers that are referred to; others are removed.
     """
     tag = re.sub(r"font: ([\d. ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 system-ui, sans-serif", tag)
     tag = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", tag)
     tag = re.sub(r' transform="rotate\(-?0 [^"]*"', "", tag)
-    tag = re.sub(r"(\.\d\d)\d+", r"\1", tag)  # hundredths of a point do
-    tag = re.sub(r' id="([^"]+)"', lambda own: f' id="{name}-{own[1]}"' if own[1] in used else "", tag)
+    tag = re.sub(r"(\.\d\d)\d+", r"\1", tag)  # hundredths of a point are fine enough
+    tag = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", tag)
     tag = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", tag)
     for colour, variable in VARIABLES.items():
         tag = tag.replace(colour, f"var({variable})")

@@ -1,4 +1,4 @@
-"""What the figures say, in a sentence: computed, never more than the interval allows."""
+"""The verdict in sentences. They are computed, and never claim more than the interval allows."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,37 +6,39 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from stages.compare.statistics import why_no_interval
 from stages.settings.schema import CONTROL
 
-Number = Callable[[str, str, str], str]  # what is written, its name in the summary, the unit behind it
+Format = Callable[[str, str, str], str]  # from a number's text, its key in the summary, and its unit
 
 
 @dataclass(frozen=True)
-class Needed:
-    """How many labels the control needs for an accuracy, read off its curve.
+class LabelsNeeded:
+    """How many labels the control needs to reach an accuracy, read off its curve.
 
     Attributes:
-        labels: about so many; at a bound of what was measured, that bound.
-        bound: "": between two budgets that were measured; "more" or "fewer": beyond the last or the first.
+        labels: about this many; with a bound, the first or last budget that was measured.
+        bound: "": between two measured budgets; "more": more than the last; "fewer": fewer than the first.
     """
 
     labels: int
     bound: str
 
 
-def needed(curve: Mapping[int, float], accuracy: float) -> Needed:
-    """Where a curve of accuracies over labels first reaches an accuracy, linear in log(labels).
+def labels_needed(curve: Mapping[int, float], accuracy: float) -> LabelsNeeded:
+    """Where a curve first reaches an accuracy, interpolated linearly in log(labels).
 
-    curve: labels → accuracy, at least one.
+    curve: number of labels → accuracy, with at least one entry.
     """
     points = sorted(curve.items())
     if points[0][1] >= accuracy:
-        return Needed(points[0][0], "fewer" if points[0][1] > accuracy else "")
+        return LabelsNeeded(points[0][0], "fewer" if points[0][1] > accuracy else "")
     for (fewer, lower), (more, higher) in pairwise(points):
         if higher >= accuracy:
-            way = (accuracy - lower) / (higher - lower)
-            return Needed(_two_digits(math.exp(math.log(fewer) + way * math.log(more / fewer))), "")
-    return Needed(points[-1][0], "more")
+            fraction = (accuracy - lower) / (higher - lower)
+            labels = math.exp(math.log(fewer) + fraction * math.log(more / fewer))
+            return LabelsNeeded(_two_digits(labels), "")
+    return LabelsNeeded(points[-1][0], "more")
 
 
 def _two_digits(value: float) -> int:
@@ -44,79 +46,94 @@ def _two_digits(value: float) -> int:
     return round(value / unit) * unit
 
 
-def measurable(figures: Mapping[str, float]) -> bool:
-    """Whether a gain's interval leaves out 0."""
-    return "gain_ci95" in figures and abs(figures["gain"]) > figures["gain_ci95"]
+def measurable(row: Mapping[str, float]) -> bool:
+    """Whether the gain in a row of the summary has an interval, and the interval excludes 0."""
+    return 0 < row.get("gain_ci95", 0.0) < abs(row.get("gain", 0.0))
 
 
 def headline(knn: Mapping[str, float | None]) -> str:
-    """The method that the verdict is about: the best by kNN on validation, so that the test chooses nothing.
+    """The method that the verdict is about: the best pretrained one by kNN on validation.
 
-    knn: of every method; the control counts only where it is alone.
+    The test split chooses nothing. The control is taken only where there is no other method.
+
+    knn: kNN accuracy on validation of every method; None where validation has no labels.
     """
     pretrained = [method for method in knn if method != CONTROL] or list(knn)
     return max(pretrained, key=lambda method: knn[method] or 0.0)
 
 
-def plain(text: str, key: str, unit: str) -> str:
-    """A number as it is read."""
+def unmarked(text: str, key: str, unit: str) -> str:
+    """A number as plain text."""
     return f"{text}{unit}"
 
 
 def sentence(
     summary: Mapping[str, Any], method: str, budget: str, labels: Mapping[str, int], draws: int,
-    number: Number = plain,
+    number: Format = unmarked,
 ) -> str:  # fmt: skip
-    """What pretraining by a method bought at one budget.
+    """What pretraining with a method gained at one budget.
 
     Args:
-        summary: as `metrics/summary.json`; labels: how many each budget's name stands for.
-        draws: behind each mean.
-        number: writes a figure of the summary.
+        summary: the content of `metrics/summary.json`.
+        labels: how many labelled images each budget is.
+        draws: how many draws each mean is over.
+        number: formats each number of the summary.
     """
-    own = summary[method][budget]
-    start = f"With {labels[budget]:,} labels, {method}"
-    many = f"over {draws} draws" if draws > 1 else "on one draw, which has no interval"
+    row = summary[method][budget]
+    start = f"With {labels[budget]:,} labels,"
 
     def figure(of: str, name: str, unit: str = "", sign: str = "") -> str:
         value = 100 * summary[of][budget][name]
         return number(f"{value:{sign}.2f}", f"{of}.{budget}.{name}", unit)
 
+    over = f"over {draws} draws"
+    equal = "on one draw" if draws == 1 else f"in each of {draws} draws"
     after = figure(method, "accuracy", " %")
-    if "gain" not in own:
-        interval = f" ± {figure(method, 'accuracy_ci95')} points" if "accuracy_ci95" in own else ""
-        reason = "nothing was pretrained" if method == CONTROL else "there is no scratch arm beside it"
-        return f"{start} reaches {after}{interval}, {many}; {reason}."
+    if "gain" not in row:
+        reason = "nothing was pretrained" if method == CONTROL else f"{CONTROL} was not run for comparison"
+        if "accuracy_ci95" not in row:
+            return f"{start} {method} reaches {after} {equal}; {why_no_interval(draws)}; {reason}."
+        interval = f"{figure(method, 'accuracy_ci95')} points"
+        return f"{start} {method} reaches {after} ± {interval}, {over}; {reason}."
     before = figure(CONTROL, "accuracy", " %")
-    interval = f" ± {figure(method, 'gain_ci95')}" if "gain_ci95" in own else ""
-    gain = f"{figure(method, 'gain', sign='+')}{interval} points, {many}"
-    if not interval:
-        return f"{start} pretraining moves accuracy from {before} to {after}, {gain}."
-    if not measurable(own):
-        return f"{start} pretraining brings no measurable gain: {before} without it, {after} with it, {gain}."
-    if own["gain"] < 0:
-        return f"{start} pretraining lowers accuracy from {before} to {after}, {gain}."
-    need = saved(summary, method, budget, labels)
-    clause = f"; {says(need)}" if need else ""
-    return f"{start} pretraining lifts accuracy from {before} to {after}, {gain}{clause}."
+    gain = figure(method, "gain", sign="+")
+    if "gain_ci95" not in row:
+        return (
+            f"{start} accuracy is {before} from scratch and {after} with {method} pretraining, "
+            f"{gain} points {equal}; {why_no_interval(draws)}, so the difference cannot be called measurable."
+        )
+    start = f"{start} {method} pretraining"
+    gain = f"{gain} ± {figure(method, 'gain_ci95')} points, {over}"
+    if not measurable(row):
+        return f"{start} brings no measurable gain: {before} without it, {after} with it, {gain}."
+    if row["gain"] < 0:
+        return f"{start} lowers accuracy from {before} to {after}, {gain}."
+    needed = labels_for_same(summary, method, budget, labels)
+    clause = f"; {needed_clause(needed)}" if needed else ""
+    return f"{start} raises accuracy from {before} to {after}, {gain}{clause}."
 
 
-def saved(summary: Mapping[str, Any], method: str, budget: str, labels: Mapping[str, int]) -> Needed | None:
-    """How many labels the control needs for what a method reaches, where its gain is measurable and positive.
+def labels_for_same(
+    summary: Mapping[str, Any], method: str, budget: str, labels: Mapping[str, int]
+) -> LabelsNeeded | None:
+    """How many labels the control needs for a method's accuracy, read off the control's mean curve.
 
-    Read off the control's mean curve from this budget on; None at the last one, where no more is known.
+    The curve is read from this budget on. None where the method's gain is not measurable or is negative,
+    and at the last budget, beyond which nothing was measured.
     """
-    own, least = summary[method][budget], labels[budget]
-    if not measurable(own) or own["gain"] < 0 or least == max(labels[name] for name in summary[CONTROL]):
+    row, fewest = summary[method][budget], labels[budget]
+    if not measurable(row) or row["gain"] < 0:
         return None
-    curve = {labels[name]: row["accuracy"] for name, row in summary[CONTROL].items() if labels[name] >= least}
-    return needed(curve, own["accuracy"])
+    if fewest == max(labels[name] for name in summary[CONTROL]):
+        return None
+    curve = {labels[b]: means["accuracy"] for b, means in summary[CONTROL].items() if labels[b] >= fewest}
+    return labels_needed(curve, row["accuracy"])
 
 
-def says(need: Needed) -> str:
-    """How many labels scratch needs, as a clause."""
-    if need.bound == "more":
-        return f"scratch does not reach that with the {need.labels:,} labels that it was given at most"
-    if need.bound == "fewer":
-        return f"scratch reaches that with fewer than {need.labels:,} labels"
-    return f"scratch needs about {need.labels:,} labels to reach the same"
+def needed_clause(needed: LabelsNeeded) -> str:
+    """How many labels the control needs, as a clause of a sentence."""
+    if needed.bound == "more":
+        return f"{CONTROL} does not reach that with {needed.labels:,} labels, the most that were measured"
+    if needed.bound == "fewer":
+        return f"{CONTROL} reaches that with fewer than {needed.labels:,} labels"
+    return f"{CONTROL} needs about {needed.labels:,} labels to reach the same mean accuracy"

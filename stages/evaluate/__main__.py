@@ -1,7 +1,7 @@
 """Stage evaluate@METHOD: the only reader of the test split.
 
-Every model in the indexes that the stage depends on is measured under its own protocol (`finetuned`: all
-weights were trained). Two more protocols use the frozen encoder, for every budget and draw of these models:
+Each model in the indexes that the stage depends on is measured under its own protocol (`finetuned`: all
+weights were trained). Two further protocols use the frozen encoder, for each budget and draw of these models:
 `linear` (a linear probe) and `knn` (nearest neighbours in feature space).
 
     python -m stages.evaluate METHOD
@@ -28,7 +28,7 @@ from stages.evaluate.results import Results
 from stages.files import provenance
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
-from stages.files.model_index import INDEX, Model, read_index
+from stages.files.model_index import Model, read_index
 from stages.files.packs import read_pack, write_array
 from stages.files.paths import ENCODERS, MODELS, TEST
 from stages.files.tables import read_table, write_table
@@ -40,14 +40,14 @@ from stages.tasks.classifier import Classifier, probabilities, read_classifier
 from stages.tasks.labels import read_labels, read_pool_labels
 from stages.tasks.scores import confusion, measure
 from stages.training.machine import Machine, set_up
-from stages.training.progress import progress
+from stages.training.progress import Bar, progress
 
-HEADLINE = "finetuned"  # the protocol of which the report shows confusion, calibration and mistakes
+HEADLINE = "finetuned"  # the report shows confusion, calibration and mistakes of this protocol
 
 
 @dataclass(frozen=True)
 class TestSplit:
-    """The test images, uint8 (N, C, H, W), their labels, (N,), and their ids."""
+    """The test split: images, uint8 (N, C, H, W), labels, (N,) int64, and the ids of the images."""
 
     images: Tensor
     labels: np.ndarray
@@ -55,7 +55,11 @@ class TestSplit:
 
     @staticmethod
     def read() -> "TestSplit":
-        """Read it from disk."""
+        """Read it from disk.
+
+        Raises:
+            InputError: images and table do not fit, or a file is damaged.
+        """
         labels = read_labels(TEST / "index.csv").numpy()
         images = read_pack(TEST / "images.npy", rows=len(labels))
         ids = read_table(TEST / "index.csv", "id", text=True)["id"]
@@ -63,12 +67,12 @@ class TestSplit:
 
 
 class Predictions:
-    """Predicts the test split by one model after another, writes the probabilities, collects the figures.
+    """Predicts the test split with each model, writes the probabilities and collects the figures.
 
     Attributes:
         figures: budget → protocol → the figures of each draw.
-        tables: parts of the tables for the report, one for each budget, by name.
-        seconds: spent in predicting by the models of the indexes.
+        tables: name → the parts of a table for the report, one for each budget.
+        seconds: spent on predictions of the models in the indexes.
     """
 
     def __init__(
@@ -80,12 +84,15 @@ class Predictions:
         self.tables: dict[str, list[pd.DataFrame]] = defaultdict(list)
         self.seconds = 0.0
 
-    def of_budget(self, budget: str, models: Sequence[tuple[Path, Model]], step: Any) -> list[np.ndarray]:
-        """Measure the models of one budget; the headline protocol's probabilities, (N, classes) a draw.
+    def of_budget(self, budget: str, models: Sequence[tuple[Path, Model]], bar: Bar) -> list[np.ndarray]:
+        """Measure the models of one budget.
 
         Args:
             models: each with the path of its file.
-            step: called after each model.
+            bar: advanced by each model.
+
+        Returns:
+            The probabilities of the headline protocol, (N, classes) for each draw.
         """
         headline = []
         for path, model in models:
@@ -96,7 +103,7 @@ class Predictions:
             self._add(model.protocol, budget, model.draw, predicted)
             if model.protocol == HEADLINE:
                 headline.append(predicted)
-            step()
+            bar.advance(1)
         for draw in sorted({model.draw for _, model in models}):
             for protocol, predicted in self.frozen.predict(budget, draw).items():
                 self._add(protocol, budget, draw, predicted)
@@ -108,14 +115,16 @@ class Predictions:
         return headline
 
     def classifier(self, path: Path) -> Classifier:
-        """A model of the index, on the machine's device.
+        """A model of an index, on the machine's device.
 
         Raises:
-            InputError: it knows other classes than the data has.
+            InputError: its classes are not those of the data.
         """
         classifier, names = read_classifier(path)
         if names != self.classes:
-            raise InputError(f"{path}: knows the classes {names}; the data has {self.classes}")
+            raise InputError(
+                f"{path}: its classes are {names}, but those of the data are {self.classes}; run `dvc repro`"
+            )
         return classifier.to(self.machine.device)
 
     def _add(self, protocol: str, budget: str, draw: int, predicted: np.ndarray) -> None:
@@ -124,7 +133,7 @@ class Predictions:
 
 
 def main(method: str) -> None:
-    """Predict the test split by every model; write predictions, figures, tables and pictures."""
+    """Predict the test split with each model; write predictions, figures, tables and pictures."""
     settings = load.parameters("evaluate", method)
     machine, started = set_up(settings.runtime), time.perf_counter()
     labels, classes = read_pool_labels()
@@ -133,7 +142,7 @@ def main(method: str) -> None:
     require_writable(*results.paths())
     made_from = provenance.made_from("evaluate", method)
     if not models:
-        write_nothing(results, made_from, machine.timings(time.perf_counter() - started, 0))
+        write_empty(results, made_from, machine.timings(time.perf_counter() - started, 0))
         return
 
     test = TestSplit.read()
@@ -145,9 +154,9 @@ def main(method: str) -> None:
     ):
         predictions = Predictions(frozen, test, classes, machine, folder)
         for budget, group in groupby(models, key=lambda item: item[1].budget):
-            headline = predictions.of_budget(budget, list(group), lambda: bar.advance(1))
+            headline = predictions.of_budget(budget, list(group), bar)
 
-    # Mistakes, map and cost are those of the last budget, the one that params.yaml names last.
+    # Mistakes and cost are those of the last budget in params.yaml.
     tables = {name: pd.concat(parts) for name, parts in predictions.tables.items()}
     tables["mistakes"], rows = diagnostics.mistakes_table(headline, test.labels, classes, test.ids, budget)
     tables["map"], explained = diagnostics.feature_map(frozen.test.cpu().numpy(), test.labels, classes)
@@ -161,34 +170,37 @@ def main(method: str) -> None:
         "inference_images_per_second": round(count / predictions.seconds)
     }
     protocols = sum(len(draws) for of in predictions.figures.values() for draws in of.values())
-    taken = machine.timings(time.perf_counter() - started, protocols * len(test.labels))
-    write_json(results.timings, taken | speed)
+    timings = machine.timings(time.perf_counter() - started, protocols * len(test.labels))
+    write_json(results.timings, timings | speed)
 
 
 def indexed_models(method: str) -> list[tuple[Path, Model]]:
-    """The models of all indexes that the stage depends on, each with its path; budgets in their order."""
-    folders = [Path(dependency) for dependency in load.declared_files("evaluate", method)]
-    models = [
-        (folder / model.file, model)
-        for folder in folders
-        if MODELS in folder.parents and (folder / INDEX).exists()
-        for model in read_index(folder)
-    ]
+    """The models in all indexes that the stage depends on, each with its path, sorted by budget.
+
+    The order of the budgets is that of the indexes.
+
+    Raises:
+        InputError: an index is damaged.
+        FileNotFoundError: a folder of models has no index.
+    """
+    dependencies = [Path(dependency) for dependency in load.declared_files("evaluate", method)]
+    folders = [path for path in dependencies if MODELS in path.parents and not path.suffix]
+    models = [(folder / model.file, model) for folder in folders for model in read_index(folder)]
     budgets = list(dict.fromkeys(model.budget for _, model in models))
     return sorted(models, key=lambda item: budgets.index(item[1].budget))
 
 
-def write_nothing(results: Results, made_from: dict[str, Any], timings: dict[str, Any]) -> None:
-    """Write empty results where there are no models: then the test split is not read."""
+def write_empty(results: Results, made_from: dict[str, Any], timings: dict[str, Any]) -> None:
+    """Write empty results if there are no models. The test split is not read."""
     with whole_folder(results.predictions):
-        write_tables(results, diagnostics.nothing(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
+        write_tables(results, diagnostics.empty_tables(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
         write_json(results.model, {"made_from": made_from})
         write_json(results.figures, {})
         write_json(results.timings, timings)
 
 
 def write_tables(results: Results, tables: dict[str, pd.DataFrame], mistaken: np.ndarray) -> None:
-    """Write the tables under their names, and the pictures of mistaken images, uint8 (n, C, H, W)."""
+    """Write the tables, and the pictures of misclassified images, uint8 (n, C, H, W)."""
     for name, table in tables.items():
         write_table(getattr(results, name), table)
     thumbnails.write(results.gallery, thumbnails.sheet(mistaken, diagnostics.ACROSS))

@@ -1,4 +1,4 @@
-"""What a classifier costs: in numbers that do not change, and in time on this machine."""
+"""The cost of a classifier: its size and number of operations, and its latency on this machine."""
 
 import time
 from pathlib import Path
@@ -14,18 +14,19 @@ from stages.images.tensors import pixels
 from stages.tasks.classifier import Classifier
 from stages.training.machine import Machine
 
-RUNS, WARM_UP, LONGEST = 100, 10, 3.0  # of single images; seconds after which fewer will do
+WARM_UP, RUNS = 10, 100  # predictions of a single image
+LONGEST = 3.0  # seconds after which no further ones are started
 
 
 def size(classifier: Classifier, file: Path) -> dict[str, Any]:
-    """Encoder, trainable parameters, multiply-adds for one image, and bytes of the model's file."""
+    """Encoder, image size, number of parameters, multiply-adds per image, and bytes of the model's file."""
     declaration = classifier.encoder.declaration
     side = declaration.image_size
     image = torch.zeros(1, declaration.channels, side, side, device=classifier.encoder.mean.device)
     classifier.eval()
-    # NOTE: it counts convolutions and matrix products, a multiply-add as two. It does not see into the fused
-    # layers that torchvision's transformers take without gradients, nor, with torch 2.11, into the CPU's
-    # fused attention: so attention is done as the plain matrix products that it consists of.
+    # NOTE: FlopCounterMode counts convolutions and matrix products, a multiply-add as two operations. It does
+    # not count fused transformer layers (PyTorch's fast path without gradients) nor, with torch 2.11, the
+    # CPU's fused attention, so both are turned off.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -44,7 +45,7 @@ def size(classifier: Classifier, file: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def latency(classifier: Classifier, image: Tensor, machine: Machine) -> dict[str, float]:
-    """Milliseconds from one image, uint8 (1, C, H, W), to its probabilities: median and 95th percentile."""
+    """Milliseconds to predict one image, uint8 (1, C, H, W): median and 95th percentile."""
     classifier.eval()
     seconds: list[float] = []
     for _ in range(WARM_UP + RUNS):
@@ -54,8 +55,8 @@ def latency(classifier: Classifier, image: Tensor, machine: Machine) -> dict[str
         seconds.append(time.perf_counter() - started)
         if len(seconds) > WARM_UP + 1 and sum(seconds) > LONGEST:
             break
-    taken = 1000 * np.array(seconds[WARM_UP:])
+    milliseconds = 1000 * np.array(seconds[WARM_UP:])
     return {
-        "latency_ms_p50": round(float(np.percentile(taken, 50)), 3),
-        "latency_ms_p95": round(float(np.percentile(taken, 95)), 3),
+        "latency_ms_p50": round(float(np.percentile(milliseconds, 50)), 3),
+        "latency_ms_p95": round(float(np.percentile(milliseconds, 95)), 3),
     }

@@ -1,4 +1,4 @@
-"""What the report shows of a method beside its figures: confusion, calibration, mistakes, a map."""
+"""Tables for the report besides the figures: confusion, calibration, mistakes, a map of the features."""
 
 from typing import Any
 
@@ -7,12 +7,21 @@ import pandas as pd
 
 from stages.tasks.scores import BINS
 
-WORST, ACROSS = 24, 8  # mistakes in the gallery, and in a row of it
-POINTS = 800  # of the map
+WORST = 24  # mistakes in the table and in the gallery
+ACROSS = 8  # images in a row of the gallery
+POINTS = 800  # of the map, at most
 
 
 def confusion_table(counts: np.ndarray, classes: list[str], draws: int, budget: str) -> pd.DataFrame:
-    """The confusion matrix in long form: the share of each actual class that was predicted as what."""
+    """The confusion matrix in long form, one row for each pair of an actual and a predicted class.
+
+    Args:
+        counts: (K, K) over all draws; rows: actual, columns: predicted.
+        draws: the number of draws, by which the column `images` is divided.
+
+    Returns:
+        Columns budget, actual, predicted, images (mean of the draws) and share (of the actual class).
+    """
     actual, predicted = np.indices(counts.shape)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     return pd.DataFrame(
@@ -27,26 +36,27 @@ def confusion_table(counts: np.ndarray, classes: list[str], draws: int, budget: 
 
 
 def reliability_table(draws: list[np.ndarray], labels: np.ndarray, budget: str) -> pd.DataFrame:
-    """How often the models are right by how sure they are, over all draws together, a row for each bin.
+    """Accuracy by confidence, over all draws together, one row for each bin that has images.
 
-    Bins are (low, high] as those of the calibration error; one without an image has no row.
+    Bins are (low, high], as those of the calibration error.
 
     Args:
-        draws: probabilities, (N, K) each; labels: (N,).
+        draws: probabilities, (N, K) each.
+        labels: (N,).
     """
-    sure = np.concatenate([p.max(1) for p in draws]).astype(np.float64)
-    right = np.concatenate([p.argmax(1) == labels for p in draws])
-    bins = np.clip(np.ceil(sure * BINS).astype(int) - 1, 0, BINS - 1)
+    confidence = np.concatenate([p.max(1) for p in draws]).astype(np.float64)
+    correct = np.concatenate([p.argmax(1) == labels for p in draws])
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
-    there = np.flatnonzero(counts)
+    filled = np.flatnonzero(counts)
     return pd.DataFrame(
         {
             "budget": budget,
-            "low": (there / BINS).round(4),
-            "high": ((there + 1) / BINS).round(4),
-            "confidence": (np.bincount(bins, sure, BINS)[there] / counts[there]).round(4),
-            "accuracy": (np.bincount(bins, right, BINS)[there] / counts[there]).round(4),
-            "share": (counts[there] / counts.sum()).round(4),
+            "low": (filled / BINS).round(4),
+            "high": ((filled + 1) / BINS).round(4),
+            "confidence": (np.bincount(bins, confidence, BINS)[filled] / counts[filled]).round(4),
+            "accuracy": (np.bincount(bins, correct, BINS)[filled] / counts[filled]).round(4),
+            "share": (counts[filled] / counts.sum()).round(4),
         }
     )
 
@@ -54,10 +64,15 @@ def reliability_table(draws: list[np.ndarray], labels: np.ndarray, budget: str) 
 def mistakes_table(
     draws: list[np.ndarray], labels: np.ndarray, classes: list[str], ids: list[str], budget: str
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """The images that the draws' mean is most surely wrong about, the surest first; and their rows, (n,).
+    """The misclassified images with the highest confidence, by the mean probabilities of all draws.
 
     Args:
-        draws: probabilities, (N, K) each; labels: (N,); ids: of the images.
+        draws: probabilities, (N, K) each.
+        labels: (N,).
+        ids: of the images.
+
+    Returns:
+        The table, highest confidence first, and the rows of its images, (n,).
     """
     mean = np.mean([p.astype(np.float64) for p in draws], axis=0)
     predicted = mean.argmax(1)
@@ -80,19 +95,22 @@ def mistakes_table(
 def feature_map(
     features: np.ndarray, labels: np.ndarray, classes: list[str]
 ) -> tuple[pd.DataFrame, list[float]]:
-    """Test images in the plane of the features' first two principal components; the variance each explains.
+    """Test images in the plane of the first two principal components of their features.
 
     Args:
-        features: (N, D) of all test images; at most POINTS of them, evenly spaced, become points.
+        features: (N, D), of all test images; at most POINTS of them, evenly spaced, become points.
+        labels: (N,).
 
     Returns:
-        Columns x, y (in standard deviations of the first component) and class; and two fractions.
+        A table with columns x, y (in standard deviations of the first component) and class, and the fraction
+        of the variance that each component explains.
     """
     x = features.astype(np.float64)
     x = x - x.mean(0)
     variances, axes = np.linalg.eigh(x.T @ x / len(x))  # ascending
     axes = axes[:, :-3:-1]
-    # An axis may point either way: its largest part is made positive, so that equal features give equal maps.
+    # The sign of an axis is arbitrary: the largest entry is made positive, so that equal features give equal
+    # maps.
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), range(axes.shape[1])])
     scale = np.sqrt(max(float(variances[-1]), 1e-24))
     rows = np.unique(np.linspace(0, len(x) - 1, min(POINTS, len(x))).astype(int))
@@ -104,12 +122,12 @@ def feature_map(
     return table, [round(float(v) / total, 4) for v in variances[:-3:-1]]
 
 
-def nothing() -> dict[str, pd.DataFrame]:
-    """The tables where nothing was finetuned: their heads alone."""
-    heads: dict[str, list[Any]] = {
+def empty_tables() -> dict[str, pd.DataFrame]:
+    """The tables if there are no models: only their columns."""
+    columns: dict[str, list[Any]] = {
         "confusion": ["budget", "actual", "predicted", "images", "share"],
         "reliability": ["budget", "low", "high", "confidence", "accuracy", "share"],
         "mistakes": ["budget", "rank", "id", "actual", "predicted", "probability", "draws_wrong"],
         "map": ["x", "y", "class"],
     }
-    return {name: pd.DataFrame(columns=head) for name, head in heads.items()}
+    return {name: pd.DataFrame(columns=names) for name, names in columns.items()}

@@ -1,4 +1,4 @@
-"""The frozen encoder on the test split: a linear probe and nearest neighbours for every draw."""
+"""Evaluates the frozen encoder on the test split: a linear probe and nearest neighbours for each draw."""
 
 from pathlib import Path
 
@@ -11,19 +11,20 @@ from stages.files.packs import read_pack
 from stages.files.paths import IMAGES
 from stages.images.tensors import as_tensor
 from stages.settings.schema import Params
-from stages.tasks.draws import draw_labelled, named_budget
+from stages.tasks.draws import draw_labelled, parse_budget
 from stages.tasks.features import encode
 from stages.tasks.probe import fit_linear, knn_probabilities
 from stages.training.machine import Machine
 
 
 class FrozenEncoder:
-    """The pretrained encoder as it is.
+    """The pretrained encoder, not finetuned.
 
     Args:
         file: of the encoder.
         images: the test images, uint8 (N, C, H, W).
-        labels: of the pool, (M,) int64.
+        labels: of the pool, (M,) int64; -1: none.
+        classes: the number of classes.
 
     Attributes:
         test: features of the test images, (N, D).
@@ -38,9 +39,9 @@ class FrozenEncoder:
         self.test = encode(self.encoder, images, machine)
 
     def predict(self, budget: str, draw: int) -> dict[str, np.ndarray]:
-        """Probabilities (N, classes) of the test images, by protocol, from the labels of one draw."""
+        """Probabilities (N, classes) of the test images by protocol, with the labels of one draw."""
         settings = self.settings
-        rows = draw_labelled(self.labels, self.classes, named_budget(budget), draw, settings.seed)
+        rows = draw_labelled(self.labels, self.classes, parse_budget(budget), draw, settings.seed)
         bank = encode(self.encoder, as_tensor(self.pool[rows.numpy()]), self.machine)
         labels = self.labels[rows].to(bank.device)
         head = fit_linear(bank, labels, self.classes, settings.probe.l2)

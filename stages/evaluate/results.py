@@ -1,4 +1,4 @@
-"""Where evaluate@METHOD writes what."""
+"""The outputs of evaluate@METHOD."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,15 +8,17 @@ from stages.files.paths import METRICS, PREDICTIONS
 
 @dataclass(frozen=True)
 class Results:
-    """The outputs of the stage for one method, all but the first tracked by git.
+    """The outputs of the stage for one method. All but the first are tracked by git.
 
     Attributes:
-        predictions: a folder; probabilities of every model.
-        figures: JSON, budget → protocol → one mapping of figures for each draw.
-        confusion, reliability: of the finetuned models, CSV by budget.
-        mistakes, gallery: the surest mistakes, CSV, and their pictures in the same order, PNG.
-        map: test images in the plane of the pretrained features' two principal components, CSV.
-        model: JSON, what the classifier costs by count, and what all of this was made from.
+        predictions: folder with the probabilities of each model.
+        figures: JSON, budget → protocol → the figures of each draw.
+        confusion: CSV, confusion matrix of the finetuned models by budget.
+        reliability: CSV, accuracy by confidence of the finetuned models by budget.
+        mistakes: CSV, the misclassified images with the highest confidence.
+        gallery: PNG, their pictures in the same order.
+        map: CSV, test images in the plane of the first two principal components of the pretrained features.
+        model: JSON, size of the classifier, and what the results were made from.
         timings: JSON, what differs from run to run.
     """
 
@@ -32,7 +34,7 @@ class Results:
 
     @staticmethod
     def of(method: str) -> "Results":
-        """The places of a method's results."""
+        """The paths of a method's results."""
         folder = METRICS / "evaluate"
         return Results(
             predictions=PREDICTIONS / method,
@@ -47,5 +49,5 @@ class Results:
         )
 
     def paths(self) -> list[Path]:
-        """All of them."""
+        """All paths."""
         return [getattr(self, field.name) for field in fields(self)]

@@ -1,1 +1,1 @@
-"""Files that stages write and read: whole or absent, in formats that run no code."""
+"""Files that stages write and read: written whole or not at all, in formats that run no code."""

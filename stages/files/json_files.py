@@ -9,15 +9,23 @@ from stages.files.whole import whole_file
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON with sorted keys. NaN and infinity are refused: no reader agrees on them."""
+    """Write JSON with sorted keys.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which is not JSON.
+    """
     with whole_file(path) as temporary:
         text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that a stage has written."""
+    """Read a JSON file that a stage has written.
+
+    Raises:
+        InputError: it is not valid JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no valid JSON ({error}); run `dvc repro` to make it again") from None
+        raise InputError(f"{path}: is not valid JSON ({error}); run `dvc repro` to make it again") from None

@@ -1,7 +1,7 @@
-"""The index of a folder of models: a table that says what each file is.
+"""The index of a folder of models: a table that describes each file.
 
-Whatever stage makes models writes an index beside them. Who uses models reads indexes, and needs to know no
-stage by name.
+Each stage that makes models writes an index beside them. Stages that use models read indexes, so they do not
+depend on the names of other stages.
 """
 
 from collections.abc import Iterable
@@ -21,11 +21,12 @@ class Model:
     """One row of an index.
 
     Attributes:
-        file: name of the model's file, in the folder of the index.
-        protocol: how the encoder was used, such as `finetuned`.
+        file: name of the model's file in the folder of the index.
+        protocol: how the encoder is used, such as `finetuned`.
         budget: name of the label budget, such as `n100`.
-        draw: number of the label draw; run: number of the pretraining.
-        parent: path of the file that it was made from.
+        draw: number of the label draw.
+        run: number of the pretraining run.
+        parent: path of the file that the model was made from.
     """
 
     file: str
@@ -36,26 +37,29 @@ class Model:
     parent: str
 
 
+COLUMNS = [field.name for field in fields(Model)]
+
+
 def write_index(folder: Path, models: Iterable[Model]) -> None:
     """Write the index of a folder."""
-    columns = [field.name for field in fields(Model)]
-    write_table(folder / INDEX, pd.DataFrame([asdict(model) for model in models], columns=columns))
+    write_table(folder / INDEX, pd.DataFrame([asdict(model) for model in models], columns=COLUMNS))
 
 
 def read_index(folder: Path) -> list[Model]:
     """The models of a folder, in the order of its index.
 
     Raises:
-        InputError: the index lacks a column, or has a draw or run that is no number.
+        InputError: the index lacks a column, or a draw or run is not a number.
+        FileNotFoundError: the folder has no index.
     """
     path = folder / INDEX
-    table = read_table(path, *(field.name for field in fields(Model)), text=True)
     models = []
-    for number, row in enumerate(table.to_dict("records"), start=1):
-        if not (row["draw"].isdecimal() and row["run"].isdecimal()):
-            raise InputError(
-                f"{path}, row {number}: draw is {row['draw']!r}, run is {row['run']!r}; allowed: numbers"
-            )
-        names = {name: row[name] for name in ("file", "protocol", "budget", "parent")}
-        models.append(Model(draw=int(row["draw"]), run=int(row["run"]), **names))
+    for number, row in enumerate(read_table(path, *COLUMNS, text=True).to_dict("records"), start=1):
+        for column in ("draw", "run"):
+            if not (row[column].isascii() and row[column].isdecimal()):
+                raise InputError(
+                    f"{path}: column {column}, row {number}, is {row[column]!r}; allowed: a number"
+                )
+            row[column] = int(row[column])
+        models.append(Model(**{column: row[column] for column in COLUMNS}))
     return models

@@ -9,7 +9,7 @@ import numpy as np
 from stages.errors import InputError
 from stages.files.whole import whole_file
 
-PART = 4096 * 28 * 28  # bytes of pixels that are worked on at the same time: 4,096 digits
+PART = 4096 * 28 * 28  # bytes of pixels that are processed at the same time: 4,096 MNIST digits
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -19,43 +19,51 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def part_size(shape: Sequence[int]) -> int:
-    """How many images of a shape (C, H, W) are a part: as many as have PART bytes, at least one."""
+    """How many images of shape (C, H, W) are processed at the same time: PART bytes, at least one image."""
     return max(1, PART // int(np.prod(shape)))
 
 
 def write_pack(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
-    """Write some images of a pack, uint8 (n, C, H, W), as .npy, a part at a time."""
+    """Write some rows of a pack, uint8 (N, C, H, W), as .npy, without loading all of them into memory."""
     size = part_size(images.shape[1:])
     with whole_file(path) as temporary, temporary.open("wb") as file:
-        head = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
-        np.lib.format.write_array_header_1_0(file, head)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
+        np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(rows), size):
             file.write(images[rows[start : start + size]].tobytes())
 
 
-# NOTE: numpy parses the head of a pack as Python's literals, with all that can go wrong there.
-HEAD_ERRORS = (
+# NOTE: NumPy parses the header of a .npy file as a Python literal, so a damaged header can raise any of
+# these.
+HEADER_ERRORS = (
     ValueError, TypeError, LookupError, ArithmeticError, EOFError, SyntaxError, TokenError,
     MemoryError, RecursionError,
 )  # fmt: skip
 
 
 def read_pack(path: Path, rows: int | None = None) -> np.ndarray:
-    """An image pack, uint8 (N, C, H, W), memory-mapped; `rows`: how many its table has, where it matters."""
+    """Open an image pack, uint8 (N, C, H, W), memory-mapped.
+
+    Args:
+        rows: the number of rows of the table beside it; None: not checked.
+
+    Raises:
+        InputError: it is not an image pack, is damaged, or does not fit its table.
+    """
     try:
         images: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except HEAD_ERRORS as error:
-        raise InputError(f"{path}: is no image pack ({' '.join(str(error).split())})") from None
+    except HEADER_ERRORS as error:
+        raise InputError(f"{path}: is not an image pack ({' '.join(str(error).split())})") from None
     if not isinstance(images, np.ndarray):
-        raise InputError(f"{path}: is an archive; allowed: one array in .npy format")
+        raise InputError(f"{path}: is a .npz archive; allowed: one array in .npy format")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(
             f"{path}: holds {images.dtype} {images.shape}; allowed: uint8 (N, 1 or 3 channels, height, width)"
         )
     if not images.size:
-        raise InputError(f"{path}: holds no pixels: its shape is {images.shape}")
+        raise InputError(f"{path}: has no pixels: its shape is {images.shape}")
     if isinstance(images, np.memmap) and path.stat().st_size != images.offset + images.nbytes:
-        raise InputError(f"{path}: is longer than {images.shape[0]} images of {images[0].nbytes} bytes")
+        raise InputError(f"{path}: is longer than its {len(images)} images of {images[0].nbytes} bytes")
     if rows is not None and rows != len(images):
         raise InputError(f"{path}: holds {len(images)} images; its table has {rows} rows; run `dvc repro`")
     return images

@@ -1,10 +1,10 @@
-"""Where the stages write: the folders and files that DVC tracks."""
+"""The folders that the stages write to and DVC tracks."""
 
 from pathlib import Path
 
 IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
-TEST = Path("data/prepared/test")  # images.npy, index.csv: for `evaluate` alone
+TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` reads it
 MODELS = Path("models")
 ENCODERS, CLASSIFIERS = MODELS / "encoders", MODELS / "classifiers"
 PREDICTIONS = Path("data/predictions")

@@ -13,38 +13,48 @@ from stages.files.whole import whole_file
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, without its row numbers."""
+    """Write a table as CSV, without its index."""
     write_pieces(path, [table])
 
 
 def write_pieces(path: Path, pieces: Iterable[pd.DataFrame]) -> None:
-    """Write a table that is made a piece at a time: of the same columns, and at least one."""
+    """Write a table as CSV from pieces with the same columns; there must be at least one piece."""
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for number, piece in enumerate(pieces):
             piece.to_csv(file, index=False, header=number == 0, lineterminator="\n")
 
 
 def read_table(path: Path, *columns: str, text: bool = False) -> pd.DataFrame:
-    """Read a CSV table and make sure that it has `columns`; `text`: leave every field as it is written."""
+    """Read a CSV table.
+
+    Args:
+        columns: columns that it must have.
+        text: read every field as a string.
+
+    Raises:
+        InputError: it is not a valid table, or a column is missing.
+    """
     as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False} if text else {}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of lines with more fields than the head
+            warnings.simplefilter(
+                "error", pd.errors.ParserWarning
+            )  # for lines with more fields than the header
             table: pd.DataFrame = pd.read_csv(path, index_col=False, **as_text)
-        _require_whole_lines(path)
+        _require_complete_lines(path)
     except (ValueError, csv.Error, pd.errors.ParserWarning) as error:
-        raise InputError(f"{path}: is no readable table ({' '.join(str(error).split())})") from None
+        raise InputError(f"{path}: is not a readable table ({' '.join(str(error).split())})") from None
     if missing := [name for name in columns if name not in table.columns]:
-        has = ", ".join(map(str, table.columns))
-        raise InputError(f"{path}: column {', '.join(missing)} is missing; it has {has}")
+        present = ", ".join(map(str, table.columns))
+        raise InputError(f"{path}: column {', '.join(missing)} is missing; it has {present}")
     return table
 
 
-def _require_whole_lines(path: Path) -> None:
-    """Refuse a line with fewer fields than the head (ValueError): pandas takes what is cut off for empty."""
+def _require_complete_lines(path: Path) -> None:
+    """Raise a ValueError for a line with fewer fields than the header: pandas would read them as empty."""
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.reader(file)
-        head = next(lines, [])
+        header = next(lines, [])
         for line in lines:
-            if 0 < len(line) < len(head):
-                raise ValueError(f"line {lines.line_num} has {len(line)} fields, its head {len(head)}")
+            if 0 < len(line) < len(header):
+                raise ValueError(f"line {lines.line_num} has {len(line)} fields, the header {len(header)}")

@@ -1,6 +1,7 @@
-"""Model files: weights as safetensors. Models come from remotes, and a pickle would run code.
+"""Model files: weights as safetensors, because models come from remotes and loading a pickle runs code.
 
-The header declares the encoder, and holds a digest of itself and of all tensors: a damaged file is refused.
+The header declares the encoder, and holds a digest of itself and of all tensors, so that a damaged file is
+refused.
 """
 
 import errno
@@ -18,10 +19,10 @@ from torch import Tensor, nn
 
 from stages.errors import InputError
 from stages.files.whole import whole_file
-from stages.networks.build import unfilled
+from stages.networks.build import build_on_meta
 from stages.networks.encoder import Declaration, Encoder
 
-HEADER = "headstart"  # NOTE: one metadata key only: safetensors does not order several
+HEADER = "headstart"  # NOTE: only one metadata key, because safetensors writes several in no fixed order
 
 
 def write(path: Path, module: nn.Module, header: dict[str, Any]) -> None:
@@ -34,7 +35,7 @@ def write(path: Path, module: nn.Module, header: dict[str, Any]) -> None:
 
 
 def digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """A hash of a header and of tensors (contiguous, on the CPU) with their names and shapes."""
+    """A hash of a header and of tensors with their names and shapes; tensors: contiguous, on the CPU."""
     content = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
     for name in sorted(state):
         content.update(f"{name}{tuple(state[name].shape)}".encode())
@@ -43,12 +44,16 @@ def digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
 
 
 def write_encoder(path: Path, encoder: Encoder) -> None:
-    """Write an encoder with its declaration, so that it can be built from the file alone."""
+    """Write an encoder with its declaration, which is all that is needed to build it again."""
     write(path, encoder, {"encoder": encoder.declaration.model_dump()})
 
 
 def read_encoder(path: Path) -> Encoder:
-    """Build the encoder that a file declares and fill in its weights."""
+    """Build the encoder that a file declares and load its weights.
+
+    Raises:
+        InputError: the file is damaged, or does not hold an encoder.
+    """
     header, state = read(path)
     encoder = declared_encoder(path, header)
     fill(path, encoder, header, state)
@@ -56,41 +61,50 @@ def read_encoder(path: Path) -> Encoder:
 
 
 def read_digest(path: Path) -> str | None:
-    """The digest in the header of a file of weights; reading the encoder checks it."""
+    """The digest in the header of a file of weights, not checked: `read_encoder` does that."""
     digest = read(path)[0].get("digest")
     return str(digest) if digest else None
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and tensors of a file, not checked against each other: `fill` does that."""
-    if not path.is_file():  # safe_open's own error names no file
+    """Header and tensors of a file, not checked against each other: `fill` does that.
+
+    Raises:
+        InputError: it is not a safetensors file, or Headstart did not write it.
+        FileNotFoundError: there is no such file.
+    """
+    if not path.is_file():  # the error of safe_open does not name the file
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no readable safetensors file ({error})") from None
+        raise InputError(f"{path}: is not a readable safetensors file ({error})") from None
     if not isinstance(header, dict):
         raise InputError(f"{path}: was not written by Headstart: its header declares no encoder")
     return header, state
 
 
 def declared_encoder(path: Path, header: dict[str, Any]) -> Encoder:
-    """The encoder that a header declares, without memory behind its weights."""
+    """The encoder that a header declares, on PyTorch's meta device: without memory for its weights.
+
+    Raises:
+        InputError: such an encoder cannot be built.
+    """
     try:
         declaration = Declaration.model_validate(header.get("encoder"))
     except ValidationError as error:
         detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise InputError(f"{path}: declares an encoder that cannot be built ({detail})") from None
-    return unfilled(declaration)
+    return build_on_meta(declaration)
 
 
 def fill(path: Path, module: nn.Module, header: dict[str, Any], state: dict[str, Tensor]) -> None:
-    """Fill in weights, after checking digest, names, shapes and dtypes.
+    """Load weights into a module on the meta device, after checking names, shapes, dtypes and digest.
 
     Raises:
-        InputError: something does not fit, is damaged, or is not finite.
+        InputError: the weights do not fit the module, are damaged, or are not finite.
     """
     expected = module.state_dict()
     wrong = list(expected.keys() ^ state.keys())
@@ -101,9 +115,11 @@ def fill(path: Path, module: nn.Module, header: dict[str, Any], state: dict[str,
         raise InputError(f"{path}: does not fit the encoder that it declares: {', '.join(sorted(wrong)[:5])}")
     stated = header.pop("digest", None)
     if stated != digest(header, state):
-        raise InputError(f"{path}: is damaged: its content does not match its digest")
-    # NOTE: a valid digest does not mean that the training went well.
+        raise InputError(
+            f"{path}: is damaged: its content does not match its digest; fetch it again, or run `dvc repro`"
+        )
+    # NOTE: a training that diverged also has a valid digest.
     if infinite := [name for name, value in state.items() if not bool(value.isfinite().all())]:
-        raise InputError(f"{path}: holds weights that are infinite or NaN: {', '.join(sorted(infinite)[:5])}")
-    # Memory is allocated only now: a file from elsewhere may declare more than the machine has.
+        raise InputError(f"{path}: has weights that are infinite or NaN: {', '.join(sorted(infinite)[:5])}")
+    # Memory is allocated only now: a file from elsewhere may declare more than this machine has.
     module.to_empty(device="cpu").load_state_dict(state)

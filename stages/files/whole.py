@@ -1,4 +1,4 @@
-"""A file or folder is whole or absent: it is written under a temporary name, flushed, and renamed."""
+"""Atomic writing: a file or folder is written under a temporary name, flushed, and renamed."""
 
 import glob
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the place of `path` only if all went well."""
+    """A temporary path to write a file to; it replaces `path` at the end, unless an exception is raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _sweep(path)
+    _remove_leftovers(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -22,9 +22,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename not in (None, str(temporary)):
             raise
-        # A full disk names no file, and people know this one by its own name. NOTE: numpy and Pillow say of
-        # it only in words that not all was written.
-        reason = error.strerror or f"not all of it could be written; is the disk full? ({error})"
+        # The error of a full disk names no file, and the user does not know the temporary name. NOTE: NumPy
+        # and Pillow raise it without errno and strerror.
+        reason = error.strerror or f"could not be written completely; is the disk full? ({error})"
         raise OSError(error.errno, reason, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -32,30 +32,30 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which takes the place of `path` only if all went well."""
+    """A temporary folder to fill; it replaces `path` at the end, unless an exception is raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}.tmp") for end in ("new", "old"))
-    _sweep(path)
+    _remove_leftovers(path)
     temporary.mkdir()
     try:
         yield temporary
-        if path.exists():  # a folder cannot be renamed over one that is not empty
+        if path.exists():  # a folder cannot be renamed to one that is not empty
             path.replace(old)
         temporary.replace(path)
     except BaseException as error:
-        if old.exists() and not path.exists():  # both are there after Ctrl-C just behind the last rename
+        if old.exists() and not path.exists():  # both exist after Ctrl-C right after the last rename
             old.replace(path)
         if isinstance(error, OSError) and str(error.filename).startswith(f"{temporary}{os.sep}"):
-            place = path / Path(error.filename).relative_to(temporary)  # by the name that people know
-            raise OSError(error.errno, error.strerror, str(place)) from error
+            final = path / Path(error.filename).relative_to(temporary)  # the name that the user knows
+            raise OSError(error.errno, error.strerror, str(final)) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what a killed run has left of its temporary names for `path`, be it file or folder."""
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files and folders for `path` that a killed run left behind."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)

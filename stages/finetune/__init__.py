@@ -1,1 +1,1 @@
-"""Stage finetune: an encoder and a few labels become classifiers."""
+"""Stage finetune: trains classifiers from an encoder and a few labels."""

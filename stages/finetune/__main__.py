@@ -1,13 +1,13 @@
-"""Stage finetune@METHOD: encoder and labels become classifiers, one for each budget and draw.
+"""Stage finetune@METHOD: an encoder and labels become classifiers, one for each budget and draw.
 
-The test split is no input of this stage, so nothing here can see it.
+The test split is not an input of this stage, so nothing here can depend on it.
 
     python -m stages.finetune METHOD
 """
 
 import copy
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,48 +21,118 @@ from stages.files.model_index import Model, write_index
 from stages.files.packs import read_pack
 from stages.files.paths import CLASSIFIERS, ENCODERS, IMAGES, LABELS, METRICS
 from stages.files.whole import whole_folder
-from stages.finetune import train
-from stages.finetune.propagation import Neighbourhood
-from stages.finetune.train import Labelled
+from stages.finetune import finetuning
+from stages.finetune.finetuning import Labelled
+from stages.finetune.propagation import NeighbourGraph
 from stages.networks.encoder import Encoder
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.classifier import Classifier, write_classifier
-from stages.tasks.draws import budget_name, draw_labelled, fitting
+from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
 from stages.tasks.labels import read_pool_labels
 from stages.training.checkpoint import CHECKPOINTS, Checkpoint, Origin, narrowed
 from stages.training.machine import Machine, set_up
 from stages.training.progress import Bar, progress
 from stages.training.randomness import Stream
 
-# A classifier depends on its own draw's labels, not on the other budgets and draws: the checkpoints of the
-# others stay valid when one is added. Validation is not read here, but DVC's dependency is the whole folder.
-OF_OTHER_DRAWS = (
+# A classifier depends on the labels of its own draw, not on other budgets and draws, so its checkpoint
+# remains valid when one of those is added. The validation images are not read, but are in the same folder as
+# the pool.
+NOT_IN_KEY = (
     "finetune.budgets",
     "finetune.draws",
     str(LABELS),
     *(str(IMAGES / name) for name in ("validation.csv", "validation.npy")),
 )
-GRAPH = "neighbourhood"  # the checkpoint of the graph, which all draws share
+GRAPH = "neighbourhood"  # name of the checkpoint of the graph, which all draws share
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One training: the labelled rows of a budget and draw, and its random numbers."""
+    """The labelled images of one training.
+
+    Attributes:
+        budget: name of the budget.
+        number: of the draw.
+        rows: (n,) int64, rows of the pool.
+        spread: whether their labels are spread over the pool.
+        stream: the random numbers of the training, the same for every method.
+    """
 
     budget: str
     number: int
     rows: Tensor
+    spread: bool
     stream: Stream
 
     @property
     def name(self) -> str:
-        """The name in files: `n100-draw0`."""
+        """The name of the draw in files, such as `n100-draw0`."""
         return f"{self.budget}-draw{self.number}"
 
 
+@dataclass
+class Finetuner:
+    """Finetunes the encoder of one method on one draw after another.
+
+    Attributes:
+        encoder: on the machine's device; it is not changed.
+        pool: uint8 (N, C, H, W), memory-mapped.
+        labels: (N,) int64, -1: none.
+        classes: their names.
+        checkpoints: the folder of the checkpoints.
+        key: of the checkpoints, without what only one draw depends on.
+        graph: the pool as a graph; None: no labels have been spread.
+        seconds: spent in training so far.
+    """
+
+    method: str
+    encoder: Encoder
+    pool: np.ndarray
+    labels: Tensor
+    classes: list[str]
+    settings: Params
+    machine: Machine
+    checkpoints: Path
+    key: str
+    graph: NeighbourGraph | None = None
+    seconds: float = 0.0
+
+    def train(self, draw: Draw, bar: Bar) -> Classifier:
+        """The classifier of one draw."""
+        settings, classes = self.settings, len(self.classes)
+        labelled = Labelled(self.pool, draw.rows, self.labels[draw.rows], given=len(draw.rows))
+        key = narrowed(self.key, draw.rows.tolist(), labelled.labels.tolist(), self.classes)
+        checkpoint = Checkpoint(self.checkpoints / draw.name, key)
+        if draw.spread:
+            labelled = self._spread(labelled, checkpoint)
+        encoder = copy.deepcopy(self.encoder)
+        if checkpoint.saved:  # its weights include the head
+            classifier = Classifier(encoder, classes).to(self.machine.device)
+        else:
+            l2 = settings.probe.l2
+            classifier = finetuning.initial_classifier(encoder, labelled, classes, l2, self.machine)
+        self.seconds += finetuning.finetune(
+            f"{self.method} {draw.name}", classifier, labelled, settings.finetune.schedule,
+            settings.finetune.recipe[self.method], settings.views.presets[settings.views.finetune],
+            self.machine, draw.stream, bar, checkpoint,
+        )  # fmt: skip
+        return classifier
+
+    def _spread(self, labelled: Labelled, checkpoint: Checkpoint) -> Labelled:
+        """The labelled images, and those of the pool that take over a label."""
+        if not checkpoint.saved:
+            if self.graph is None:
+                graph_checkpoint = Checkpoint(self.checkpoints / GRAPH, self.key)
+                self.graph = NeighbourGraph(self.encoder, self.pool, self.machine, graph_checkpoint)
+            spread = self.graph.spread(labelled, len(self.classes), self.encoder, self.machine)
+            checkpoint.beside = {"rows": spread.rows, "labels": spread.labels}
+        rows, labels = checkpoint.beside["rows"], checkpoint.beside["labels"]
+        return replace(labelled, rows=rows, labels=labels)
+
+
 def main(method: str) -> None:
-    """Finetune the method's encoder on every draw of every budget; write the classifiers and their index."""
+    """Finetune the encoder of a method on each draw of each budget; write the classifiers and their index."""
     raw = load.read(load.PARAMS)
     settings = load.parameters("finetune", method, raw)
     machine = set_up(settings.runtime)
@@ -75,114 +145,51 @@ def main(method: str) -> None:
     encoder = weights.read_encoder(encoder_file).to(machine.device)
     labels, classes = read_pool_labels()
     pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
-    # All draws are made before the first is trained on, so that a bad budget costs nothing.
-    draws = drawn(settings, labels, classes)
-    schedule, recipe = settings.finetune.schedule, settings.finetune.recipe[method]
-    spread = {d.name for d in draws if train.propagates(len(d.rows), schedule, recipe)}
-    remove_others(checkpoints, {d.name for d in draws} | ({GRAPH} if spread else set()))
-    total = sum(train.steps_for(len(d.rows), schedule) for d in draws) * schedule.batch_size
-    finetuning = DrawByDraw(method, encoder, pool, labels, classes, settings, machine, checkpoints, origin)
-    with (
-        whole_folder(CLASSIFIERS / method) as folder,
-        progress(f"finetune {method}", total) as bar,
-    ):
+    # All draws are made before the first training, so that an invalid budget fails at once.
+    draws = make_draws(method, settings, labels, len(classes))
+    remove_unused(checkpoints, {draw.name for draw in draws} | {GRAPH for draw in draws if draw.spread})
+    schedule = settings.finetune.schedule
+    images = sum(finetuning.steps_for(len(draw.rows), schedule) for draw in draws) * schedule.batch_size
+    finetuner = Finetuner(
+        method, encoder, pool, labels, classes, settings, machine, checkpoints, origin.key(without=NOT_IN_KEY)
+    )
+    with whole_folder(CLASSIFIERS / method) as folder, progress(f"finetune {method}", images) as bar:
+        models = []
         for draw in draws:
-            classifier = finetuning.train(draw, spread=draw.name in spread, bar=bar)
-            write_classifier(folder / f"{draw.name}.safetensors", classifier, classes)
-        write_index(
-            folder,
-            (
-                Model(f"{d.name}.safetensors", "finetuned", d.budget, d.number, 0, str(encoder_file))
-                for d in draws
-            ),
-        )
+            file = f"{draw.name}.safetensors"
+            write_classifier(folder / file, finetuner.train(draw, bar), classes)
+            models.append(Model(file, "finetuned", draw.budget, draw.number, 0, str(encoder_file)))
+        write_index(folder, models)
         made_from = provenance.made_from("finetune", method, hashed=origin.hashes)
         origin.require_unchanged()
     write_json(figures_file, {**machine.describe(), "made_from": made_from})
-    timings = machine.timings(finetuning.seconds, total)
-    write_json(timings_file, timings | {"propagation_seconds": finetuning.propagation_seconds})
+    propagation_seconds = round(finetuner.graph.seconds if finetuner.graph else 0.0, 1)
+    timings = machine.timings(finetuner.seconds, images)
+    write_json(timings_file, timings | {"propagation_seconds": propagation_seconds})
 
 
-def drawn(settings: Params, labels: Tensor, classes: list[str]) -> list[Draw]:
-    """The draws of every budget that there are enough labels for."""
-    budgets = fitting(settings.finetune.budgets, int((labels >= 0).sum()), len(classes))
-    return [
-        Draw(
-            budget_name(budget),
-            number,
-            draw_labelled(labels, len(classes), budget, number, settings.seed),
-            Stream.of(settings.seed, "finetune", budget_name(budget), number),
-        )
-        for budget in budgets
-        for number in range(settings.finetune.draws)
-    ]
+def make_draws(method: str, settings: Params, labels: Tensor, classes: int) -> list[Draw]:
+    """The draws of every budget that has enough labels."""
+    schedule, recipe = settings.finetune.schedule, settings.finetune.recipe[method]
+    draws = []
+    for budget in usable_budgets(settings.finetune.budgets, int((labels >= 0).sum()), classes):
+        name = budget_name(budget)
+        for number in range(settings.finetune.draws):
+            rows = draw_labelled(labels, classes, budget, number, settings.seed)
+            spread = finetuning.propagates(len(rows), schedule, recipe)
+            draws.append(Draw(name, number, rows, spread, Stream.of(settings.seed, "finetune", name, number)))
+    return draws
 
 
-def remove_others(checkpoints: Path, needed: set[str]) -> None:
-    """Remove the checkpoints of draws that params.yaml no longer has."""
+def remove_unused(checkpoints: Path, used: set[str]) -> None:
+    """Remove the checkpoints of draws that are no longer in params.yaml."""
     for path in checkpoints.iterdir():
-        if path.name in needed:
+        if path.name in used:
             continue
         if path.is_dir():
-            print(f"{path}: is a folder that no stage has made; it stays", flush=True)
+            print(f"{path}: is a folder, which no stage makes; it is not removed", flush=True)
         else:
             path.unlink()
-
-
-class DrawByDraw:
-    """Finetunes one method's encoder on one draw after another.
-
-    Attributes:
-        seconds: spent in finetuning so far.
-    """
-
-    def __init__(
-        self, method: str, encoder: Encoder, pool: np.ndarray, labels: Tensor, classes: list[str],
-        settings: Params, machine: Machine, checkpoints: Path, origin: Origin,
-    ) -> None:  # fmt: skip
-        self.method, self.encoder, self.pool = method, encoder, pool
-        self.labels, self.classes, self.settings, self.machine = labels, classes, settings, machine
-        self.checkpoints, self.key = checkpoints, origin.key(without=OF_OTHER_DRAWS)
-        self.neighbourhood: Neighbourhood | None = None
-        self.seconds = 0.0
-
-    def train(self, draw: Draw, spread: bool, bar: Bar) -> Classifier:
-        """The classifier of one draw; `spread`: its labels are first spread over the pool."""
-        settings, classes = self.settings, len(self.classes)
-        labelled = Labelled(self.pool, draw.rows, self.labels[draw.rows], given=len(draw.rows))
-        key = narrowed(self.key, draw.rows.tolist(), labelled.labels.tolist(), self.classes)
-        checkpoint = Checkpoint(self.checkpoints / draw.name, key)
-        encoder = copy.deepcopy(self.encoder)
-        if spread:
-            labelled = self._spread(labelled, encoder, checkpoint)
-        if checkpoint.saved:  # it holds the head too
-            classifier = Classifier(encoder, classes).to(self.machine.device)
-        else:
-            classifier = train.start(encoder, labelled, classes, settings.probe.l2, self.machine)
-        views = settings.views.presets[settings.views.finetune]
-        self.seconds += train.finetune(
-            f"{self.method} {draw.name}", classifier, labelled, settings.finetune.schedule,
-            settings.finetune.recipe[self.method], views, self.machine, draw.stream, bar, checkpoint,
-        )  # fmt: skip
-        return classifier
-
-    def _spread(self, labelled: Labelled, encoder: Encoder, checkpoint: Checkpoint) -> Labelled:
-        """The labelled images, and those of the pool that take over a label."""
-        if not checkpoint.saved:
-            if self.neighbourhood is None:
-                graph = Checkpoint(self.checkpoints / GRAPH, self.key)
-                self.neighbourhood = Neighbourhood(encoder, self.pool, self.machine, graph)
-            more = self.neighbourhood.spread(labelled, len(self.classes), encoder, self.machine)
-            checkpoint.beside = {"rows": more.rows, "labels": more.labels}
-        elif checkpoint.saved.finished:  # nothing is trained any more
-            return labelled
-        rows, labels = (checkpoint.beside[name] for name in ("rows", "labels"))
-        return Labelled(labelled.pack, rows, labels, given=labelled.given)
-
-    @property
-    def propagation_seconds(self) -> float:
-        """Spent on spreading labels."""
-        return round(self.neighbourhood.seconds if self.neighbourhood else 0.0, 1)
 
 
 if __name__ == "__main__":

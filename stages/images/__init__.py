@@ -1,1 +1,1 @@
-"""Image files and small pictures."""
+"""Reading image files and making thumbnails."""

@@ -1,4 +1,4 @@
-"""Images of a pack as tensors: what views and networks take."""
+"""Converts images of a pack to the tensors that views and networks take."""
 
 import numpy as np
 import torch
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def as_tensor(images: np.ndarray) -> Tensor:
-    """Images of a pack as a tensor of their own, uint8 (n, C, H, W)."""
+    """Copy images of a pack into a tensor, uint8 (n, C, H, W)."""
     return torch.from_numpy(np.array(images))
 
 
 def pixels(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 (N, C, H, W) to float in [0, 1] on the device: what views and encoders take."""
+    """Move uint8 images (N, C, H, W) to the device and scale them to float in [0, 1]."""
     return images.to(device, non_blocking=True).float() / 255

@@ -1,4 +1,4 @@
-"""Small pictures of images, side by side in one sheet."""
+"""Contact sheets: thumbnails of many images in one picture."""
 
 from pathlib import Path
 
@@ -7,38 +7,43 @@ from PIL import Image
 
 from stages.files.whole import whole_file
 
-LARGEST = 64  # pixels of a tile's side; smaller images keep theirs
-GAP, BETWEEN = 2, 128  # pixels between tiles, and their shade
+MAX_SIDE = 64  # pixels; larger images are resized to it
+GAP, BACKGROUND = 2, 128  # pixels between tiles, and their grey value
 
 
 def sheet(images: np.ndarray, across: int) -> Image.Image:
-    """Images, uint8 (n, C, H, W) with 1 or 3 channels, in rows of `across`; without any, one pixel."""
+    """Arrange images in rows on one sheet.
+
+    Args:
+        images: uint8 (n, C, H, W), with 1 or 3 channels; if n is 0, the sheet has one pixel.
+        across: images in a row.
+    """
     if not len(images):
-        return Image.new("L", (1, 1), BETWEEN)
-    side = min(images.shape[-1], LARGEST)
+        return Image.new("L", (1, 1), BACKGROUND)
+    side = min(images.shape[-1], MAX_SIDE)
     mode = "RGB" if images.shape[1] == 3 else "L"
     step, columns = side + GAP, min(across, len(images))
     rows = -(-len(images) // across)
     size = (columns * step + GAP, rows * step + GAP)
-    whole = Image.new(mode, size, (BETWEEN,) * 3 if mode == "RGB" else BETWEEN)
+    picture = Image.new(mode, size, (BACKGROUND,) * 3 if mode == "RGB" else BACKGROUND)
     for number, image in enumerate(images):
         pixels = image.transpose(1, 2, 0) if mode == "RGB" else image[0]
         tile = Image.fromarray(np.ascontiguousarray(pixels))
         if tile.size != (side, side):
             tile = tile.resize((side, side), Image.Resampling.BICUBIC)
-        whole.paste(tile, (GAP + number % across * step, GAP + number // across * step))
-    return whole
+        picture.paste(tile, (GAP + number % across * step, GAP + number // across * step))
+    return picture
 
 
-def tiles(whole: Image.Image, count: int, across: int) -> list[Image.Image]:
-    """The first `count` tiles of a sheet in rows of `across`."""
+def tiles(picture: Image.Image, count: int, across: int) -> list[Image.Image]:
+    """Cut the first `count` images out of a sheet with rows of `across` images."""
     columns = min(across, count)
-    side = (whole.width - GAP) // max(columns, 1) - GAP
+    side = (picture.width - GAP) // max(columns, 1) - GAP
     corners = [
         (GAP + number % across * (side + GAP), GAP + number // across * (side + GAP))
         for number in range(count)
     ]
-    return [whole.crop((x, y, x + side, y + side)) for x, y in corners]
+    return [picture.crop((x, y, x + side, y + side)) for x, y in corners]
 
 
 def write(path: Path, picture: Image.Image) -> None:

@@ -1,4 +1,4 @@
-"""An encoder is built from its declaration, by the name of its network."""
+"""Builds an encoder from its declaration."""
 
 from collections.abc import Callable
 
@@ -19,13 +19,13 @@ KINDS: dict[str, Callable[[Declaration], Encoder]] = {
 
 
 def build(declaration: Declaration, generator: torch.Generator) -> Encoder:
-    """A freshly initialised encoder; its weights depend on the generator alone."""
+    """An encoder with new weights, which depend only on the generator."""
     encoder = KINDS[declaration.name](declaration)
     encoder.initialise(generator)
     return encoder.to(memory_format=torch.channels_last)
 
 
-def unfilled(declaration: Declaration) -> Encoder:
-    """The encoder's names and shapes without memory behind them (PyTorch's meta device)."""
+def build_on_meta(declaration: Declaration) -> Encoder:
+    """An encoder on PyTorch's meta device: names and shapes of its weights, without memory for them."""
     with torch.device("meta"):
         return KINDS[declaration.name](declaration).to(memory_format=torch.channels_last)

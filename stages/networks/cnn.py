@@ -1,4 +1,4 @@
-"""The classic two-convolution network."""
+"""The network of PyTorch's MNIST example."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,9 +7,10 @@ from stages.networks.encoder import Declaration, Encoder
 
 
 class ClassicCNN(Encoder):
-    """The classic two-convolution MNIST network: conv 32, conv 64, max-pool, fully connected 128.
+    """The network of PyTorch's MNIST example: conv 32, conv 64, max-pool, fully connected 128.
 
-    `width` is the first convolution's; the others follow in the classic proportion.
+    `width` is the number of channels of the first convolution (32 in the example); the other layers scale
+    with it.
     """
 
     def __init__(self, declaration: Declaration) -> None:

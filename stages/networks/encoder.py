@@ -1,7 +1,7 @@
-"""What all encoders are: a network with a declaration from which it can be built again.
+"""The base class of all encoders: a network with a declaration from which it can be built again.
 
-Every encoder takes float images in [0, 1], shape (N, C, H, W), normalises them with statistics
-that travel inside its weights, and returns (N, `features`) float features.
+Every encoder takes float images (N, C, H, W) in [0, 1], normalises them with statistics that are part of its
+weights, and returns float features (N, `features`).
 """
 
 from typing import Literal, Self
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Declaration(BaseModel):
-    """All that is needed to build an encoder again: it is stored beside the weights."""
+    """All that is needed to build an encoder again; stored in the file of its weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,12 +24,19 @@ class Declaration(BaseModel):
     @model_validator(mode="after")
     def _whole_patches(self) -> Self:
         if self.name == "vit_b_16" and self.image_size % 16:
-            raise ValueError(f"vit_b_16 takes images whose side is a multiple of 16, not {self.image_size}")
+            raise ValueError(f"the image size of vit_b_16 must be a multiple of 16, not {self.image_size}")
         return self
 
 
 class Encoder(nn.Module):
-    """What all encoders share: the declaration, the normalisation and the number of features."""
+    """A network with a declaration, a normalisation and a number of features.
+
+    Attributes:
+        declaration: what `build` builds it from.
+        features: the number of features of an image.
+        mean: of each channel, (C,), in [0, 1] units.
+        std: standard deviation of each channel, (C,), in [0, 1] units.
+    """
 
     mean: Tensor
     std: Tensor
@@ -42,12 +49,12 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.ones(declaration.channels))
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Store the pool's mean and standard deviation per channel, each (C,), in [0, 1] units."""
+        """Set the mean and standard deviation of each channel, (C,) each, in [0, 1] units."""
         self.mean.copy_(mean)
-        self.std.copy_(std.clamp_min(1e-3))  # a constant channel must not divide by zero
+        self.std.copy_(std.clamp_min(1e-3))  # so that a constant channel does not divide by zero
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] to zero mean and unit variance, in channels_last layout."""
+        """Normalise images (N, C, H, W) in [0, 1] by channel; the result has the channels_last layout."""
         normalised = (images - self.mean[:, None, None]) / self.std[:, None, None]
         return normalised.contiguous(memory_format=torch.channels_last)
 

@@ -7,7 +7,7 @@ from stages.networks.encoder import Declaration, Encoder
 
 
 class ResidualBlock(nn.Module):
-    """The basic block of ResNet (He et al. 2016, arXiv:1512.03385), batch-normalised."""
+    """The basic block of ResNet, with batch normalisation (He et al. 2016, arXiv:1512.03385)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -27,18 +27,18 @@ class ResidualBlock(nn.Module):
 
 
 def generalised_mean(x: Tensor, power: float = 3.0) -> Tensor:
-    """Pool (N, C, H, W) to (N, C), between average (power 1) and maximum (power ∞).
+    """Generalised-mean (GeM) pooling of (N, C, H, W) to (N, C), Radenović et al. 2018, arXiv:1711.02512.
 
-    GeM pooling, Radenović et al. 2018, arXiv:1711.02512. Takes non-negative inputs.
+    Power 1 is average pooling, power ∞ is max pooling. The inputs must not be negative.
     """
     return x.float().clamp_min(1e-4).pow(power).mean(dim=(2, 3)).pow(1 / power)
 
 
 class SmallResidual(Encoder):
-    """A residual network for small images: stride-2 stem, three blocks, generalised-mean pooling.
+    """A residual network for small images: a stem with stride 2, three blocks, generalised-mean pooling.
 
-    At 28 × 28 and width 32: 14 × 14 × 32, 7 × 7 × 64, 4 × 4 × 128, then 128 features. The stride
-    in the stem makes it fast on a CPU.
+    Images of 28 × 28 pixels at width 32 become maps of 14 × 14 × 32, 7 × 7 × 64 and 4 × 4 × 128, then 128
+    features. The stride of the stem makes it fast on a CPU.
     """
 
     def __init__(self, declaration: Declaration) -> None:

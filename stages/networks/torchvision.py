@@ -1,6 +1,6 @@
-"""torchvision's own networks as encoders, by their names, without their last layer.
+"""torchvision's networks as encoders, without their last layer.
 
-For images of about 64 pixels and more: they shrink an image by 16 or 32 in each direction.
+They are made for images of 64 pixels or more: they downsample by 16 or 32 in each direction.
 """
 
 from typing import ClassVar
@@ -12,22 +12,22 @@ from stages.errors import InputError
 from stages.networks.encoder import Declaration, Encoder, initialise
 from stages.networks.vit import initialise_transformer
 
-# What the images were normalised with that the published weights were trained on.
+# The normalisation of the images that the published weights were trained on.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TorchvisionEncoder(Encoder):
     """ResNet-18 or ResNet-50 (He et al. 2016, arXiv:1512.03385) or ViT-B/16 (arXiv:2010.11929).
 
-    The declaration's `width` says nothing here. A first layer for one channel takes the sum of the
-    three channels' weights where torchvision's own are loaded.
+    The `width` of the declaration is not used. For images with one channel, the first layer takes the sum of
+    the published weights over the three channels.
     """
 
     FEATURES: ClassVar[dict[str, int]] = {"resnet18": 512, "resnet50": 2048, "vit_b_16": 768}
 
     def __init__(self, declaration: Declaration) -> None:
         super().__init__(declaration, self.FEATURES[declaration.name])
-        from torchvision import models  # late: it takes seconds
+        from torchvision import models  # imported here because it takes seconds
 
         if declaration.name == "vit_b_16":
             self.network = models.vit_b_16(weights=None, image_size=declaration.image_size)
@@ -39,7 +39,7 @@ class TorchvisionEncoder(Encoder):
             self.network.fc = nn.Identity()
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw new weights from the generator, all of them: torchvision's own draws are not repeatable."""
+        """Draw all weights anew from the generator, because torchvision draws from the global one."""
         if self.declaration.name != "vit_b_16":
             initialise(self, generator)
             return
@@ -52,10 +52,10 @@ class TorchvisionEncoder(Encoder):
         nn.init.normal_(self.network.encoder.pos_embedding, std=0.02, generator=generator)
 
     def load_published(self) -> None:
-        """Fill in the weights that torchvision publishes, trained on ImageNet with its labels.
+        """Load the weights that torchvision publishes, trained on ImageNet with labels.
 
         Raises:
-            InputError: they are not on this machine and cannot be fetched.
+            InputError: they are not in the cache and cannot be downloaded.
         """
         from torchvision import models
 
@@ -64,13 +64,13 @@ class TorchvisionEncoder(Encoder):
             state = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
         except (OSError, RuntimeError) as error:
             raise InputError(
-                f"params.yaml: encoder.weights is 'torchvision', but {name}'s cannot be fetched ({error}); "
-                "allowed: random, or a machine that reaches them"
+                f"params.yaml: encoder.weights is 'torchvision', but those of {name} cannot be downloaded "
+                f"({error}); set it to 'random', or run this once with access to the network"
             ) from None
-        self.fill(state)
+        self.load_torchvision(state)
 
-    def fill(self, state: dict[str, Tensor]) -> None:
-        """Fill in weights with torchvision's names, made for images of three channels (and 224 pixels)."""
+    def load_torchvision(self, state: dict[str, Tensor]) -> None:
+        """Load weights with torchvision's names, made for three channels and, for ViT-B/16, 224 pixels."""
         declaration = self.declaration
         first = "conv_proj.weight" if declaration.name == "vit_b_16" else "conv1.weight"
         if declaration.channels != 3:
@@ -80,8 +80,8 @@ class TorchvisionEncoder(Encoder):
             from torchvision.models.vision_transformer import interpolate_embeddings
 
             state = interpolate_embeddings(declaration.image_size, 16, state)
-        kept = {key: value for key, value in state.items() if not key.startswith(("fc.", "heads."))}
-        self.network.load_state_dict(kept)
+        trunk = {key: value for key, value in state.items() if not key.startswith(("fc.", "heads."))}
+        self.network.load_state_dict(trunk)
         grey = declaration.channels != 3
         mean, std = (torch.tensor(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
         self.set_statistics(mean.mean() if grey else mean, std.mean() if grey else std)

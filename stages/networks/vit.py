@@ -1,4 +1,4 @@
-"""The parts of a vision transformer: its block, its positions, its initial weights.
+"""A small vision transformer, and its parts: block, position embeddings, initial weights.
 
 A. Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at
 Scale", ICLR 2021, arXiv:2010.11929.
@@ -14,7 +14,7 @@ from stages.networks.encoder import Declaration, Encoder
 
 
 class Block(nn.Module):
-    """Attention among tokens, then a perceptron on each, both on normalised input: (N, T, D) to the same."""
+    """A pre-norm transformer block: self-attention, then a perceptron; (N, T, D) → (N, T, D)."""
 
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
@@ -35,10 +35,11 @@ class Block(nn.Module):
 
 
 def sinusoids(side: int, size: int) -> Tensor:
-    """Fixed embeddings of the places on a square grid, (side², size); size: a multiple of 4.
+    """Fixed embeddings of the positions on a square grid, (side², size); size: a multiple of 4.
 
-    Half of the dimensions tell the row, half the column: sines and cosines of falling frequency
-    (Vaswani et al. 2017, arXiv:1706.03762), as in MAE (He et al. 2022, arXiv:2111.06377).
+    The first half of the dimensions encodes the row, the second the column, as sines and cosines of
+    decreasing frequency (Vaswani et al. 2017, arXiv:1706.03762), as in MAE (He et al. 2022,
+    arXiv:2111.06377).
     """
     frequencies = 10_000 ** (-torch.arange(size // 4) / (size // 4))
     angles = torch.arange(side)[:, None] * frequencies  # (side, size / 4)
@@ -47,9 +48,9 @@ def sinusoids(side: int, size: int) -> Tensor:
 
 
 def initialise_transformer(module: nn.Module, generator: torch.Generator) -> None:
-    """Glorot's uniform initialisation of every linear layer and patch embedding, as in MAE, in order.
+    """Glorot's uniform initialisation of every linear layer and patch embedding, in order, as in MAE.
 
-    A block adds to its input, so He's larger weights would let the sum grow from block to block.
+    Each block adds to its input, so with He's larger weights the sum would grow from block to block.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -59,11 +60,11 @@ def initialise_transformer(module: nn.Module, generator: torch.Generator) -> Non
 
 
 class VisionTransformer(Encoder):
-    """A small vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), mean-pooled.
+    """A small vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) with mean pooling.
 
-    Its patches are a fourteenth of the image's side, as ViT-B/16's at 224, but at least 4 pixels:
-    28 × 28 pixels make 7 × 7 tokens. Where they do not divide the side, the image is padded at the
-    right and the bottom with its mean. Four blocks of four heads, each of `width` dimensions.
+    Four blocks of four heads, each of `width` dimensions. The side of a patch is 1/14 of the side of the
+    image, as in ViT-B/16 at 224 pixels, but at least 4 pixels: 28 × 28 pixels are 7 × 7 tokens. Where
+    patches do not divide the image evenly, it is padded with the mean at the right and at the bottom.
     """
 
     DEPTH, HEADS = 4, 4
@@ -82,17 +83,17 @@ class VisionTransformer(Encoder):
         initialise_transformer(self, generator)
 
     def padded(self, images: Tensor) -> Tensor:
-        """Images normalised and padded to whole patches, (N, C, side · patch, side · patch)."""
+        """Normalised images, padded to whole patches, (N, C, side · patch, side · patch)."""
         missing = self.side * self.patch - images.shape[-1]
         return F.pad(self.normalise(images), (0, missing, 0, missing))
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Patches embedded, each with its position, (N, side², features)."""
+        """Patch embeddings plus position embeddings, (N, side², features)."""
         embedded: Tensor = self.embed(self.padded(images)).flatten(2).transpose(1, 2)
         return embedded + self.positions
 
     def attend(self, tokens: Tensor) -> Tensor:
-        """Tokens, all or some of them, through the blocks: (N, T, features) to the same."""
+        """Apply the blocks to all tokens of an image or some of them; (N, T, features) → (N, T, features)."""
         attended: Tensor = self.norm(self.blocks(tokens))
         return attended
 

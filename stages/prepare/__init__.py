@@ -1,1 +1,1 @@
-"""Stage prepare: images in, three separate outputs."""
+"""Stage prepare: turns a data source into images, labels and a test split."""

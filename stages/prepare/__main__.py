@@ -1,9 +1,9 @@
-"""Stage prepare: a data source becomes three outputs that later stages depend on separately.
+"""Stage prepare: turn a data source into three outputs that later stages depend on separately.
 
-- images: the unlabelled pool and the validation split (with the validation labels, which the
-  online kNN of pretraining reads);
-- labels: the pool's labels and the names of the classes;
-- test: the test split, images and labels, for `evaluate` alone.
+- images: the unlabelled pool and the validation split. The validation labels are included, because
+  pretraining monitors a kNN accuracy on them.
+- labels: the labels of the pool and the class names.
+- test: the test split, images and labels. Only `evaluate` reads it.
 
     python -m stages.prepare
 """
@@ -24,10 +24,10 @@ def main() -> None:
     data, stream = settings.data, Stream.of(settings.seed, "prepare")
     require_writable(IMAGES, LABELS, TEST, METRICS / "data.json")
     source = own_images if data.source == FOLDER else official
-    found = source.prepared(data, stream)
-    # NOTE: the images themselves are not hashed here: later stages hash what was made of them.
-    found.write(provenance.made_from("prepare", inputs=False))
-    sizes = (len(part.rows) for part in (found.pool, found.validation, found.test))
+    prepared = source.prepare(data, stream)
+    # NOTE: the source images are not hashed for provenance: later stages hash the packs written here.
+    prepared.write(provenance.made_from("prepare", inputs=False))
+    sizes = (len(part.rows) for part in (prepared.pool, prepared.validation, prepared.test))
     print("prepared: {:,} images in the pool, {:,} validation, {:,} test".format(*sizes))
 
 

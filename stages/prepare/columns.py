@@ -1,4 +1,4 @@
-"""What is said of many image files, in columns: a few dozen bytes a file, where objects take hundreds."""
+"""Metadata of many image files, stored in columns: a few dozen bytes per file instead of hundreds."""
 
 import unicodedata
 from array import array
@@ -10,13 +10,14 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One image file and what is said of it; None: nothing.
+class Record:
+    """Metadata of one image file; None means unknown.
 
     Attributes:
-        file: below the folder, with `/`.
+        file: path relative to the folder, with `/`.
+        label: the name of its class.
         split: train, validation or test.
-        group: images of one group (a patient, a film) are never in two splits.
+        group: images of the same group (a patient, a video) are always in the same split.
     """
 
     file: str
@@ -25,98 +26,99 @@ class Picture:
     group: str | None = None
 
 
-def own_name(file: str) -> str:
-    """The file's own name: what stays when it is moved into a class folder."""
-    # NOTE: not by pathlib, which keeps a table of all names that are in use.
+def base_name(file: str) -> str:
+    """The last component of a path, in Unicode NFC: it does not change when the file is moved."""
+    # NOTE: not with pathlib, which interns every name.
     return unicodedata.normalize("NFC", file.rpartition("/")[2])
 
 
 @dataclass(frozen=True)
-class Files(Sequence[str]):
-    """Names of files: in one block of bytes, each ended by a zero, which no name has.
+class Paths(Sequence[str]):
+    """A column of file paths.
 
     Attributes:
-        starts: where in the block each begins, int64 (n,).
+        block: all paths in UTF-8, each terminated by a zero byte, which no path contains.
+        starts: offset of each path in the block, int64 (n,).
     """
 
     block: bytes
     starts: np.ndarray
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of paths."""
         return len(self.starts)
 
-    def __getitem__(self, number: Any) -> Any:
-        """One of them; no slices."""
-        start = self.starts[number]
+    def __getitem__(self, index: Any) -> Any:
+        """The path at an index (slices are not supported)."""
+        start = self.starts[index]
         return self.block[start : self.block.index(0, start)].decode()
 
-    def take(self, numbers: np.ndarray) -> "Files":
-        """Some of them, in the same block."""
-        return Files(self.block, self.starts[numbers])
+    def take(self, indices: np.ndarray) -> "Paths":
+        """A subset, which shares the block."""
+        return Paths(self.block, self.starts[indices])
 
 
 @dataclass(frozen=True)
-class Words(Sequence[str | None]):
-    """Words of which many are the same, each kept once.
+class Categorical(Sequence[str | None]):
+    """A column of strings with few distinct values.
 
     Attributes:
-        codes: the number of each among those known, int32 (n,).
-        known: the first is None: nothing is said.
+        codes: index of each value into the categories, int32 (n,).
+        categories: the distinct values; the first is None, for unknown.
     """
 
     codes: np.ndarray
-    known: list[str | None]
+    categories: list[str | None]
 
     def __len__(self) -> int:
-        """How many there are, the same ones too."""
+        """The number of values."""
         return len(self.codes)
 
-    def __getitem__(self, number: Any) -> Any:
-        """One of them; no slices."""
-        return self.known[self.codes[number]]
+    def __getitem__(self, index: Any) -> Any:
+        """The value at an index (slices are not supported)."""
+        return self.categories[self.codes[index]]
 
-    def take(self, numbers: np.ndarray) -> "Words":
-        """Some of them."""
-        return Words(self.codes[numbers], self.known)
+    def take(self, indices: np.ndarray) -> "Categorical":
+        """A subset with the same categories."""
+        return Categorical(self.codes[indices], self.categories)
 
-    def given(self) -> np.ndarray:
-        """Where something is said, bool (n,)."""
+    def is_known(self) -> np.ndarray:
+        """Which values are not None, bool (n,)."""
         return np.asarray(self.codes != 0)
 
 
 @dataclass(frozen=True)
-class Pictures(Sequence[Picture]):
-    """Pictures, which become objects only where they are looked at."""
+class Records(Sequence[Record]):
+    """Records in columns; a `Record` is created when it is accessed."""
 
-    files: Files
-    labels: Words
-    splits: Words
-    groups: Words
+    files: Paths
+    labels: Categorical
+    splits: Categorical
+    groups: Categorical
 
     @staticmethod
-    def of(pictures: Iterable[Picture]) -> "Pictures":
-        """These pictures, of which no more than one is needed at a time."""
+    def of(records: Iterable[Record]) -> "Records":
+        """Build the columns from records, which may come from a generator."""
         block, starts, codes = bytearray(), array("q"), array("i")
         known: dict[str | None, int] = {None: 0}
-        for picture in pictures:
+        for record in records:
             starts.append(len(block))
-            block += picture.file.encode() + b"\0"
-            for word in (picture.label, picture.split, picture.group):
-                codes.append(known.setdefault(word, len(known)))
+            block += record.file.encode() + b"\0"
+            for value in (record.label, record.split, record.group):
+                codes.append(known.setdefault(value, len(known)))
         columns = np.array(codes, dtype=np.int32).reshape(-1, 3).T.copy()
-        files = Files(bytes(block), np.array(starts, dtype=np.int64))
-        return Pictures(files, *(Words(column, list(known)) for column in columns))
+        files = Paths(bytes(block), np.array(starts, dtype=np.int64))
+        return Records(files, *(Categorical(column, list(known)) for column in columns))
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of records."""
         return len(self.files)
 
-    def __getitem__(self, number: Any) -> Any:
-        """One of them; no slices."""
-        return Picture(self.files[number], self.labels[number], self.splits[number], self.groups[number])
+    def __getitem__(self, index: Any) -> Any:
+        """The record at an index (slices are not supported)."""
+        return Record(self.files[index], self.labels[index], self.splits[index], self.groups[index])
 
-    def take(self, numbers: np.ndarray) -> "Pictures":
-        """Some of them."""
-        words = (column.take(numbers) for column in (self.labels, self.splits, self.groups))
-        return Pictures(self.files.take(numbers), *words)
+    def take(self, indices: np.ndarray) -> "Records":
+        """A subset."""
+        columns = (column.take(indices) for column in (self.labels, self.splits, self.groups))
+        return Records(self.files.take(indices), *columns)

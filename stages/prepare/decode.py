@@ -1,6 +1,6 @@
-"""Decoding many image files: on all cores, in bounded memory, and each of them only once.
+"""Decodes many image files on all cores, in bounded memory, and decodes equal files once.
 
-What was decoded is kept in `data/cache`, outside DVC's outputs, under the digest of the file's content: a
+Decoded images are cached in `data/cache`, outside DVC's outputs, by the digest of the file's content: a
 rerun with ten new images decodes ten. The cache may be deleted at any time.
 """
 
@@ -22,28 +22,33 @@ from stages.images.pictures import ImageError
 from stages.training.progress import progress
 
 CACHE = Path("data/cache")
-RULE = 1  # of `stages/pictures.py`: another rule makes another cache
-T = TypeVar("T")
-PART = 1024  # files that are read at the same time; fewer are decoded where the images are large
+RULE = 1  # version of the decoding rule in stages/images/pictures.py; a new version starts a new cache
+CHUNK = 1024  # files in memory at the same time; fewer are decoded at once if the images are large
 # macOS has no sched_getaffinity.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-DIGEST, CHECK = 32, 16  # bytes
+DIGEST, CHECKSUM = 32, 16  # bytes
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What is known of a file before it is decoded: the digest of its content, and whether it has colours."""
+class FileInfo:
+    """What is known about an image file without decoding it.
+
+    Attributes:
+        digest: SHA-256 of its content.
+        grey: its header says that its pixels are grey values.
+    """
 
     digest: bytes
     grey: bool
 
 
-def inspect(path: Path) -> Seen | str:
-    """Digest and header of an image file, or the reason why it cannot be read."""
+def inspect(path: Path) -> FileInfo | str:
+    """The digest and header of an image file, or the reason why it cannot be read."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
-        return Seen(digest, pictures.is_grey(path))
+        return FileInfo(digest, pictures.is_grey_file(path))
     except ImageError as error:
         return error.reason
     except OSError as error:
@@ -51,103 +56,111 @@ def inspect(path: Path) -> Seen | str:
 
 
 @dataclass(frozen=True)
-class Inspected:
-    """`inspect` of many files, in columns: a hundred bytes a file fewer than objects take.
+class FileInfos:
+    """`FileInfo` of many files in columns, which takes a hundred bytes less per file than objects.
 
     Attributes:
-        digests: uint8 (n, 32); grey: bool (n,); where a file cannot be read, they say nothing.
-        wrong: why some cannot be read, by their numbers.
+        digests: uint8 (n, 32); zeros for a file that cannot be read.
+        grey: bool (n,); False for a file that cannot be read.
+        errors: why a file cannot be read, by its index.
     """
 
     digests: np.ndarray
     grey: np.ndarray
-    wrong: dict[int, str]
+    errors: dict[int, str]
 
 
-def inspect_all(folder: Path, files: Sequence[str]) -> Inspected:
-    """`inspect` of each file, in their order."""
+def inspect_all(folder: Path, files: Sequence[str]) -> FileInfos:
+    """`inspect` each file of a folder, in the given order."""
     digests, grey = np.zeros((len(files), DIGEST), dtype=np.uint8), np.zeros(len(files), dtype=bool)
-    wrong, number = {}, 0
-    for part in _parallel("prepare: reading", inspect, folder, files, len(files), PART):
-        for seen in part:
-            if isinstance(seen, Seen):
-                digests[number], grey[number] = np.frombuffer(seen.digest, dtype=np.uint8), seen.grey
+    errors, index = {}, 0
+    for chunk in _parallel("prepare: reading", inspect, folder, files, len(files), CHUNK):
+        for info in chunk:
+            if isinstance(info, FileInfo):
+                digests[index], grey[index] = np.frombuffer(info.digest, dtype=np.uint8), info.grey
             else:
-                wrong[number] = seen
-            number += 1
-    return Inspected(digests, grey, wrong)
+                errors[index] = info
+            index += 1
+    return FileInfos(digests, grey, errors)
 
 
 def as_keys(digests: np.ndarray) -> np.ndarray:
-    """Digests (n, 32) as one value each, (n,), that can be compared and sorted."""
+    """View digests (n, 32) as an array (n,) of values that can be compared and sorted."""
     keys: np.ndarray = np.ascontiguousarray(digests).view(f"S{DIGEST}").reshape(-1)
     return keys
 
 
-class Decoded:
-    """The images that were decoded to one size and number of channels, uint8 (C, H, W), on disk.
+class PixelCache:
+    """Decoded images of one size and number of channels, uint8 (C, H, W), on disk.
 
-    Two files: the pixels of one image after the other, and for each the digest of its file with a
-    checksum of its pixels. Pixels are written first, so a record that has its digest is whole.
+    There are two files: the pixels of all images one after another, and for each image a key, made of the
+    digest of its file and a checksum of its pixels. Pixels are written first, so an image that has a key
+    is complete.
     """
 
     def __init__(self, size: int, channels: int, folder: Path = CACHE) -> None:
         self.size, self.channels = size, channels
-        # Another Pillow may decode or resample to other bytes, which must not stand beside these.
+        # Another version of Pillow may decode or resample to other bytes: they must not be mixed.
         name = f"{channels}x{size}-rule{RULE}-pillow{PIL.__version__}"
         self._pixels, self._keys = folder / f"{name}.pixels", folder / f"{name}.keys"
         folder.mkdir(parents=True, exist_ok=True)
-        self._known = np.zeros((0, DIGEST), dtype=np.uint8)  # row by row
-        self._open()
+        self._digests = np.zeros((0, DIGEST), dtype=np.uint8)  # row by row
+        self._load()
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one image."""
+        """The shape (C, H, W) of one image."""
         return self.channels, self.size, self.size
 
     def __len__(self) -> int:
-        """How many images there are."""
-        return len(self._known)
+        """The number of images."""
+        return len(self._digests)
 
     def rows(self, digests: np.ndarray) -> np.ndarray:
-        """Where the images of the files with these digests (n, 32) are, int64 (n,); -1: not here."""
+        """The rows of the files with these digests (n, 32), int64 (n,); -1 for a file that is not cached."""
         if not len(self):
             return np.full(len(digests), -1)
-        known, wanted = as_keys(self._known), as_keys(digests)
-        order = np.argsort(known)
-        found = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]
-        return np.where(known[found] == wanted, found, -1)
+        cached, wanted = as_keys(self._digests), as_keys(digests)
+        order = np.argsort(cached)
+        rows = order[np.searchsorted(cached, wanted, sorter=order).clip(max=len(cached) - 1)]
+        return np.where(cached[rows] == wanted, rows, -1)
 
     def add(self, folder: Path, files: Sequence[str], digests: np.ndarray) -> dict[bytes, str]:
-        """Decode the files that are not here yet, one of each content; why some cannot be, by digest.
+        """Decode the files that are not cached yet; of files with equal content, decode one.
 
-        digests: of the files' contents, (n, 32).
+        Args:
+            folder: the folder of the files.
+            files: their paths relative to it.
+            digests: of their contents, uint8 (n, 32).
+
+        Returns:
+            Why a file cannot be decoded, by its digest.
         """
         first = np.unique(as_keys(digests), return_index=True)[1]
         new = np.sort(first[self.rows(digests[first]) < 0])
-        waiting, wrong, decoded = iter(range(len(new))), {}, np.ones(len(new), dtype=bool)
+        indices, errors, decoded = iter(range(len(new))), {}, np.ones(len(new), dtype=bool)
         names = (files[number] for number in new)
-        size = max(4 * CORES, min(PART, part_size(self.shape)))  # so many at least keep the cores busy
+        size = max(4 * CORES, min(CHUNK, part_size(self.shape)))  # the minimum keeps all cores busy
         with self._pixels.open("ab") as pixels, self._keys.open("ab") as keys:
-            for part in _parallel("prepare: decoding", self._decode, folder, names, len(new), size):
+            for chunk in _parallel("prepare: decoding", self._decode, folder, names, len(new), size):
                 records = b""
-                for image in part:
-                    number = next(waiting)
-                    digest = digests[new[number]].tobytes()
+                for image in chunk:
+                    index = next(indices)
+                    digest = digests[new[index]].tobytes()
                     if isinstance(image, str):
-                        wrong[digest], decoded[number] = image, False
+                        errors[digest], decoded[index] = image, False
                         continue
                     content = image.tobytes()
                     pixels.write(content)
-                    records += digest + _check(content)
+                    records += digest + _checksum(content)
                 pixels.flush()
                 keys.write(records)
                 keys.flush()
-        self._known = np.concatenate([self._known, digests[new[decoded]]])
-        return wrong
+        self._digests = np.concatenate([self._digests, digests[new[decoded]]])
+        return errors
 
     def images(self) -> np.ndarray:
-        """All of them, memory-mapped, uint8 (N, C, H, W)."""
+        """All images, memory-mapped, uint8 (N, C, H, W)."""
         if not len(self):
             return np.zeros((0, *self.shape), dtype=np.uint8)
         return np.memmap(self._pixels, dtype=np.uint8, mode="r", shape=(len(self), *self.shape))
@@ -158,35 +171,37 @@ class Decoded:
         except ImageError as error:
             return error.reason
 
-    def _open(self) -> None:
-        """Find out what is there; from the first record that is not whole on, all is dropped."""
-        record, each = DIGEST + CHECK, int(np.prod(self.shape))
+    def _load(self) -> None:
+        """Read the keys; from the first damaged or incomplete image on, truncate both files."""
+        key_size, image_size = DIGEST + CHECKSUM, int(np.prod(self.shape))
         for file in (self._pixels, self._keys):
             file.touch()
-        known = bytearray()
+        digests = bytearray()
         with self._pixels.open("rb") as pixels, self._keys.open("rb") as keys:
-            while len(key := keys.read(record)) == record and len(content := pixels.read(each)) == each:
-                if key[DIGEST:] != _check(content):
+            while (
+                len(key := keys.read(key_size)) == key_size
+                and len(content := pixels.read(image_size)) == image_size
+            ):
+                if key[DIGEST:] != _checksum(content):
                     break
-                known += key[:DIGEST]
-        self._known = np.frombuffer(bytes(known), dtype=np.uint8).reshape(-1, DIGEST)
-        whole = len(self._known)
-        os.truncate(self._pixels, whole * each)
-        os.truncate(self._keys, whole * record)
+                digests += key[:DIGEST]
+        self._digests = np.frombuffer(bytes(digests), dtype=np.uint8).reshape(-1, DIGEST)
+        os.truncate(self._pixels, len(self) * image_size)
+        os.truncate(self._keys, len(self) * key_size)
 
 
-def _check(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=CHECK).digest()
+def _checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=CHECKSUM).digest()
 
 
 def _parallel(
-    title: str, work: Callable[[Path], T], folder: Path, files: Iterable[str], count: int, size: int
+    title: str, function: Callable[[Path], T], folder: Path, files: Iterable[str], count: int, size: int
 ) -> Iterator[list[T]]:
-    """`work` on each of `count` files of a folder, on all cores, in parts of `size` and in order."""
+    """Call `function` on each of `count` files on all cores; yield the results in order, `size` at a time."""
     if not count:
         return
-    waiting = iter(files)
+    remaining = iter(files)
     with progress(title, count) as bar, ThreadPoolExecutor(CORES) as pool:
-        while part := list(islice(waiting, size)):
-            yield list(pool.map(work, (folder / file for file in part)))
-            bar.advance(len(part))
+        while chunk := list(islice(remaining, size)):
+            yield list(pool.map(function, (folder / file for file in chunk)))
+            bar.advance(len(chunk))

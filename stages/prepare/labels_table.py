@@ -1,4 +1,4 @@
-"""`labels.csv`: what a table beside the images says of them, read a line at a time."""
+"""Reads `labels.csv`, the table of labels, splits and groups in a folder of images."""
 
 import csv
 import os
@@ -17,14 +17,14 @@ SPLITS = {
 
 
 class Row(NamedTuple):
-    """What a line says of its file; empty: nothing."""
+    """The values of a line apart from its file; an empty string means unknown."""
 
     label: str
     split: str
     group: str
 
-    def given(self) -> dict[str, str]:
-        """What is not empty, by the columns' names."""
+    def known(self) -> dict[str, str]:
+        """The values that are not empty, by column."""
         return {name: value for name, value in self._asdict().items() if value}
 
 
@@ -33,96 +33,113 @@ COLUMNS = ("file", *Row._fields)
 
 @dataclass(frozen=True)
 class Table:
-    """What is said of each image, None of one that is not named; and what is wrong, a line each."""
+    """The content of a table.
+
+    Attributes:
+        rows: the row of each image; None if the table does not list it.
+        errors: one message for each wrong line.
+    """
 
     rows: list[Row | None]
-    wrong: list[str]
+    errors: list[str]
 
     @property
     def labels(self) -> set[str]:
-        """All that stand there."""
+        """The distinct labels."""
         return {row.label for row in self.rows if row and row.label}
 
 
-def found(folder: Path) -> tuple[Path | None, list[str]]:
-    """The folder's table, if it has one, however its name is written; and what is wrong with it."""
+def find(folder: Path) -> tuple[Path | None, list[str]]:
+    """The table of a folder, if it has one, whatever the case of its name; and what is wrong with it."""
     tables = sorted(folder / name for name in os.listdir(folder) if name.casefold() == TABLE)
-    wrong = [f"{path}: is no file that can be read" for path in tables if not path.is_file()]
+    errors = [f"{path}: is not a readable file" for path in tables if not path.is_file()]
     if len(tables) > 1:
-        wrong.append(f"{folder}: holds {', '.join(path.name for path in tables)}; allowed: one table")
-    return (tables[0] if tables and not wrong else None), wrong
+        errors.append(
+            f"{folder}: has more than one table ({', '.join(path.name for path in tables)}); keep one"
+        )
+    return (tables[0] if tables and not errors else None), errors
 
 
 def read(path: Path, files: Sequence[str]) -> Table:
-    """What the table says of some files, which are named below its own folder.
+    """Read a table, one line at a time.
+
+    Args:
+        path: the table.
+        files: the images, relative to the folder of the table.
 
     Raises:
-        InputError: it is no table, or has no column `file`.
+        InputError: the file is not a table, or has no column `file`.
     """
     lines = _lines(path)
-    _, heads = next(lines, (0, []))
-    names = [head.strip().casefold() for head in heads]
+    _, header = next(lines, (0, []))
+    names = [title.strip().casefold() for title in header]
     if "file" not in names:
-        raise InputError(f"{path}: column file is missing; it has {', '.join(heads)}")
-    again = sorted({name for name in names if names.count(name) > 1})
-    wrong = [f"{path}: column {name!r} stands there twice" for name in again] + [
-        f"{path}: column {head!r}; allowed: {', '.join(COLUMNS)}"
-        for head, name in zip(heads, names, strict=True)
+        raise InputError(f"{path}: column file is missing; it has {', '.join(header)}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    errors = [f"{path}: there are two columns {name!r}; remove one" for name in repeated] + [
+        f"{path}: column {title!r} is unknown; allowed: {', '.join(COLUMNS)}"
+        for title, name in zip(header, names, strict=True)
         if name not in COLUMNS
     ]
-    places = [names.index(name) if name in names else None for name in COLUMNS]
-    known = {file: number for number, file in enumerate(files)}
-    # An é may be written in two ways; a name in ASCII cannot.
-    same = {unicodedata.normalize("NFC", file): file for file in known if not file.isascii()}
+    positions = [names.index(name) if name in names else None for name in COLUMNS]
+    known = {file: index for index, file in enumerate(files)}
+    # Unicode has two ways to write an é, which must match each other.
+    composed = {unicodedata.normalize("NFC", file): file for file in known if not file.isascii()}
     rows: list[Row | None] = [None] * len(files)
-    kinds: dict[Row, Row] = {}  # of which many images have the same
+    distinct: dict[Row, Row] = {}  # equal rows share one object, which saves memory
     for line, fields in lines:
-        file, *values = ("" if place is None else fields[place] for place in places)
+        file, *values = ("" if position is None else fields[position] for position in positions)
         row = Row(*(value.strip() for value in values))
-        file = _written_as(file, known, same)
-        reason = _refusal(path, file, row, known)
-        old = None if reason else rows[known[file]]
-        if old not in (None, row):
-            reason = f"{file} stands there twice, as {old.given() if old else {}} and as {row.given()}"
+        file = _match(file, known, composed)
+        reason = _error(path, file, row, known)
+        previous = None if reason else rows[known[file]]
+        if previous not in (None, row):
+            was = previous.known() if previous else {}
+            reason = f"{file} is listed twice, with {was} and with {row.known()}; keep one line"
         if reason:
-            wrong.append(f"{path}, line {line}: {reason}")
+            errors.append(f"{path}, line {line}: {reason}")
         else:
-            rows[known[file]] = kinds.setdefault(row, row)
-    return Table(rows, wrong)
+            rows[known[file]] = distinct.setdefault(row, row)
+    return Table(rows, errors)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The fields of each line that has some, with its number; InputError where this is no table."""
+    """The fields of each line that is not blank, with its number.
+
+    Raises:
+        InputError: the file is not CSV in UTF-8, or a line has not as many fields as the header.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader, head = csv.reader(file, strict=True), 0
+            reader, columns = csv.reader(file, strict=True), 0
             for fields in reader:
-                head = head or len(fields)
-                if fields and len(fields) != head:
-                    raise ValueError(f"line {reader.line_num} has {len(fields)} fields, its head {head}")
+                columns = columns or len(fields)
+                if fields and len(fields) != columns:
+                    count = f"line {reader.line_num} has {len(fields)} fields"
+                    raise ValueError(f"{count}, the header has {columns}")
                 if fields:
                     yield reader.line_num, fields
     except (ValueError, csv.Error) as error:
-        raise InputError(f"{path}: is no readable table ({' '.join(str(error).split())})") from None
+        raise InputError(f"{path}: is not a readable table ({' '.join(str(error).split())})") from None
 
 
-def _written_as(file: str, known: Mapping[str, int], same: Mapping[str, str]) -> str:
-    """The name of a file as the folder has it: without blanks around it, or with an accent in another way."""
+def _match(file: str, known: Mapping[str, int], composed: Mapping[str, str]) -> str:
+    """The path in `known` that a table means: it may have spaces around it, or another form of Unicode."""
     if file in known:
         return file
     file = PurePosixPath(file.strip()).as_posix() if file.strip() else ""
     if file in known:
         return file
-    composed = unicodedata.normalize("NFC", file)
-    return same.get(composed, composed if composed in known else file)
+    normalised = unicodedata.normalize("NFC", file)
+    return composed.get(normalised, normalised if normalised in known else file)
 
 
-def _refusal(path: Path, file: str, row: Row, known: Mapping[str, int]) -> str | None:
-    """What is wrong with a line, if something is."""
+def _error(path: Path, file: str, row: Row, known: Mapping[str, int]) -> str | None:
+    """What is wrong with a line; None if it is valid."""
     if not file:
-        return "names no file"
+        return "the file name is empty"
     if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-        return f"{file} leaves the folder; allowed: paths below {path.parent}"
+        return f"{file} is outside the folder; allowed: paths relative to {path.parent}"
     if file not in known:
         return f"there is no image {file}"
     if row.split and row.split.casefold() not in SPLITS:

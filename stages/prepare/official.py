@@ -1,6 +1,6 @@
-"""A dataset with an official test split, which is kept; validation is held out of train by the seed.
+"""Prepares a dataset with an official test split, and holds out validation images from its training split.
 
-Training images without a label, as STL-10 has many, go to the pool.
+Training images without a label, which STL-10 has, go to the pool.
 """
 
 from pathlib import Path
@@ -9,30 +9,35 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import InputError
-from stages.prepare import mnist, split, torchvision_datasets
+from stages.prepare import mnist, torchvision_datasets
 from stages.prepare.mnist import Source
 from stages.prepare.parts import NO_LABEL, Part, Prepared
+from stages.prepare.split import hold_out, subsample
 from stages.settings.schema import Data
 from stages.training.randomness import Stream
 
 
-def prepared(data: Data, stream: Stream) -> Prepared:
-    """Pool and validation from the training split, the test split as it is."""
+def prepare(data: Data, stream: Stream) -> Prepared:
+    """Split the training split into pool and validation; keep the test split.
+
+    Raises:
+        InputError: the dataset cannot be read, or has too few labels for `data.validation`.
+    """
     train, test = read(data)
-    used = split.limited(len(train.images), data.train_limit, stream.at("train limit"))
-    known = train.labels[used] != NO_LABEL
-    if data.validation >= known.sum():
+    used = subsample(len(train.images), data.train_limit, stream.at("train limit"))
+    labelled = train.labels[used] != NO_LABEL
+    if data.validation >= labelled.sum():
         raise InputError(
-            f"params.yaml: data.validation is {data.validation}; allowed: fewer than the {known.sum()} "
-            "labelled images"
+            f"params.yaml: data.validation is {data.validation}; allowed: less than {labelled.sum()}, the "
+            "number of labelled training images"
         )
-    pool, validation = split.held_out(used[known], data.validation, stream.at("validation"))
-    pool = np.sort(np.concatenate([pool, used[~known]]))
-    tested = split.limited(len(test.images), data.test_limit, stream.at("test limit"))
+    pool, validation = hold_out(used[labelled], data.validation, stream.at("validation"))
+    pool = np.sort(np.concatenate([pool, used[~labelled]]))
+    tested = subsample(len(test.images), data.test_limit, stream.at("test limit"))
     return Prepared(
-        part(train, pool, "pool"),
-        part(train, validation, "validation"),
-        part(test, tested, "test"),
+        make_part(train, pool, "pool"),
+        make_part(train, validation, "validation"),
+        make_part(test, tested, "test"),
         train.classes,
     )
 
@@ -45,11 +50,11 @@ def read(data: Data) -> tuple[Source, Source]:
     return mnist.read(family, path)
 
 
-def part(source: Source, rows: np.ndarray, name: str) -> Part:
-    """One row per image, in its order: id, split, and where the image came from."""
+def make_part(source: Source, rows: np.ndarray, name: str) -> Part:
+    """A part made of some rows of an official split, in their order."""
 
-    def described(some: np.ndarray) -> pd.DataFrame:
+    def describe(some: np.ndarray) -> pd.DataFrame:
         ids = [f"{source.name}-{row:05d}" for row in rows[some]]
         return pd.DataFrame({"id": ids, "split": name, "source": f"{source.dataset}/{source.name}"})
 
-    return Part(source.images, rows, source.labels[rows], described)
+    return Part(source.images, rows, source.labels[rows], describe)

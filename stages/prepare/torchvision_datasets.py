@@ -1,8 +1,7 @@
-"""Datasets by torchvision's names, `source: torchvision/NAME`: its classes find, check and fetch them.
+"""Reads the datasets of torchvision, `source: torchvision/NAME`, by torchvision's own classes.
 
-They are looked for in `data.path`, in torchvision's own layout, and fetched into `data/cache` if they are
-not there. Their images are cut and resampled like a folder's. What is special to each is which of its
-splits are for training and for the test.
+They are searched in `data.path`, in torchvision's layout, and downloaded to `data/cache` if they are not
+there. Images are cropped and resampled like those of a folder.
 """
 
 import math
@@ -24,92 +23,102 @@ if TYPE_CHECKING:
     from torchvision.datasets import VisionDataset
 
 Options = dict[str, Any]
-FLAGGED = (
-    "CIFAR10",
-    "CIFAR100",
-    "FashionMNIST",
-    "KMNIST",
-    "MNIST",
-    "USPS",
-)  # have `train`, all others `split`
+# The split is chosen by the option `train` for these classes, by `split` for all others.
+WITH_TRAIN_OPTION = ("CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "USPS")
+# Names of splits that are not `train` and `test`.
 TRAIN = {"FGVCAircraft": "trainval", "OxfordIIITPet": "trainval"}
-TEST = {"Imagenette": "val"}  # it has no other
+TEST = {"Imagenette": "val"}  # Imagenette has no test split
 UNLABELLED = {"STL10": "unlabeled"}
 
 
 def read(name: str, path: Path, size: int, channels: Literal["auto", 1, 3]) -> tuple[Source, Source]:
-    """The training split, with what is unlabelled behind it, and the test split.
+    """Read the training split, followed by the unlabelled images if there are any, and the test split.
 
     Args:
-        name: one of `sections.TORCHVISION`.
-        path: a folder that may hold the dataset.
-        size, channels: of the images; auto: 1 where they are stored as grey.
+        name: one of `schema.TORCHVISION`.
+        path: a folder that may have the dataset.
+        size: height and width of the images in pixels.
+        channels: 1, 3, or auto: 1 if the images are stored as grey values.
 
     Raises:
-        InputError: the dataset is not there and cannot be fetched.
+        InputError: the dataset is missing and cannot be downloaded, or an image cannot be decoded.
     """
-    train, test = ([opened(name, option, path)] for option in options(name))
+    train, test = ([load(name, option, path)] for option in options(name))
     if name in UNLABELLED:
-        train.append(opened(name, {"split": UNLABELLED[name]}, path))
+        train.append(load(name, {"split": UNLABELLED[name]}, path))
     if channels == "auto":
-        channels = 1 if pictures.has_no_colours(train[0][0][0]) else 3
-    classes = names_of_classes(train[0])
-    found = []
+        channels = 1 if pictures.is_grey(train[0][0][0]) else 3
+    classes = class_names(train[0])
+    sources = []
     for split, datasets in (("train", train), ("test", test)):
-        images, labels = decoded(f"prepare: {name}, {split}", datasets, size, channels)
+        images, labels = decode(f"prepare: {name}, {split}", datasets, size, channels)
         classes = classes or [str(number) for number in range(labels.max() + 1)]
-        found.append(Source(f"torchvision/{name}", split, images, labels, classes))
-    return found[0], found[1]
+        sources.append(Source(f"torchvision/{name}", split, images, labels, classes))
+    return sources[0], sources[1]
 
 
 def options(name: str) -> tuple[Options, Options]:
-    """What torchvision's class takes for the training split, and for the test split."""
-    if name in FLAGGED:
+    """The options of torchvision's class for the training split and for the test split."""
+    if name in WITH_TRAIN_OPTION:
         return {"train": True}, {"train": False}
     return {"split": TRAIN.get(name, "train")}, {"split": TEST.get(name, "test")}
 
 
-def opened(name: str, option: Options, path: Path) -> "VisionDataset":
-    """One split, from `path` or from what was fetched before; else it is fetched now (errors as `read`)."""
-    from torchvision import datasets  # late: it takes seconds, and a folder for temporary files
+def load(name: str, option: Options, path: Path) -> "VisionDataset":
+    """Load one split from `path` or from earlier downloads; download it if it is in neither.
 
-    kind, failure = getattr(datasets, name), ""
+    Raises:
+        InputError: the dataset is missing and cannot be downloaded.
+    """
+    from torchvision import datasets  # imported late: it takes seconds and needs a writable temporary folder
+
+    dataset_class, failure = getattr(datasets, name), ""
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
-    for root, more in ((path, {}), (DOWNLOADS, {}), (DOWNLOADS, {"download": True})):
-        if more:
+    for root, download in ((path, {}), (DOWNLOADS, {}), (DOWNLOADS, {"download": True})):
+        if download:
             print(f"{name} is not in {path}; downloading it to {root}", flush=True)
         try:
-            dataset: VisionDataset = kind(root, **option, **more)
+            dataset: VisionDataset = dataset_class(root, **option, **download)
         except (OSError, RuntimeError, ImportError, ValueError) as error:
             failure = " ".join(str(error).split())
         else:
             return dataset
     raise InputError(
-        f"{path}: torchvision's {name} is not here, and downloading it failed ({failure}); put it into this "
-        "folder, as torchvision lays it out"
+        f"{path}: torchvision's {name} is missing, and downloading it failed ({failure}); copy it into this "
+        "folder, in torchvision's layout"
     )
 
 
-def names_of_classes(dataset: "VisionDataset") -> list[str]:
-    """What the classes are called, in the order of their numbers; empty where torchvision does not say."""
+def class_names(dataset: "VisionDataset") -> list[str]:
+    """The class names, in the order of the class numbers; empty if torchvision has none."""
     names = [name if isinstance(name, str) else name[0] for name in getattr(dataset, "classes", ())]
     return names if len(set(names)) == len(names) else []
 
 
-def decoded(title: str, datasets: Sequence[Any], size: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images, uint8 (N, C, H, W), and labels, (N,) int64, of datasets one after another.
+def decode(title: str, datasets: Sequence[Any], size: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the images of several datasets, one after another.
 
-    The images lie in a file without a name, which goes with them: they may be more than the memory holds.
+    Args:
+        title: of the progress bar and of errors.
+        datasets: each has pairs of a Pillow image and a label.
+        size: height and width in pixels.
+        channels: 1 or 3.
+
+    Returns:
+        Images uint8 (N, C, H, W) and labels int64 (N,). The images are memory-mapped from an unnamed file,
+        because they may not fit into memory; it is deleted with the array.
 
     Raises:
         InputError: an image cannot be decoded.
+        OSError: the disk is full.
     """
     total = sum(len(dataset) for dataset in datasets)
     shape = (total, channels, size, size)
     with tempfile.TemporaryFile(dir=DOWNLOADS) as file:
         try:
-            if hasattr(os, "posix_fallocate"):  # macOS has none
-                # NOTE: the room is taken now, for mapped memory that finds none later ends the process.
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                # NOTE: reserve the space now: if the disk is full when a mapped page is written, the
+                # operating system kills the process.
                 os.posix_fallocate(file.fileno(), 0, math.prod(shape))
             images = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
         except OSError as error:
@@ -121,7 +130,7 @@ def decoded(title: str, datasets: Sequence[Any], size: int, channels: int) -> tu
                 try:
                     image, label = dataset[index]
                     images[row], labels[row] = pictures.pixels(image, size, channels), label
-                except Exception as error:  # a decoder may raise anything for a damaged file
+                except Exception as error:  # a decoder may raise any exception for a damaged file
                     reason = " ".join(str(error).split()) or type(error).__name__
                     raise InputError(f"{title}: image {index} cannot be decoded ({reason})") from None
                 row += 1

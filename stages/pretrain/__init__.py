@@ -1,1 +1,1 @@
-"""Stage pretrain: images become an encoder."""
+"""Stage pretrain: train an encoder on images without their labels."""

@@ -1,4 +1,6 @@
-"""Stage pretrain@METHOD: the pool's images become an encoder. No label of the pool or of the test is read.
+"""Stage pretrain@METHOD: train an encoder on the pool's images.
+
+It reads no label of the pool and nothing of the test split.
 
 python -m stages.pretrain METHOD
 """
@@ -30,13 +32,13 @@ from stages.training.checkpoint import CHECKPOINTS, Checkpoint, Origin
 from stages.training.machine import Machine, set_up
 from stages.training.randomness import Stream
 
-# They are looked at, not learnt from: new validation labels train nothing again.
-LABELS_OF_VALIDATION = (str(IMAGES / "validation.csv"),)
+# Left out of the checkpoint's key: the labels serve to monitor the training, which does not depend on them.
+VALIDATION_LABELS = (str(IMAGES / "validation.csv"),)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files that the stage writes for one method."""
+    """The paths of the files that the stage writes for one method."""
 
     encoder: Path
     curve: Path
@@ -46,7 +48,7 @@ class Outputs:
 
     @staticmethod
     def of(method: str) -> "Outputs":
-        """Their paths."""
+        """The paths for `method`."""
         return Outputs(
             encoder=ENCODERS / f"{method}.safetensors",
             curve=METRICS / "pretrain" / f"{method}.csv",
@@ -57,7 +59,7 @@ class Outputs:
 
 
 def main(method: str) -> None:
-    """Build the encoder, train it as `method` says, write encoder, curve, figures and timings."""
+    """Build the encoder, train it, and write encoder, curve, figures, illustration and timings."""
     raw = load.read(load.PARAMS)
     settings = load.parameters("pretrain", method, raw)
     machine = set_up(settings.runtime)
@@ -72,27 +74,27 @@ def main(method: str) -> None:
         encoder = imported_encoder(method, start, encoder.declaration)
     encoder.to(machine.device)
 
-    monitor = Monitor(method, encoder, *validation(machine), settings.knn, settings.health, machine)
-    seconds, seen = 0.0, 0
+    monitor = Monitor(method, encoder, *validation_set(machine), settings.knn, settings.health, machine)
+    seconds, trained_images = 0.0, 0
     learner: Learner | None = None
     if isinstance(section, Training):
         strengths = settings.views.presets[settings.views.pretrain]
         learner = build(method, encoder, section, strengths, stream)
         monitor.uninformative = learner.uninformative
-        checkpoint = Checkpoint(checkpoint_file, origin.key(without=LABELS_OF_VALIDATION))
+        checkpoint = Checkpoint(checkpoint_file, origin.key(without=VALIDATION_LABELS))
         if checkpoint.saved:
             monitor.replay(checkpoint.saved.facts["curve"], checkpoint.beside)
-        checkpoint.beside = monitor.seen
+        checkpoint.beside = monitor.stored
         curve, seconds = train(
             method, learner, pool, section, machine, stream.at(method), monitor, outputs.curve, checkpoint
         )
-        seen = curve[-1]["step"] * section.batch_size
+        trained_images = curve[-1]["step"] * section.batch_size
     else:
         untrained = {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None}
         curve = [untrained | monitor(0, None, True)]
         write_curve(outputs.curve, curve)
 
-    rows = illustration.rows_of(learner, pool, machine, stream.at(method, "shown"))
+    rows = illustration.make_rows(learner, pool, machine, stream.at(method, "shown"))
     first, last = curve[0], curve[-1]
     figures = {
         "knn": last["knn"],
@@ -102,12 +104,12 @@ def main(method: str) -> None:
         "collapse": monitor.collapse,
         "loss": last["loss"],
         "steps": last["step"],
-        "parameters": count(encoder),
+        "parameters": parameter_count(encoder),
         **machine.describe(),
         "shown": list(rows),
         "made_from": provenance.made_from("pretrain", method, hashed=origin.hashes),
     }
-    timings = machine.timings(seconds, seen) | {"monitoring_seconds": round(monitor.seconds, 1)}
+    timings = machine.timings(seconds, trained_images) | {"monitoring_seconds": round(monitor.seconds, 1)}
     origin.require_unchanged()
     weights.write_encoder(outputs.encoder, encoder)
     illustration.write(outputs.illustration, rows)
@@ -117,14 +119,14 @@ def main(method: str) -> None:
         print(f"pretrain {method}: kNN accuracy {first['knn']:.1%} untrained, {last['knn']:.1%} at the end")
 
 
-def validation(machine: Machine) -> tuple[Tensor, Tensor]:
-    """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device, -1: none."""
+def validation_set(machine: Machine) -> tuple[Tensor, Tensor]:
+    """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device, -1 for none."""
     labels = read_labels(IMAGES / "validation.csv").to(machine.device)
     return as_tensor(read_pack(IMAGES / "validation.npy", rows=len(labels))), labels
 
 
-def count(encoder: Encoder) -> int:
-    """How many trainable numbers an encoder has."""
+def parameter_count(encoder: Encoder) -> int:
+    """The number of trainable parameters."""
     return sum(p.numel() for p in encoder.parameters())
 
 

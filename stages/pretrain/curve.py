@@ -1,4 +1,4 @@
-"""The training curve of a pretraining: written row by row, so that a long run can be watched."""
+"""The training curve of a pretraining: a CSV file that grows while the training runs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,26 +10,28 @@ import pandas as pd
 from stages.files.tables import write_table
 from stages.training.loop import Row, Watch
 
-Look = Callable[[int, float | None, bool], dict[str, Any]]  # step, loss, at the end of an epoch → columns
+Look = Callable[[int, float | None, bool], dict[str, Any]]  # step, loss, end of an epoch? → columns
 
-POINTS = 100  # rows of the curve at most, beside those at the ends of epochs, so that it stays small in git
-LOOKS = 20  # at the encoder's health in the whole run, beside those at the ends of epochs
-ORDER = ("step", "epoch", "loss", "learning_rate")  # the first columns
+POINTS = 100  # rows at most, in addition to those at the ends of epochs: the file is tracked by git
+LOOKS = 20  # about so many rows have the columns of `look_closer`, in addition to those at the ends of epochs
+FIRST_COLUMNS = ("step", "epoch", "loss", "learning_rate")
 
 
 class TrainingCurve(Watch):
-    """Looks at the encoder while it is trained, and writes the curve.
+    """Adds the encoder's health to the rows of the training curve, and writes the curve.
 
     Args:
-        file: the curve as CSV, which is written again as a whole for each new row; None: no file.
+        file: the CSV file, which is replaced as a whole at each new row; None: no file.
         look_closer: returns further columns of a row.
-        steps: of the training; per_epoch: of one epoch.
-        rows: those of an interrupted run that is resumed.
+        steps: number of steps of the training.
+        per_epoch: number of steps of one epoch.
+        rows: the rows of an interrupted training that is resumed.
     """
 
     def __init__(
         self, file: Path | None, look_closer: Look, steps: int, per_epoch: int, rows: Sequence[Row] = ()
     ) -> None:
+        super().__init__()
         self.file, self.look_closer, self.per_epoch = file, look_closer, per_epoch
         self.every = max(1, math.ceil(steps / POINTS))
         self.rows = list(rows)
@@ -40,11 +42,11 @@ class TrainingCurve(Watch):
         return super().due(step) or step % self.per_epoch == 0
 
     def look(self, row: Row) -> None:
-        at_epoch = row["step"] % self.per_epoch == 0
+        end_of_epoch = row["step"] % self.per_epoch == 0
         row["epoch"] = round(row["step"] / self.per_epoch, 3)
         self.rows.append(row)
-        if at_epoch or len(self.rows) % (POINTS // LOOKS) == 0:
-            row |= self.look_closer(row["step"], row["loss"], at_epoch)
+        if end_of_epoch or len(self.rows) % (POINTS // LOOKS) == 0:
+            row |= self.look_closer(row["step"], row["loss"], end_of_epoch)
         self._write()
 
     def _write(self) -> None:
@@ -58,6 +60,7 @@ class TrainingCurve(Watch):
 
 
 def write_curve(file: Path, rows: Sequence[Row]) -> None:
-    """Write the rows of a curve as CSV."""
+    """Write the rows of a training curve as CSV."""
     table = pd.DataFrame(rows)
-    write_table(file, table[[*ORDER, *(name for name in table if name not in ORDER)]])
+    further_columns = [name for name in table if name not in FIRST_COLUMNS]
+    write_table(file, table[[*FIRST_COLUMNS, *further_columns]])

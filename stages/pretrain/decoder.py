@@ -1,4 +1,4 @@
-"""The decoder: features back to images, for methods that reconstruct or generate."""
+"""The decoder, from features to images, for methods that reconstruct or generate."""
 
 from itertools import pairwise
 
@@ -9,19 +9,26 @@ from stages.training.randomness import Stream
 
 
 class Decoder(nn.Module):
-    """Vectors (N, D) to images (N, C, H, W) in [0, 1]: a small map that is doubled until it is large enough.
+    """Vectors (N, D) to images (N, C, H, W) in [0, 1].
 
-    It is doubled at least twice, and starts with a side of at most LARGEST, so that the number of parameters
-    does not grow with the size of the images.
+    A linear layer gives a map with a side of at most LARGEST_SIDE. Transposed convolutions double it, at
+    least twice, until it covers the image; what is beyond the image is cut off. The linear layer, which has
+    most of the parameters, is therefore no larger for larger images.
+
+    Args:
+        inputs: D.
+        declaration: the encoder's; it has size and channels of the images.
+        width: channels before the last layer; all layers before it have twice as many.
+        init: the random numbers for the initial weights.
     """
 
-    LARGEST = 8
+    LARGEST_SIDE = 8
 
     def __init__(self, inputs: int, declaration: Declaration, width: int, init: Stream) -> None:
         super().__init__()
         self.size = declaration.image_size
         doublings = 2
-        while self.size > self.LARGEST * 2**doublings:
+        while self.size > self.LARGEST_SIDE * 2**doublings:
             doublings += 1
         self.side = -(-self.size // 2**doublings)
         channels = [2 * width] * (doublings - 1) + [width]

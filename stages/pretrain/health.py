@@ -1,4 +1,4 @@
-"""Is the encoder healthy while it trains? The online kNN, and an alarm when the features collapse."""
+"""Health of the encoder during pretraining: kNN accuracy, spread and rank of features, alarm on collapse."""
 
 import sys
 import time
@@ -15,157 +15,175 @@ from stages.tasks import probe
 from stages.tasks.features import encode
 from stages.training.machine import Machine
 
-SAMPLE = 1000  # validation images between epochs: enough for a spread and a rank, at a tenth of the time
-# Measured on MNIST, as parts of the untrained encoder's: healthy runs of methods that compare views stayed
-# above 0.7 in rank and spread, the autoencoder's rank dips to 0.2 early on and recovers; runs that had
-# diverged to a few directions were at 0.1 in one and 0.4 in the other, collapsed ones at 0.
-SPREAD_LEFT, RANK_LEFT = 0.1, 0.2  # alarm below these parts of the untrained encoder's
-STUCK = 0.01  # alarm where the loss stays so near to its uninformative value, as a fraction of it
-# Looks in a row that must find it ill: a loss may pass its uninformative value on its way down, and an
-# autoencoder's rank dips for a look or two early on. Features that are ill at an epoch's end are enough.
+SAMPLE = 1000  # validation images between epochs: enough for spread and rank, in a tenth of the time
+# Alarm below these fractions of the untrained encoder's spread and rank. Measured on MNIST: in healthy runs
+# of methods that compare views both stayed above 0.7; the autoencoder's rank falls to 0.2 early on and
+# recovers; runs that had diverged to a few directions were at 0.1 in one of them and 0.4 in the other,
+# collapsed runs at 0.
+SMALLEST_SPREAD, SMALLEST_RANK = 0.1, 0.2
+STUCK = 0.01  # alarm if the loss is this close to its uninformative value, relative to that value
+# Checks in a row with a fault before the alarm: a loss may pass its uninformative value while it falls, and
+# an autoencoder's rank falls early on for one or two checks. At the end of an epoch one check of the
+# features is enough.
 PATIENCE = 3
-# Features that a checkpoint carries, to measure the kNN anew for other labels: 25 epochs of 5,000
-# images with 256 features. With more epochs it keeps the first look and the last ones.
-KEPT = 64 * 2**20  # bytes
-LABELS = "labels"  # their name beside the features
+# Features stored with a checkpoint, to measure the kNN accuracy again with other labels: 25 epochs of 5,000
+# images with 256 features. If there are more, the first epoch and the last ones are stored.
+FEATURES_LIMIT = 64 * 2**20  # bytes
+LABELS = "labels"  # key of the labels among the stored features
 
 
 class Monitor:
-    """Looks at an encoder while it is trained: called by the training loop, it returns columns of the curve.
+    """Measures an encoder while it is trained. The training curve calls it; it returns columns of a row.
 
     Args:
-        title: names the run in warnings.
+        method: names the training in warnings.
         encoder: on the machine's device.
-        images: (N, C, H, W) uint8 validation images; labels: (N,) int64 on the machine's device, -1 where
-            an image has none.
-        neighbours: the settings of the online kNN.
-        health: whether a collapse stops the run or is only said.
+        images: (N, C, H, W) uint8 validation images.
+        labels: (N,) int64 on the machine's device, -1 for images without a label.
+        neighbours: the settings of the kNN accuracy.
+        health: whether a collapse stops the training or only prints a warning.
+
+    Attributes:
+        uninformative: see `Learner.uninformative`.
+        collapse: the first alarm as text; None: no alarm so far.
+        seconds: time spent in this class.
+        untrained: spread and rank of the features at step 0.
+        stored: the normalised features, (N, D) float16, at the end of each epoch, by step; and the labels.
     """
 
     def __init__(
-        self, title: str, encoder: Encoder, images: Tensor, labels: Tensor,
+        self, method: str, encoder: Encoder, images: Tensor, labels: Tensor,
         neighbours: Neighbours, health: Health, machine: Machine,
     ) -> None:  # fmt: skip
-        self.title, self.encoder, self.machine = title, encoder, machine
+        self.method, self.encoder, self.machine = method, encoder, machine
         self.images, self.labels, self.neighbours = images, labels, neighbours
         self.on_collapse = health.on_collapse
-        self.uninformative: float | None = None  # what the loss of a collapsed encoder stays at, if known
-        self.collapse: str | None = None  # the first alarm, in words
-        self.seconds = 0.0  # spent here
-        self.untrained = (0.0, 0.0)  # spread and rank at step 0
-        self.ill = {"features": 0, "loss": 0}  # looks in a row that found something wrong with them
-        # By step, the directions of the features at epochs' ends, in half; and the labels of the kNN.
-        self.seen: dict[str, Tensor] = {LABELS: labels.cpu()}
+        self.uninformative: float | None = None
+        self.collapse: str | None = None
+        self.seconds = 0.0
+        self.untrained = (0.0, 0.0)
+        self.stored: dict[str, Tensor] = {LABELS: labels.cpu()}
+        self._faults_in_a_row = {"features": 0, "loss": 0}
 
-    def __call__(self, step: int, loss: float | None, at_epoch: bool) -> dict[str, Any]:
-        """Spread and rank of the features after `step`; with the kNN accuracy at an epoch's end.
+    def __call__(self, step: int, loss: float | None, end_of_epoch: bool) -> dict[str, Any]:
+        """Spread and rank of the features after `step`; at the end of an epoch the kNN accuracy too.
 
         Args:
-            step: how many steps are done.
+            step: number of steps done.
             loss: its mean since the last row of the curve; None before the first step.
-            at_epoch: look at all validation images, not at a sample.
+            end_of_epoch: whether to use all validation images, not only a sample.
 
         Raises:
             InputError: the features have collapsed, and `on_collapse` is "stop".
         """
         started = time.perf_counter()
-        images = self.images if at_epoch else self.images[:SAMPLE]
+        images = self.images if end_of_epoch else self.images[:SAMPLE]
         features = encode(self.encoder, images, self.machine)
-        # What is no number counts as 0, and so as collapse: the loop says at which step the loss broke.
+        # NaN and infinity count as 0 and so as collapse; the training loop reports the step of a NaN loss.
         sample = features[:SAMPLE].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         spread, rank = round(feature_std(sample), 4), round(rankme(sample), 2)
         columns: dict[str, Any] = {"feature_std": spread, "rankme": rank}
-        if at_epoch:
-            self._keep(step, F.normalize(features, dim=1).half().cpu())
+        if end_of_epoch:
+            self._store(step, F.normalize(features, dim=1).half().cpu())
             columns["knn"] = self._knn(step)
-        if alarm := self._judge(step, spread, rank, loss, at_epoch):
+        if alarm := self._check(step, spread, rank, loss, end_of_epoch):
             columns["alarm"] = alarm
         self.seconds += time.perf_counter() - started
         return columns
 
-    def _keep(self, step: int, directions: Tensor) -> None:
-        """Remember a look; of many, the first and the last ones, so that neither memory nor file grow."""
-        self.seen[str(step)] = directions
-        _, *later = self._looks()
-        while later[1:] and directions.nbytes * (len(later) + 1) > KEPT:
-            del self.seen[str(later.pop(0))]
+    def _store(self, step: int, directions: Tensor) -> None:
+        """Store normalised features. Beyond the limit, drop the oldest ones after the first."""
+        self.stored[str(step)] = directions
+        _, *later = self._stored_steps()
+        while later[1:] and directions.nbytes * (len(later) + 1) > FEATURES_LIMIT:
+            del self.stored[str(later.pop(0))]
 
-    def _looks(self) -> list[int]:
-        return sorted(int(step) for step in self.seen if step != LABELS)
+    def _stored_steps(self) -> list[int]:
+        return sorted(int(step) for step in self.stored if step != LABELS)
 
     def _knn(self, step: int) -> float | None:
-        """Among the validation images that have a label; None where fewer than two have one."""
-        known = self.labels >= 0
-        if int(known.sum()) < 2:
+        """The kNN accuracy on the validation images that have a label; None if fewer than two have one."""
+        labelled = self.labels >= 0
+        if int(labelled.sum()) < 2:
             return None
-        features = self.seen[str(step)].to(self.labels.device)[known].float()
-        return round(probe.knn_accuracy(features, self.labels[known], self.neighbours), 4)
+        features = self.stored[str(step)].to(self.labels.device)[labelled].float()
+        return round(probe.knn_accuracy(features, self.labels[labelled], self.neighbours), 4)
 
-    def replay(self, curve: list[dict[str, Any]], seen: dict[str, Tensor]) -> None:
-        """Know again what was seen before an interruption, from the curve's rows and the features.
+    def replay(self, curve: list[dict[str, Any]], stored: dict[str, Tensor]) -> None:
+        """Restore the state at an interruption.
 
-        Where validation has other labels than then, the kNN is measured anew; a look whose features are no
-        longer kept has none then: a curve of two sets of labels would say nothing.
+        If the validation labels have changed since then, the kNN accuracies of the curve are measured
+        again, so that all refer to the same labels; those of features that are no longer stored become None.
+
+        Args:
+            curve: its rows so far; changed in place.
+            stored: the attribute `stored` at the interruption.
         """
-        same = torch.equal(seen[LABELS], self.labels.cpu())
-        self.seen = seen | {LABELS: self.labels.cpu()}
-        looks = [row for row in curve if "knn" in row]
-        lost = [row for row in looks if not same and str(row["step"]) not in seen]
+        same_labels = torch.equal(stored[LABELS], self.labels.cpu())
+        self.stored = stored | {LABELS: self.labels.cpu()}
+        rows_with_knn = [row for row in curve if "knn" in row]
+        lost = [row for row in rows_with_knn if not same_labels and str(row["step"]) not in stored]
         if lost:
             print(
-                f"pretrain {self.title}: validation has other labels than when it was trained; without a kNN "
-                f"for them are {len(lost)} of the {len(looks)} looks, whose features are no longer kept",
+                f"pretrain {self.method}: the validation labels have changed; the training curve has no kNN "
+                f"accuracy in {len(lost)} of {len(rows_with_knn)} rows, because their features are no longer "
+                "stored",
                 flush=True,
             )
         for row in curve:
             if row.get("rankme") is not None:
-                at_epoch = "knn" in row
-                if at_epoch and not same:
+                end_of_epoch = "knn" in row
+                if end_of_epoch and not same_labels:
                     row["knn"] = None if row in lost else self._knn(row["step"])
-                self._judge(row["step"], row["feature_std"], row["rankme"], row["loss"], at_epoch)
+                self._check(row["step"], row["feature_std"], row["rankme"], row["loss"], end_of_epoch)
 
-    def _judge(self, step: int, spread: float, rank: float, loss: float | None, at_epoch: bool) -> str | None:
-        """What is wrong, if something is: it is said once, while the run can still be stopped."""
+    def _check(
+        self, step: int, spread: float, rank: float, loss: float | None, end_of_epoch: bool
+    ) -> str | None:
+        """The alarm at this step as text, if there is one. Only the first one is printed."""
         if step == 0:
             self.untrained = spread, rank
         faults = {"features": self._features_fault(spread, rank), "loss": self._loss_fault(loss)}
-        self.ill = {part: self.ill[part] + 1 if fault else 0 for part, fault in faults.items()}
-        enough = {"features": 1 if at_epoch else PATIENCE, "loss": PATIENCE}
-        reason = next((faults[part] for part in faults if self.ill[part] >= enough[part]), None)
+        in_a_row = {part: self._faults_in_a_row[part] + 1 if fault else 0 for part, fault in faults.items()}
+        self._faults_in_a_row = in_a_row
+        patience = {"features": 1 if end_of_epoch else PATIENCE, "loss": PATIENCE}
+        reason = next((faults[part] for part in faults if in_a_row[part] >= patience[part]), None)
         if reason is None:
             return None
         if self.on_collapse == "stop":
             raise InputError(
-                f"pretrain {self.title}: collapse at step {step}: {reason}; no model was written"
+                f"pretrain {self.method}: collapse at step {step}: {reason}; no model was written"
             )
         if self.collapse is None:
             self.collapse = f"step {step}: {reason}"
-            print(f"warning: pretrain {self.title}: collapse at {self.collapse}", file=sys.stderr, flush=True)
+            print(
+                f"warning: pretrain {self.method}: collapse at {self.collapse}", file=sys.stderr, flush=True
+            )
         return reason
 
     def _features_fault(self, spread: float, rank: float) -> str | None:
-        """What is wrong with the features beside the untrained encoder's, if anything is."""
+        """What is wrong with the features, compared with those of the untrained encoder; None: nothing."""
         first_spread, first_rank = self.untrained
         if first_spread == spread == 0:
-            return "all validation images have the same features; are the images blank, or all the same?"
-        if spread < SPREAD_LEFT * first_spread:
-            return f"the features' standard deviation is {spread:.3g}, {first_spread:.3g} untrained"
-        if rank < RANK_LEFT * first_rank:
-            return f"the features' effective rank (RankMe) is {rank:.1f}, {first_rank:.1f} untrained"
+            return "all validation images have the same features; check whether the images are blank"
+        if spread < SMALLEST_SPREAD * first_spread:
+            return f"the features' standard deviation is {spread:.3g} (untrained: {first_spread:.3g})"
+        if rank < SMALLEST_RANK * first_rank:
+            return f"the features' effective rank (RankMe) is {rank:.1f} (untrained: {first_rank:.1f})"
         return None
 
     def _loss_fault(self, loss: float | None) -> str | None:
-        """What is wrong with the loss, if it is where that of an encoder that knows nothing is."""
+        """What is wrong with the loss: it is near the uninformative value. None: nothing."""
         value = self.uninformative
         if value is None or loss is None or abs(loss - value) > STUCK * abs(value):
             return None
-        return f"the loss stays at {loss:.4g}; of an encoder that knows nothing it is {value:.4g}"
+        return f"the loss stays at {loss:.4g}; an encoder that has learnt nothing has {value:.4g}"
 
 
 def feature_std(features: Tensor) -> float:
-    """The spread of features (N, D) on the unit sphere: 0 if all are alike, 1 if they point everywhere.
+    """The spread of features (N, D) on the unit sphere: 0 if all are equal, 1 if they are uniform on it.
 
-    The mean over dimensions of the standard deviation of the normalised features, times √D, as in
+    The standard deviation of the normalised features, averaged over dimensions and multiplied by √D, as in
     X. Chen, K. He, "Exploring Simple Siamese Representation Learning", CVPR 2021, arXiv:2011.10566.
     """
     unit = F.normalize(features, dim=1)
@@ -173,7 +191,7 @@ def feature_std(features: Tensor) -> float:
 
 
 def rankme(features: Tensor) -> float:
-    """The effective rank of features (N, D), 1 to D: the exponential of the singular values' entropy.
+    """The effective rank of features (N, D), 1 to D: the exponential of the entropy of the singular values.
 
     Q. Garrido, R. Balestriero, L. Najman, Y. LeCun, "RankMe: Assessing the Downstream Performance of
     Pretrained Self-Supervised Representations by Their Rank", ICML 2023, arXiv:2210.02885.

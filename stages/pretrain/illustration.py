@@ -1,4 +1,4 @@
-"""What a method sees and makes of some images, as one picture for the report."""
+"""A picture for the report: some images of the pool, and what the method sees or makes of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,26 +17,28 @@ COLUMNS = 10  # images, evenly spaced in the pool
 
 
 @torch.no_grad()
-def rows_of(learner: Learner | None, pool: np.ndarray, machine: Machine, stream: Stream) -> dict[str, Tensor]:
-    """Each row's name and its images, (n, C, H, W) in [0, 1]: as they are, then the method's.
+def make_rows(
+    learner: Learner | None, pool: np.ndarray, machine: Machine, stream: Stream
+) -> dict[str, Tensor]:
+    """The rows of the picture by name, each (n, C, H, W) in [0, 1]: the images first, then the method's rows.
 
     Args:
-        learner: None where nothing was trained: then there are the images alone.
+        learner: None if nothing was trained; then the images are the only row.
         pool: uint8 (N, C, H, W).
     """
     chosen = np.unique(np.linspace(0, len(pool) - 1, COLUMNS).astype(int))
     images = pixels(as_tensor(pool[chosen]), machine.device)
-    rows = {"images of the pool": images}
+    by_name = {"images of the pool": images}
     if learner is not None:
         learner.eval()
         with machine.autocast():
-            rows |= learner.shown(images, torch.arange(len(images), device=machine.device), stream)
-    return rows
+            by_name |= learner.illustrate(images, torch.arange(len(images), device=machine.device), stream)
+    return by_name
 
 
 def write(path: Path, rows: Mapping[str, Tensor]) -> None:
-    """Write the rows below each other as one sheet."""
+    """Write the rows, one below the other, as one sheet."""
     images = torch.cat([row.float().clamp(0, 1) for row in rows.values()])
-    grey_levels = (images * 255).round().to(torch.uint8).cpu().numpy()
-    across = len(next(iter(rows.values())))
-    thumbnails.write(path, thumbnails.sheet(grey_levels, across))
+    levels = (images * 255).round().to(torch.uint8).cpu().numpy()
+    columns = len(next(iter(rows.values())))
+    thumbnails.write(path, thumbnails.sheet(levels, columns))

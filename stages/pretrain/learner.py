@@ -1,4 +1,4 @@
-"""A pretraining method as the training loop sees it: an encoder with what it lacks, and a loss."""
+"""What all pretraining methods are: an encoder with the networks that a method adds, and a loss."""
 
 import importlib
 
@@ -12,37 +12,44 @@ from stages.views.augment import two_views
 
 
 class Learner(nn.Module):
-    """A pretraining method: an encoder with what it lacks, and a loss for a batch.
+    """A pretraining method: the encoder, the networks that the method adds to it, and the loss of a batch.
 
-    A method's file holds one subclass called `Method` and its parameters' model `Params`. It is made
-    from the encoder, its parameters, the strengths of the views (unused where it takes the images as
-    they are) and a stream for its initial weights.
+    The file of a method holds a subclass called `Method` and the model of its parameters, called `Params`.
+    A `Method` is built from the encoder, its parameters, the strengths of the views (which some methods do
+    not use) and a stream for its initial weights.
 
     Attributes:
-        betas: how long AdamW remembers gradients and their squares.
-        uninformative: the loss of a method that knows nothing or has collapsed, where that is a
-            constant: a loss that stays there says that nothing is learnt. None: there is no such one.
+        betas: AdamW's decay rates for the running means of gradients and squared gradients.
+        uninformative: the loss if all embeddings are the same or carry no information, where that is a
+            constant. A loss that stays there means that nothing is learnt. None: there is no such constant.
     """
 
     encoder: Encoder
-    views: Views  # of the methods that see views
+    views: Views  # only in methods that use views
     betas: tuple[float, float] = (0.9, 0.999)
     uninformative: float | None = None
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
-        """The loss of a batch: images (N, C, H, W) in [0, 1], their positions (N,) int64.
+        """The loss of a batch, a scalar.
 
-        stream: the randomness of this step, addressed by position.
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            positions: (N,) int64, the position of each image in the global batch.
+            stream: the random numbers of this step, which are addressed by position.
         """
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
-        """What follows an optimiser step, such as moving a teacher; progress goes up to 1."""
+        """Called after each optimiser step, for example to update a teacher.
 
-    def shown(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
-        """Rows of pictures for the report, each (N, C, H, W) in [0, 1]: what it sees and makes.
+        Args:
+            progress: the fraction of the steps that are done, in (0, 1].
+        """
 
-        Most methods see two views; one that sees or makes something else says so.
+    def illustrate(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
+        """Rows of images for the report by name, each (N, C, H, W) in [0, 1]: what the method sees or makes.
+
+        By default two views of each image. Arguments as for `forward`.
         """
         first, second = two_views(images, positions, self.views, stream).chunk(2)
         return {"one view of each": first, "another view": second}
@@ -51,7 +58,7 @@ class Learner(nn.Module):
 def build(name: str, encoder: Encoder, params: Training, views: Views, stream: Stream) -> Learner:
     """The learner of the method called `name`, on the encoder's device.
 
-    It is imported by its name: a method is a file, and adding one touches no other file.
+    The method is imported by its name, so a new method is a new file and changes no other file.
     """
     module = importlib.import_module(f"stages.pretrain.methods.{name}")
     learner: Learner = module.Method(encoder, params, views, stream.at(name, "init"))

@@ -1,4 +1,4 @@
-"""What pretraining starts from: an encoder with fresh weights, or with weights from a file."""
+"""The encoder that pretraining starts from: with random weights, or with weights from a file."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from stages.errors import InputError
 from stages.files import weights
 from stages.files.packs import part_size
-from stages.networks.build import build, unfilled
+from stages.networks.build import build, build_on_meta
 from stages.networks.encoder import Declaration, Encoder
 from stages.networks.torchvision import TorchvisionEncoder
 from stages.settings.schema import Params, Start
@@ -17,7 +17,17 @@ from stages.training.randomness import Stream
 
 
 def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder:
-    """The encoder of params.yaml with fresh weights, normalised for the pool: equal for all methods."""
+    """The encoder that params.yaml asks for, with the pool's normalisation. It is the same for all methods.
+
+    Its weights are random, or those that torchvision publishes.
+
+    Args:
+        pool: uint8 (N, C, H, W).
+        stream: the random numbers for the initial weights.
+
+    Raises:
+        InputError: the encoder does not take images of this size, or its published weights are not available.
+    """
     chosen = settings.encoder
     try:
         declaration = Declaration(
@@ -34,34 +44,37 @@ def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder
 
 
 def statistics(pool: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of each channel of uint8 images (N, C, H, W), (C,) each, in [0, 1] units."""
+    """Mean and standard deviation of each channel of uint8 images (N, C, H, W): (C,) each, for [0, 1]."""
     sums, squares = np.zeros(pool.shape[1]), np.zeros(pool.shape[1])
     size = part_size(pool.shape[1:])
-    for start in range(0, len(pool), size):  # the pool may be larger than the memory
+    for start in range(0, len(pool), size):  # in parts, because the pool may be larger than the memory
         part = pool[start : start + size].astype(np.float64) / 255
         sums, squares = sums + part.sum((0, 2, 3)), squares + (part**2).sum((0, 2, 3))
     pixels = pool.size / pool.shape[1]
     mean = sums / pixels
-    deviation = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
-    return torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()
+    std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
 def imported_encoder(method: str, start: Start, expected: Declaration) -> Encoder:
-    """The encoder of a file, with its weights and its own normalisation.
+    """The encoder in a file, with its weights and its normalisation.
 
-    It must be the network that params.yaml asks for, because it is compared with the other methods.
+    It must be the network that params.yaml asks for, because all methods are compared on the same network.
+    Only the image size may differ, if no weight depends on it.
 
     Args:
-        method: the method that starts from it.
-        expected: what params.yaml and the pool's images ask for.
+        method: the method that starts from these weights.
+        start: the method's parameter `start`.
+        expected: the network that params.yaml and the pool's images ask for.
 
     Raises:
-        InputError: there is no such file, it holds no encoder, its digest is another one, or it does not fit.
+        InputError: the file does not exist or holds no encoder, its digest is not the one in params.yaml,
+            or it holds another network.
     """
     file, key = Path(start.file), f"pretrain.{method}.start"
     if not file.is_file():
         raise InputError(
-            f"params.yaml: {key}.file is {start.file!r}, and there is no such file; get one, for example by "
+            f"params.yaml: {key}.file is {start.file!r}, which does not exist; get it, for example with "
             f"`dvc import REPOSITORY models/encoders/simclr.safetensors -o {start.file}`"
         )
     encoder = weights.read_encoder(file)
@@ -71,22 +84,21 @@ def imported_encoder(method: str, start: Start, expected: Declaration) -> Encode
             f"params.yaml: {key}.digest is {start.digest or 'null'}; "
             f"allowed: {digest}, the digest of {start.file}"
         )
-    fitting = unfilled(expected)
-    if _kind(encoder) != _kind(fitting):
+    result = build_on_meta(expected)
+    if _architecture(encoder) != _architecture(result):
         raise InputError(
-            f"{start.file}: is an encoder of {_described(encoder.declaration)}; "
-            f"allowed: what params.yaml and the images ask for, {_described(expected)}"
+            f"params.yaml: {key}.file is {start.file!r}, which holds an encoder with "
+            f"{_as_text(encoder.declaration)}; params.yaml and the images ask for {_as_text(expected)}"
         )
-    # The size of the images may differ if no weight depends on it.
-    fitting.to_empty(device="cpu").load_state_dict(encoder.state_dict())
-    return fitting
+    result.to_empty(device="cpu").load_state_dict(encoder.state_dict())
+    return result
 
 
-def _kind(encoder: Encoder) -> tuple[Declaration, dict[str, torch.Size]]:
-    """What two encoders must have in common for one to take the other's weights."""
+def _architecture(encoder: Encoder) -> tuple[Declaration, dict[str, torch.Size]]:
+    """What must be equal in two encoders for one to take the other's weights."""
     shapes = {name: value.shape for name, value in encoder.state_dict().items()}
     return encoder.declaration.model_copy(update={"image_size": 0}), shapes
 
 
-def _described(declaration: Declaration) -> str:
+def _as_text(declaration: Declaration) -> str:
     return ", ".join(f"{key} {value}" for key, value in declaration.model_dump().items())

@@ -1,4 +1,4 @@
-"""Pretraining: one method's learner on all images of the pool."""
+"""Pretraining: train one method's learner on all images of the pool."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from stages.training.randomness import Stream
 
 
 class Pretraining(loop.Task):
-    """A learner on batches of the pool.
+    """A learner's loss on batches of the pool.
 
     Args:
-        pool: uint8 (N, C, H, W); only the images of a batch are read at a time.
+        pool: uint8 (N, C, H, W); only the images of one batch are read at a time.
     """
 
     def __init__(self, learner: Learner, pool: np.ndarray, batch_size: int, machine: Machine) -> None:
@@ -52,33 +52,33 @@ def train(
     curve_file: Path | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[list[dict[str, Any]], float]:
-    """Train for `params.epochs` passes through the pool.
+    """Train for `params.epochs` passes through the pool. The learner is trained in place.
 
     Args:
-        method: its name.
+        method: name of the method, for messages.
         pool: uint8 (N, C, H, W).
-        stream: the random numbers of this pretraining.
+        stream: the random numbers of this training.
         look: called at the start, at the end of each epoch and about 20 times in between; returns columns of
-            the curve.
-        curve_file: where the curve is written row by row; None: nowhere.
-        checkpoint: where the state is written, and taken up from; None: nowhere.
+            the training curve.
+        curve_file: the CSV file to which the curve is written row by row; None: no file.
+        checkpoint: where the state is saved from time to time, and restored from at the start; None: nowhere.
 
     Returns:
         The training curve and the seconds spent in training steps.
 
     Raises:
-        InputError: the batch is larger than the pool, or the loss is no longer finite.
+        InputError: the batch is larger than the pool, or a loss or a weight is NaN or infinite.
     """
     n, batch_size = len(pool), params.batch_size
     if batch_size > n:
         raise InputError(
             f"params.yaml: pretrain.{method}.batch_size is {batch_size}; "
-            f"allowed: at most the pool's {n} images"
+            f"allowed: at most {n}, the number of images in the pool"
         )
     per_epoch = n // batch_size
     length = loop.Length(params.epochs * per_epoch, batch_size, params.warmup)
-    earlier = checkpoint.saved.facts["curve"] if checkpoint and checkpoint.saved else []
-    curve = TrainingCurve(curve_file, look, length.steps, per_epoch, earlier)
+    saved_rows = checkpoint.saved.facts["curve"] if checkpoint and checkpoint.saved else []
+    curve = TrainingCurve(curve_file, look, length.steps, per_epoch, saved_rows)
     groups = optimisation.decayed_groups(learner, params.learning_rate, params.weight_decay)
     optimiser = optimisation.adamw(groups, learner.betas)
     task, title = Pretraining(learner, pool, batch_size, machine), f"pretrain {method}"

@@ -1,4 +1,4 @@
-"""What the methods that compare two views of an image share: the projector and its parameters."""
+"""What methods that compare two views of an image share: the projector and its parameters."""
 
 from itertools import pairwise
 from typing import Annotated
@@ -14,9 +14,12 @@ from stages.views.augment import two_views
 
 
 def perceptron(*sizes: int) -> nn.Sequential:
-    """A multilayer perceptron from `sizes[0]` inputs: BatchNorm and ReLU between its linear layers.
+    """A multilayer perceptron with BatchNorm and ReLU between its linear layers.
 
-    No layer has a bias: before a BatchNorm it would change nothing.
+    Its layers have no bias: before BatchNorm a bias has no effect.
+
+    Args:
+        sizes: number of inputs, then the number of outputs of each linear layer.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes[:-1]):
@@ -25,14 +28,14 @@ def perceptron(*sizes: int) -> nn.Sequential:
 
 
 class TwoViewParams(Training):
-    """What the methods that compare two views of an image have in common."""
+    """The parameters that methods with two views have in common."""
 
     projector_hidden: Annotated[int, Field(ge=1)]
     projector_output: Annotated[int, Field(ge=2)]
 
 
 class TwoViewLearner(Learner):
-    """The encoder with a projector of three layers, which is thrown away afterwards."""
+    """The encoder with a projector of three layers, which is discarded after pretraining."""
 
     def __init__(self, encoder: Encoder, params: TwoViewParams, views: Views, init: Stream) -> None:
         super().__init__()
@@ -42,7 +45,7 @@ class TwoViewLearner(Learner):
         initialise(self.projector, init.generator())
 
     def projections(self, images: Tensor, positions: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
-        """Two views of each image through encoder and projector, (N, D) float32 each."""
+        """The projections of two views of each image, (N, D) float32 each."""
         both = two_views(images, positions, self.views, stream)  # (2N, C, H, W)
         first, second = self.projector(self.encoder(both)).float().chunk(2)
         return first, second

@@ -1,1 +1,1 @@
-"""What is asked of a model: classification. Draws of labels, classifiers, probes, scores."""
+"""The task of a model, classification: draws of labels, classifiers, probes, scores."""

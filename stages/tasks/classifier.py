@@ -1,4 +1,4 @@
-"""Classification: an encoder with a linear head, its loss, its predictions, and its file."""
+"""Classifiers: an encoder with a linear head, its loss, its predictions, and its file."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from stages.errors import InputError
 from stages.files import weights
 from stages.networks.encoder import Encoder
 from stages.tasks.features import encode
-from stages.tasks.labels import are_names
+from stages.tasks.labels import are_class_names
 from stages.training.machine import Machine
 
 
@@ -30,15 +30,24 @@ class Classifier(nn.Module):
 
 
 def classification_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The mean cross-entropy of logits (N, classes) and labels (N,), weighted by class if asked, in fp32."""
+    """Mean cross-entropy in fp32, a scalar.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,) int64.
+        weights: of each class, (classes,); None: all are 1.
+    """
     return F.cross_entropy(logits.float(), labels, weights)
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """The weight of each class in the loss, (classes,), with which all classes count the same.
+    """Weights of the loss with which all classes contribute equally, (classes,).
 
-    n / (K · n of the class), as in G. King, L. Zeng, "Logistic Regression in Rare Events Data", 2001; the
-    mean over the images stays 1. A class without images gets 0.
+    The weight of a class is N / (classes · images of the class), as in G. King, L. Zeng, "Logistic Regression
+    in Rare Events Data", 2001. Its mean over the images is 1. A class without images has weight 0.
+
+    Args:
+        labels: (N,) int64.
     """
     counts = torch.bincount(labels, minlength=classes)
     return torch.where(counts > 0, len(labels) / (classes * counts.clamp_min(1)), 0.0)
@@ -48,8 +57,8 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 def probabilities(classifier: Classifier, images: Tensor, machine: Machine) -> Tensor:
     """Class probabilities (N, classes) float32 of uint8 images (N, C, H, W).
 
-    The encoder runs in the machine's precision, the head in fp32. `evaluate` and `predict` both use this
-    function, so that a model gives an image the same probabilities in both.
+    The encoder runs in the machine's precision, the head in fp32. `evaluate` and `predict` both call this
+    function, so that both get the same probabilities.
     """
     features = encode(classifier.encoder, images, machine)
     predicted: Tensor = classifier.head(features).softmax(1)
@@ -57,23 +66,23 @@ def probabilities(classifier: Classifier, images: Tensor, machine: Machine) -> T
 
 
 def write_classifier(path: Path, classifier: Classifier, classes: list[str]) -> None:
-    """Write encoder and head with the declaration and the class names."""
+    """Write encoder and head with the encoder's declaration and the class names."""
     declaration = classifier.encoder.declaration.model_dump()
     weights.write(path, classifier, {"encoder": declaration, "classes": classes})
 
 
 def read_classifier(path: Path) -> tuple[Classifier, list[str]]:
-    """The classifier of a file, and the names of its classes.
+    """The classifier in a file, and the names of its classes.
 
     Raises:
-        InputError: the file is damaged, or holds no classifier.
+        InputError: the file is damaged, or does not hold a classifier.
     """
     header, state = weights.read(path)
     classes = header.get("classes")
     if not isinstance(classes, list) or not classes:
-        raise InputError(f"{path}: holds no classifier: its header names no classes")
-    if not are_names(classes):
-        raise InputError(f"{path}: the classes in its header are not a list of different names")
+        raise InputError(f"{path}: is not a classifier: its header has no classes")
+    if not are_class_names(classes):
+        raise InputError(f"{path}: the classes in its header are not a list of distinct names")
     with torch.device("meta"):
         classifier = Classifier(weights.declared_encoder(path, header), len(classes))
     weights.fill(path, classifier, header, state)

@@ -1,4 +1,4 @@
-"""Which images are labelled: the draws that all methods share, so that differences are paired."""
+"""Draws of labelled images. All methods use the same draws, so that their differences are paired."""
 
 from collections.abc import Sequence
 
@@ -12,52 +12,53 @@ Budget = int | str  # a number of labelled images, or "all"
 
 
 def budget_name(budget: Budget) -> str:
-    """The name of a budget in files and metrics: `n100`, `nall`."""
+    """The name of a budget in files and metrics, such as `n100` or `nall`."""
     return f"n{budget}"
 
 
-def named_budget(name: str) -> Budget:
-    """The budget with a name, as above."""
+def parse_budget(name: str) -> Budget:
+    """The budget of a name; the inverse of `budget_name`."""
     return "all" if name == budget_name("all") else int(name.removeprefix("n"))
 
 
-def fitting(budgets: Sequence[Budget], labelled: int, classes: int) -> list[Budget]:
-    """The budgets that there are enough labelled images for, at least one of each class; says which are not.
+def usable_budgets(budgets: Sequence[Budget], labelled: int, classes: int) -> list[Budget]:
+    """The budgets with at least one image of each class that have enough labels; prints the others.
 
-    A folder has as many labels as its owner has got round to: a budget appears when it has enough.
+    The labels of a user's own folder may grow over time: a budget is used once there are enough.
 
     Args:
         labelled: how many images of the pool have a label.
     """
-    fit = [b for b in budgets if (labelled if b == "all" else int(b)) in range(max(classes, 1), labelled + 1)]
-    if absent := [str(budget) for budget in budgets if budget not in fit]:
+    size = range(max(classes, 1), labelled + 1)
+    usable = [budget for budget in budgets if (labelled if budget == "all" else int(budget)) in size]
+    if skipped := [str(budget) for budget in budgets if budget not in usable]:
         print(
             f"{labelled:,} images of the pool have a label, of {classes} classes: "
-            f"nothing to do for the budget {', '.join(absent)}",
+            f"skipping the budget {', '.join(skipped)}",
             flush=True,
         )
-    return fit
+    return usable
 
 
 def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed: int) -> Tensor:
-    """One random choice of `budget` images with equally many of each class.
+    """A random choice of `budget` images with equally many of each class.
 
-    Draws are nested: the images of a small budget are among those of a larger one. What does not
-    divide evenly goes to random classes; where a class has too few images, the others make up
-    for it.
+    Draws are nested: a draw of a smaller budget is a subset of the same draw of a larger one. If the budget
+    is not a multiple of the number of classes, the remainder goes to random classes. If a class has too few
+    images, the other classes give more.
 
     Args:
-        labels: (N,) int64 of the pool, -1 where an image has none.
-        classes: how many classes there are.
-        budget: a number of images, or "all": then every draw is all that have a label.
+        labels: (N,) int64, of each image of the pool; -1: it has no label.
+        classes: the number of classes.
+        budget: a number of images, or "all": every draw is all images with a label.
         draw: the number of the draw.
-        seed: the run's seed.
+        seed: `seed` of params.yaml.
 
     Returns:
-        (budget,) int64 rows of the pool.
+        (budget,) int64, rows of the pool.
 
     Raises:
-        InputError: the budget is larger than the pool, or smaller than the number of classes.
+        InputError: the budget is larger than the number of labels, or smaller than the number of classes.
     """
     labelled = (labels >= 0).nonzero()[:, 0]
     if budget == "all":
@@ -65,30 +66,32 @@ def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed:
     n = int(budget)
     if not classes <= n <= len(labelled):
         raise InputError(
-            f"params.yaml: finetune.budgets has {n}; allowed: 'all', or {classes} (one label a class) "
-            f"to {len(labelled)} (those of the pool that have one)"
+            f"params.yaml: finetune.budgets has {n}; allowed: 'all', or {classes} (one label per class) "
+            f"to {len(labelled)} (all labels of the pool)"
         )
     stream = Stream.of(seed, "labels", draw)
     order = stream.at("extra").permutation(classes).tolist()
-    wanted = shares(torch.bincount(labels[labelled], minlength=classes).tolist(), n, order)
+    counts = allocate(torch.bincount(labels[labelled], minlength=classes).tolist(), n, order)
     chosen = []
     for label in range(classes):
         rows = (labels == label).nonzero()[:, 0]
-        chosen.append(rows[stream.at("class", label).permutation(len(rows))[: wanted[label]]])
+        chosen.append(rows[stream.at("class", label).permutation(len(rows))[: counts[label]]])
     return torch.cat(chosen)
 
 
-def shares(available: list[int], n: int, order: list[int]) -> list[int]:
-    """How many of `n` images each class gives: equally many, as far as it has them.
+def allocate(available: list[int], n: int, order: list[int]) -> list[int]:
+    """How many of `n` images are taken from each class: equally many, as far as it has them.
 
     Args:
-        available: images per class; together at least n.
-        order: the classes in the order in which they give one more where n does not divide evenly.
+        available: images of each class; their sum is at least n.
+        order: the classes in the order in which they give one more if n does not divide evenly.
     """
-    given = [0] * len(available)
-    while (left := n - sum(given)) > 0:
-        able = [label for label in order if given[label] < available[label]][:left]
-        each = min(left // len(able), *(available[label] - given[label] for label in able))
-        for label in able:
-            given[label] += each
-    return given
+    counts = [0] * len(available)
+    while (remaining := n - sum(counts)) > 0:
+        open_classes = [label for label in order if counts[label] < available[label]][:remaining]
+        each = min(
+            remaining // len(open_classes), *(available[label] - counts[label] for label in open_classes)
+        )
+        for label in open_classes:
+            counts[label] += each
+    return counts

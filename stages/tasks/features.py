@@ -1,4 +1,4 @@
-"""Features of images: what an encoder makes of them."""
+"""Features of images: the output of an encoder."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,12 @@ from stages.training.machine import Machine
 
 @torch.no_grad()
 def encode(encoder: Encoder, images: Tensor, machine: Machine, chunk: int = 1024) -> Tensor:
-    """Features (N, D) float32 of uint8 images (N, C, H, W), in evaluation mode."""
+    """Features (N, D) float32 of uint8 images (N, C, H, W), computed in evaluation mode.
+
+    Args:
+        encoder: on the machine's device.
+        chunk: how many images go through the encoder at the same time.
+    """
     encoder.eval()
     parts = []
     for part in images.split(chunk):

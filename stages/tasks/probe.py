@@ -8,19 +8,19 @@ from stages.settings.schema import Neighbours
 
 
 def fit_linear(features: Tensor, labels: Tensor, classes: int, l2: float) -> nn.Linear:
-    """Multinomial logistic regression on frozen features, to the optimum.
+    """Multinomial logistic regression on frozen features, trained to the optimum by L-BFGS.
 
-    Minimises the mean cross-entropy plus l2 / (2n) · ‖W‖², so that more labels need less of a
-    prior; the bias is free. Features are centred and divided by their mean norm, so that `l2`
-    means the same for every encoder; the layer that comes back has this folded in.
+    Minimises the mean cross-entropy plus l2 / (2n) · ‖W‖², so that the penalty has less weight with more
+    labels; the bias is not penalised. Features are centred and divided by their mean norm, so that `l2` has
+    the same meaning for every encoder; the returned layer includes this normalisation.
 
     Args:
         features: (n, D) float.
         labels: (n,) int64 in [0, classes).
-        l2: the strength of the prior, as above.
+        l2: strength of the penalty.
 
     Returns:
-        A linear layer that takes the features as they are.
+        A linear layer for the original features.
     """
     features = features.double()
     centre = features.mean(0)
@@ -54,10 +54,13 @@ def knn_probabilities(
     Each of the k nearest votes for its class with weight exp(similarity / temperature).
 
     Args:
-        queries: (n, D); bank: (m, D); labels: (m,) of the bank. Where m < k, all of them vote.
+        queries: (n, D).
+        bank: (m, D); if m < k, all of them vote.
+        labels: (m,) int64, of the bank.
+        chunk: how many queries are compared with the bank at the same time.
 
     Returns:
-        (n, classes) votes that sum to 1 in each row.
+        (n, classes) votes; each row sums to 1.
     """
     votes = []
     bank = F.normalize(bank, dim=1)
@@ -71,10 +74,14 @@ def knn_probabilities(
 def knn_accuracy(features: Tensor, labels: Tensor, settings: Neighbours, chunk: int = 1024) -> float:
     """Leave-one-out k-nearest-neighbour accuracy of a labelled set, a fraction.
 
-    Every image is classified by all the others, so no second labelled set is needed.
+    Each image is classified by all others, so no second labelled set is needed.
+
+    Args:
+        features: (n, D).
+        labels: (n,) int64.
     """
     features = F.normalize(features, dim=1)
-    classes, right = int(labels.max()) + 1, 0
+    classes, correct = int(labels.max()) + 1, 0
     k = min(settings.k, len(features) - 1)
     for start in range(0, len(features), chunk):
         part = features[start : start + chunk]
@@ -83,11 +90,12 @@ def knn_accuracy(features: Tensor, labels: Tensor, settings: Neighbours, chunk: 
         similarity[rows, rows + start] = -torch.inf
         near, index = similarity.topk(k, dim=1)
         votes = _vote(near, labels[index], classes, settings.temperature)
-        right += int((votes.argmax(1) == labels[start : start + chunk]).sum())
-    return right / len(features)
+        correct += int((votes.argmax(1) == labels[start : start + chunk]).sum())
+    return correct / len(features)
 
 
 def _vote(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
+    """Votes (n, classes) of k neighbours, from their similarities and labels (n, k)."""
     weights = (similarity / temperature).softmax(1)
     votes = weights.new_zeros(len(weights), classes)
     return votes.scatter_add_(1, labels, weights)

@@ -1,23 +1,23 @@
-"""How good predictions are: every figure of one model on one labelled set."""
+"""Scores of predictions: all metrics of one model on one labelled set."""
 
 from typing import Any
 
 import numpy as np
 
-BINS = 15  # of the calibration error, equally wide
+BINS = 15  # of the calibration error, of equal width
 
 
 def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """All figures of one model.
+    """All metrics of one model.
 
     Args:
-        probabilities: (N, K), rows sum to 1.
+        probabilities: (N, K), each row sums to 1.
         labels: (N,) integers in [0, K).
 
     Returns:
-        accuracy, recall_macro, precision_macro, f1_macro (fractions; a class that is never
-        predicted counts with precision 0, a class without images is left out of the means),
-        nll (nats an image), ece (fraction), recall (one per class, None without images).
+        accuracy; recall_macro, precision_macro, f1_macro (fractions: a class that is never predicted has
+        precision 0, a class without images is excluded from the means); nll (nats per image); ece (fraction);
+        recall (of each class, None if it has no images).
     """
     classes = probabilities.shape[1]
     table = confusion(probabilities.argmax(1), labels, classes)
@@ -43,7 +43,7 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean −log p(true class), in nats; probabilities below 1e-12 count as 1e-12."""
+    """Mean −log p(true class) in nats; probabilities are clipped at 1e-12."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
@@ -51,10 +51,10 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error (Guo et al. 2017, arXiv:1706.04599): Σ share · |accuracy − confidence|."""
     confidence = probabilities.max(1).astype(np.float64)
-    right = probabilities.argmax(1) == labels
+    correct = probabilities.argmax(1) == labels
     # Bins are (lower, upper], as in the paper.
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gap = np.bincount(bins, right - confidence, minlength=BINS)
+    gap = np.bincount(bins, correct - confidence, minlength=BINS)
     return float(np.abs(gap).sum() / len(labels))
 
 

@@ -1,1 +1,1 @@
-"""Commands for people."""
+"""Commands that people run, beside the stages of the pipeline."""

@@ -1,49 +1,63 @@
-"""Write the code part of every stage's `deps` in dvc.yaml: the files that the stage imports.
+"""Write the code dependencies of every stage into dvc.yaml: the files that the stage imports.
 
     python -m stages.tools.dag            writes dvc.yaml
-    python -m stages.tools.dag --check    exits 1 if dvc.yaml differs
+    python -m stages.tools.dag --check    exits with status 1 if dvc.yaml differs
 
-A stage depends on the files below `stages/` that its `__main__.py` imports, directly or through others, and
-on the page templates in its folder. `pretrain` imports its method by name: its deps contain the method's file
-(`${item.method}.py`) and what the methods import. Inputs and all other lines of dvc.yaml stay as they are.
+A stage depends on the files below `stages/` that its `__main__.py` imports, directly or transitively, and on
+the page templates in its folder. `pretrain` imports its method by name: its deps contain the file of the
+method (`${item.method}.py`) and what the methods import. Inputs and all other lines of dvc.yaml stay as they
+are.
 """
 
+import argparse
 import ast
+import re
 import sys
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stages.errors import reported
 from stages.files.whole import whole_file
-from stages.settings.load import PIPELINE, read
-from stages.settings.schema import available_methods
+from stages.settings.load import PIPELINE
 
-CODE = "stages/"
-METHODS = Path("stages/pretrain/methods")
+CODE = Path("stages")
+METHODS = CODE / "pretrain" / "methods"
 METHOD = f"{METHODS}/${{item.method}}.py"
 
 
-def main(arguments: list[str]) -> int:
-    """Write or check dvc.yaml; the exit status."""
-    old = PIPELINE.read_text(encoding="utf-8")
+def main(arguments: Sequence[str]) -> int:
+    """Write or check dvc.yaml; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tools.dag",
+        description="Write the files that each stage imports into its deps in dvc.yaml.",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with status 1 if dvc.yaml differs"
+    )
+    options = parser.parse_args(arguments)
+    old = PIPELINE.read_bytes().decode()
     new = with_code_deps(old)
     if new == old:
         return 0
-    if arguments == ["--check"]:
-        print(f"{PIPELINE}: its code deps are not what the stages import; run `make dag`", file=sys.stderr)
+    if options.check:
+        print(
+            f"error: {PIPELINE}: its code deps are not the files that the stages import; "
+            "run `python -m stages.tools.dag`",
+            file=sys.stderr,
+        )
         return 1
     with whole_file(PIPELINE) as temporary:
-        temporary.write_text(new, encoding="utf-8")
+        temporary.write_bytes(new.encode())
     return 0
 
 
 def code_deps(stage: str) -> list[str]:
     """The files below `stages/` that a stage depends on, sorted."""
-    roots = {Path("stages") / stage / "__main__.py"}
+    folder = CODE / stage
+    roots = {folder / "__main__.py"}
     if stage == "pretrain":
-        roots |= {METHODS / f"{name}.py" for name in available_methods()}
-    files = import_closure(roots) | set((Path("stages") / stage).glob("*.j2"))
+        roots |= {file for file in METHODS.glob("*.py") if is_method(file)}
+    files = import_closure(roots) | set(folder.glob("*.j2"))
     return sorted({METHOD if is_method(file) else str(file) for file in files})
 
 
@@ -53,49 +67,56 @@ def is_method(file: Path) -> bool:
 
 
 def import_closure(roots: Iterable[Path]) -> set[Path]:
-    """Python files and all files below `stages/` that they import, directly or through others."""
+    """Python files and all files below `stages/` that they import, directly or transitively."""
     closure: set[Path] = set()
-    waiting = list(roots)
-    while waiting:
-        file = waiting.pop()
+    pending = list(roots)
+    while pending:
+        file = pending.pop()
         if file not in closure:
             closure.add(file)
-            waiting += imported(file)
+            pending += imported_files(file)
     return closure
 
 
-@cache
-def imported(file: Path) -> frozenset[Path]:
-    """The files below `stages/` that one file imports, anywhere in it; with the packages around them."""
+def imported_files(file: Path) -> set[Path]:
+    """The files below `stages/` that one file imports, also inside functions, and their packages.
+
+    A name that is imported from a package may be a module or an attribute; only modules have a file.
+    """
     names = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    paths = [Path(*name.split(".")) for name in names if name.split(".")[0] == "stages"]
+        elif isinstance(node, ast.ImportFrom):
+            package = file.parts[: -node.level] if node.level else ()  # of a relative import
+            module = ".".join([*package, *([node.module] if node.module else [])])
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    paths = [Path(*name.split(".")) for name in names if name.split(".")[0] == CODE.name]
     modules = {path.with_suffix(".py") for path in paths}
     packages = {folder / "__init__.py" for path in [file, *paths] for folder in (path, *path.parents)}
-    return frozenset(found for found in modules | packages if found.is_file() and found.parts[0] == "stages")
+    return {path for path in modules | packages if CODE in path.parents and path.is_file()}
 
 
 def with_code_deps(text: str) -> str:
-    """The text of dvc.yaml with the code deps of every stage written anew, behind its inputs."""
+    """The text of dvc.yaml with the code deps of every stage replaced, after the stage's inputs."""
     lines: list[str] = []
-    stages = list(read(PIPELINE)["stages"])
-    stage, in_deps = "", False
-    for line in text.splitlines():
-        name = line.strip().removesuffix(":")
-        if line.startswith("  ") and not line.startswith("   ") and name in stages:
-            stage = name
-        if in_deps and not line.startswith("      - "):
+    section, stage, in_deps = "", "", False
+    for line in [*text.split("\n"), None]:  # None: the end of the file, where deps may end too
+        if in_deps and (line is None or not line.startswith("      ")):
             lines += [f"      - {file}" for file in code_deps(stage)]
             in_deps = False
-        if not (in_deps and line.strip().removeprefix("- ").startswith(CODE)):
+        if line is None:
+            break
+        if re.match(r"[^\s#]", line):
+            section = line.rstrip()
+        elif section == "stages:" and (match := re.fullmatch(r"  ([\w-]+):\s*", line)):
+            stage = match[1]
+        is_code = in_deps and line.strip().removeprefix("- ").startswith(f"{CODE}/")
+        if not is_code:
             lines.append(line)
-        if stage and line == "    deps:":
+        if section == "stages:" and line.rstrip() == "    deps:":
             in_deps = True
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

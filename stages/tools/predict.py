@@ -1,12 +1,12 @@
 """Classify new images with a finetuned classifier.
 
-    python -m stages.predict PATH… [--model simclr/n100] [--output predictions.csv]
+    python -m stages.tools.predict PATH… [--model simclr/n100] [--output predictions.csv]
 
-Each PATH is an image or a folder, which is searched as `prepare` searches, with all that is in it. A model
-is METHOD/nBUDGET (its first draw), METHOD/nBUDGET-drawD or a file; without one it is the method and budget
-with the best accuracy in `metrics/summary.json`. The model's file holds all that is needed: weights, class
-names, image size and normalisation. Images that cannot be read are said and left out; the exit status is
-then 1.
+Each PATH is an image file or a folder. A folder is searched recursively, in the same way as `prepare` does.
+A model is METHOD/nBUDGET (its first draw), METHOD/nBUDGET-drawD, or a file. The default is the method and
+budget with the best accuracy in `metrics/summary.json`. The model's file contains everything that predicting
+needs: weights, class names, image size and normalisation. Images that cannot be read are reported on stderr
+and left out of the table; the exit status is then 1.
 """
 
 import argparse
@@ -28,134 +28,162 @@ from stages.files.locks import require_writable
 from stages.files.paths import CLASSIFIERS, METRICS
 from stages.files.tables import write_table
 from stages.images import pictures
-from stages.images.tensors import pixels
 from stages.settings import load
-from stages.tasks.classifier import Classifier, read_classifier
+from stages.tasks.classifier import Classifier, probabilities, read_classifier
 from stages.training.machine import Machine, set_up
 from stages.training.progress import progress
 
-BATCH = 256  # images that are in memory at the same time
-TOP = 3  # classes that are named for each image
+BATCH = 256  # images that are decoded and in memory at the same time
+TOP = 3  # most probable classes in the table
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Classify the images and write the table; how many images could not be read."""
-    parser = argparse.ArgumentParser(prog="python -m stages.predict", description="Classify new images.")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of them")
-    parser.add_argument("--model", help="METHOD/nBUDGET, METHOD/nBUDGET-drawD or a file (default: the best)")
-    parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="(default: %(default)s)")
-    chosen = parser.parse_args(arguments)
-    here = set_up(load.validated(load.read(load.PARAMS)).runtime)
-    model = model_file(chosen.model)
+    """Classify the images and write the table; returns the number of paths that could not be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tools.predict", description="Classify new images with a finetuned classifier."
+    )
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="an image file, or a folder of image files"
+    )
+    parser.add_argument(
+        "--model",
+        help="METHOD/nBUDGET, METHOD/nBUDGET-drawD or a file (default: the best in metrics/summary.json)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("predictions.csv"),
+        help="the table to write (default: %(default)s)",
+    )
+    options = parser.parse_args(arguments)
+    machine = set_up(load.validated(load.read(load.PARAMS)).runtime)
+    model = model_file(options.model)
     classifier, classes = read_classifier(model)
-    classifier.to(here.device).eval()
-    files, refused = images_in(chosen.paths)
-    require_writable(chosen.output)
+    classifier.to(machine.device).eval()
+    files, invalid = image_files(options.paths)
+    require_writable(options.output)
     started = time.perf_counter()
-    read, found, damaged = classified(files, classifier, here)
-    if read:
-        write_table(chosen.output, table(read, found, classes))
-        rate = len(read) / (time.perf_counter() - started)
-        print(f"{chosen.output}: {len(read):,} images classified by {model}, {rate:,.0f} images/s")
-    elif chosen.output.exists():
-        print(f"{chosen.output}: left as it was, for no image could be read", file=sys.stderr)
-    for line in refused + damaged:
+    readable, predicted, unreadable = classify(files, classifier, machine)
+    if readable:
+        write_table(options.output, prediction_table(readable, predicted, classes))
+        rate = len(readable) / (time.perf_counter() - started)
+        print(f"{options.output}: {len(readable):,} images classified by {model}, {rate:,.0f} images/s")
+    elif options.output.exists():
+        print(f"{options.output}: not changed, because no image could be read", file=sys.stderr)
+    for line in invalid + unreadable:
         print(f"error: {line}", file=sys.stderr)
-    return len(refused + damaged)
+    return len(invalid + unreadable)
 
 
-def classified(
-    files: list[Path], classifier: Classifier, here: Machine
+def classify(
+    files: list[Path], classifier: Classifier, machine: Machine
 ) -> tuple[list[Path], Tensor, list[str]]:
-    """The files that could be read, their probabilities (N, classes), and what is wrong with the others."""
+    """Decode and classify image files.
+
+    Returns:
+        The files that could be read, their class probabilities (N, classes) float32 on the CPU, and one
+        message for each other file.
+    """
     declaration = classifier.encoder.declaration
-    decode = partial(decoded, size=declaration.image_size, channels=declaration.channels)
-    read, damaged, rows = [], [], [torch.zeros(0, classifier.head.out_features)]
-    with progress("predict", len(files)) as bar, ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    decode = partial(decode_image, size=declaration.image_size, channels=declaration.channels)
+    readable: list[Path] = []
+    unreadable: list[str] = []
+    parts = [torch.zeros(0, classifier.head.out_features)]
+    with progress("predict", len(files)) as bar, ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for start in range(0, len(files), BATCH):
-            part, images = files[start : start + BATCH], []
-            for file, image in zip(part, pool.map(decode, part), strict=True):
+            batch, images = files[start : start + BATCH], []
+            for file, image in zip(batch, threads.map(decode, batch), strict=True):
                 if isinstance(image, str):
-                    damaged.append(image)
+                    unreadable.append(image)
                 else:
-                    read.append(file)
+                    readable.append(file)
                     images.append(image)
             if images:
-                rows.append(probabilities(classifier, torch.from_numpy(np.stack(images)), here))
-            bar.advance(len(part))
-    return read, torch.cat(rows), damaged
+                stacked = torch.from_numpy(np.stack(images))
+                parts.append(probabilities(classifier, stacked, machine).cpu())
+            bar.advance(len(batch))
+    return readable, torch.cat(parts), unreadable
 
 
 def model_file(name: str | None) -> Path:
-    """The classifier's file by its name; without a name the best one's, by the summary."""
+    """The file of a classifier.
+
+    Args:
+        name: METHOD/nBUDGET, METHOD/nBUDGET-drawD or a file; None: the best by metrics/summary.json.
+
+    Raises:
+        InputError: there is no such classifier, or none at all.
+    """
     if name is None:
         summary = read_json(METRICS / "summary.json")
-        figures = {
+        accuracies = {
             f"{method}/{budget}": budgets[budget]["accuracy"]
             for method, budgets in summary.items()
             for budget in budgets
         }
-        if not figures:
+        if not accuracies:
             raise InputError(
-                f"{METRICS / 'summary.json'}: there is no classifier yet, for no budget has "
-                "labels enough; label more images and run `dvc repro`"
+                f"{METRICS / 'summary.json'}: there is no classifier yet, because no budget has "
+                "enough labels; label more images and run `dvc repro`"
             )
-        name = max(figures, key=lambda key: figures[key])
+        name = max(accuracies, key=lambda key: accuracies[key])
     if Path(name).suffix == ".safetensors":
         return Path(name)
-    folder, _, budget = name.partition("/")
-    file = CLASSIFIERS / folder / (budget if "-draw" in budget else f"{budget}-draw0")
+    method, _, budget = name.partition("/")
+    file = CLASSIFIERS / method / (budget if "-draw" in budget else f"{budget}-draw0")
     file = file.with_name(f"{file.name}.safetensors")
     if not file.is_file():
-        made = CLASSIFIERS.glob("*/*-draw0.safetensors")
-        there = sorted(f"{path.parent.name}/{path.stem.removesuffix('-draw0')}" for path in made)
-        raise InputError(
-            f"--model {name}: there is no {file}; there are: {', '.join(there) or 'none; run `dvc repro`'}"
+        first_draws = CLASSIFIERS.glob("*/*-draw0.safetensors")
+        names = sorted(f"{path.parent.name}/{path.stem.removesuffix('-draw0')}" for path in first_draws)
+        choice = (
+            f"available: {', '.join(names)}" if names else "there are no classifiers yet; run `dvc repro`"
         )
+        raise InputError(f"--model {name}: there is no file {file}; {choice}")
     return file
 
 
-def images_in(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The image files, those of folders in the order of their names; and what is wrong with some paths."""
-    files, wrong = [], []
+def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The image files among paths and in folders, and one message for each path that cannot be used.
+
+    The files of a folder are sorted by name.
+    """
+    files: list[Path] = []
+    invalid: list[str] = []
     for path in paths:
         if not pictures.is_utf8(path):
-            wrong.append(f"{str(path)!a}: {pictures.NO_UTF8}")
+            invalid.append(f"{str(path)!a}: {pictures.NO_UTF8}")
         elif path.is_dir():
-            found, broken = pictures.listed(path)
-            files += sorted(path / file for file in found)
-            wrong += [f"{path / file}: {reason}" for file, reason in broken.items()]
-            if not found and not broken:
-                wrong.append(f"{path}: holds no image; looked for {', '.join(sorted(pictures.SUFFIXES))}")
+            names, broken = pictures.list_images(path)
+            files += sorted(path / name for name in names)
+            invalid += [f"{path / name}: {reason}" for name, reason in broken.items()]
+            if not names and not broken:
+                suffixes = ", ".join(sorted(pictures.SUFFIXES))
+                invalid.append(f"{path}: contains no image files (names that end in {suffixes})")
         else:
             files.append(path)
-    return files, wrong
+    return files, invalid
 
 
-def decoded(file: Path, size: int, channels: int) -> np.ndarray | str:
-    """An image uint8 (C, H, W), or why it cannot be read."""
+def decode_image(file: Path, size: int, channels: int) -> np.ndarray | str:
+    """The pixels of an image file, uint8 (C, H, W), or the message why it cannot be read."""
     try:
         return pictures.read(file, size, channels)
     except InputError as error:
         return str(error)
 
 
-@torch.no_grad()
-def probabilities(classifier: Classifier, images: Tensor, here: Machine) -> Tensor:
-    """Of uint8 images (N, C, H, W), for each class (N, classes)."""
-    with here.autocast():
-        logits: Tensor = classifier(pixels(images, here.device))
-    return logits.float().softmax(1).cpu()
+def prediction_table(files: list[Path], predicted: Tensor, classes: list[str]) -> pd.DataFrame:
+    """One row per file with its most probable classes, in order, and their probabilities.
 
-
-def table(files: list[Path], found: Tensor, classes: list[str]) -> pd.DataFrame:
-    """One row for each file: the label with its probability, and the next ones behind it."""
-    values, index = found.topk(min(TOP, len(classes)), dim=1)
+    Args:
+        predicted: class probabilities, (N, classes).
+    """
+    values, indices = predicted.topk(min(TOP, len(classes)), dim=1)
     columns: dict[str, list[object]] = {"file": [str(file) for file in files]}
     for rank in range(values.shape[1]):
-        end = f"_{rank + 1}" if rank else ""
-        columns[f"label{end}"] = [classes[number] for number in index[:, rank].tolist()]
-        columns[f"probability{end}"] = [round(value, 4) for value in values[:, rank].tolist()]
+        suffix = f"_{rank + 1}" if rank else ""
+        columns[f"label{suffix}"] = [classes[number] for number in indices[:, rank].tolist()]
+        columns[f"probability{suffix}"] = [round(value, 4) for value in values[:, rank].tolist()]
     return pd.DataFrame(columns)
 
 

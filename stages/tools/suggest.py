@@ -1,13 +1,13 @@
-"""Which images of the pool to label next, the most useful first.
+"""Suggest which images of the pool to label next, the most useful first.
 
-    python -m stages.suggest --count 50 [--strategy typical] [--method simclr] [--ignore-labels]
-                             [--output suggestions.csv] [--sheet suggestions.png]
+    python -m stages.tools.suggest --count 50 [--strategy typical] [--method simclr] [--ignore-labels]
+                                   [--output suggestions.csv] [--sheet suggestions.png]
 
-It looks at the pretrained encoder's features and at which images have a label already, at no label's value.
-`typical` takes images from dense regions that differ from each other, `centre` those farthest from all
-that have a label (`stages/selection.py`). Without `--method` it is the encoder with the best kNN accuracy
-on validation.
-`--ignore-labels` chooses as if none had a label, to try it on a dataset that has them all.
+It uses the features of a pretrained encoder and which images have a label, but not the labels themselves.
+`typical` takes different images from dense regions, `centre` those that are farthest from all labelled ones
+(`stages/tools/selection.py`). Without `--method` it uses the encoder with the best kNN accuracy on
+validation. `--ignore-labels` treats all images as unlabelled, to try this on a dataset that is fully
+labelled.
 """
 
 import argparse
@@ -36,42 +36,61 @@ from stages.tools import selection
 from stages.training.machine import set_up
 from stages.training.progress import progress
 
-PART = 4096  # images that are encoded between two lines of progress
-THUMBNAIL, GAP, CAPTION, ACROSS = 84, 6, 14, 10  # pixels, and pictures in a row
+CHUNK = 4096  # images that are encoded between two updates of the progress
+THUMBNAIL, GAP, CAPTION = 84, 6, 14  # pixels
+COLUMNS = 10  # pictures in a row of the contact sheet
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Choose, then write the table and the contact sheet."""
-    parser = argparse.ArgumentParser(prog="python -m stages.suggest", description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, required=True, help="how many images to label")
-    parser.add_argument("--strategy", choices=list(selection.STRATEGIES), default="typical")
-    parser.add_argument("--method", help="whose encoder (default: the best by kNN)")
-    parser.add_argument("--ignore-labels", action="store_true", help="as if no image had a label")
-    parser.add_argument("--output", type=Path, default=Path("suggestions.csv"), help="(default: %(default)s)")
-    parser.add_argument("--sheet", type=Path, default=Path("suggestions.png"), help="(default: %(default)s)")
-    chosen = parser.parse_args(arguments)
+    """Choose images, write the table and the contact sheet."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tools.suggest", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--count", type=int, required=True, help="number of images to label")
+    parser.add_argument(
+        "--strategy", choices=list(selection.STRATEGIES), default="typical",
+        help="typical: from dense regions; centre: far from all labels (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--method", help="the method whose encoder is used (default: the best by kNN)")
+    parser.add_argument("--ignore-labels", action="store_true", help="treat all images as unlabelled")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("suggestions.csv"),
+        help="the table to write (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sheet", type=Path, default=Path("suggestions.png"),
+        help="the contact sheet to write (default: %(default)s)",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
     settings = load.validated(load.read(load.PARAMS))
-    method = chosen.method or best_method(settings)
+    method = options.method or best_method(settings)
     index = read_table(IMAGES / "pool.csv", "id", "source", text=True)
     images = read_pack(IMAGES / "pool.npy", rows=len(index))
     labels = read_table(LABELS / "pool.csv", "id", "label", text=True)
-    labelled = np.array([], dtype=int) if chosen.ignore_labels else rows_with_label(index, labels)
-    free = len(images) - len(labelled)
-    if not free:
-        raise InputError("every image of the pool has a label; --ignore-labels chooses as if none had one")
-    if not 1 <= chosen.count <= free:
-        raise InputError(f"--count is {chosen.count}; allowed: 1 to {free:,}, the images without a label")
-    require_writable(chosen.output, chosen.sheet)
-    features = encoded(method, images, settings)
-    rows = selection.STRATEGIES[chosen.strategy](features, labelled, chosen.count, settings.seed)
+    labelled = np.array([], dtype=int) if options.ignore_labels else labelled_rows(index, labels)
+    unlabelled = len(images) - len(labelled)
+    if not unlabelled:
+        raise InputError("all images of the pool have a label; --ignore-labels treats them as unlabelled")
+    if not 1 <= options.count <= unlabelled:
+        raise InputError(
+            f"--count is {options.count}; allowed: 1 to {unlabelled:,}, the images without a label"
+        )
+    require_writable(options.output, options.sheet)
+    features = normalised_features(method, images, settings)
+    rows = selection.STRATEGIES[options.strategy](features, labelled, options.count, settings.seed)
     table = index.iloc[rows][["id", "source"]].reset_index(drop=True)
-    if "file" in labels:  # a folder's images: where they lie now
+    if "file" in labels:  # images from a folder: their current paths
         table["source"] = table["id"].map(dict(zip(labels["id"], labels["file"], strict=True)))
     table.insert(0, "rank", range(1, len(rows) + 1))
-    write_table(chosen.output, table)
-    with whole_file(chosen.sheet) as temporary:
+    write_table(options.output, table)
+    with whole_file(options.sheet) as temporary:
         contact_sheet(images[rows]).save(temporary, format="PNG")
-    print(f"{chosen.output}, {chosen.sheet}: {len(rows)} images, {chosen.strategy}, by {method}'s features")
+    print(
+        f"{options.output}, {options.sheet}: {len(rows)} images, chosen by {options.strategy} "
+        f"from the features of {method}"
+    )
 
 
 def best_method(settings: Params) -> str:
@@ -80,25 +99,33 @@ def best_method(settings: Params) -> str:
         method: read_json(METRICS / "pretrain" / f"{method}.json")["knn"] or 0.0
         for method in settings.methods
     }
-    # NOTE: without any validation label all are 0: then the last, for scratch comes first and is no choice.
+    # NOTE: without validation labels all are 0. Then the last method wins: the first is usually scratch,
+    # whose encoder has learnt nothing.
     return max(reversed(settings.methods), key=lambda method: knn[method])
 
 
-def rows_with_label(index: pd.DataFrame, labels: pd.DataFrame) -> np.ndarray:
-    """The rows of the pool that have a label by the table of labels."""
-    named = labels[labels["label"] != ""]["id"]
-    return np.flatnonzero(index["id"].isin(named))
+def labelled_rows(index: pd.DataFrame, labels: pd.DataFrame) -> np.ndarray:
+    """The rows of the pool's index, (n,) int, that have a label in the table of labels."""
+    labelled_ids = labels[labels["label"] != ""]["id"]
+    return np.flatnonzero(index["id"].isin(labelled_ids))
 
 
-def encoded(method: str, images: np.ndarray, settings: Params) -> np.ndarray:
-    """Every image's features by the method's encoder, centred, of length 1: (N, D) float32."""
-    here = set_up(settings.runtime)
-    encoder = weights.read_encoder(ENCODERS / f"{method}.safetensors").to(here.device)
+def normalised_features(method: str, images: np.ndarray, settings: Params) -> np.ndarray:
+    """The features of all images by the method's encoder, centred and of length 1.
+
+    Args:
+        images: uint8 (N, C, H, W).
+
+    Returns:
+        (N, D) float32.
+    """
+    machine = set_up(settings.runtime)
+    encoder = weights.read_encoder(ENCODERS / f"{method}.safetensors").to(machine.device)
     parts = []
     with progress("suggest: features", len(images)) as bar:
-        for start in range(0, len(images), PART):
-            part = as_tensor(images[start : start + PART])
-            parts.append(encode(encoder, part, here).cpu().numpy())
+        for start in range(0, len(images), CHUNK):
+            part = as_tensor(images[start : start + CHUNK])
+            parts.append(encode(encoder, part, machine).cpu().numpy())
             bar.advance(len(part))
     features = np.concatenate(parts)
     normalised: np.ndarray = F.normalize(torch.from_numpy(features - features.mean(0)), dim=1).numpy()
@@ -106,18 +133,18 @@ def encoded(method: str, images: np.ndarray, settings: Params) -> np.ndarray:
 
 
 def contact_sheet(images: np.ndarray) -> Image.Image:
-    """The images (n, C, H, W), each with its rank, in rows."""
-    across = min(ACROSS, len(images))
-    down = -(-len(images) // across)
-    wide, high = THUMBNAIL + GAP, THUMBNAIL + CAPTION + GAP
-    sheet = Image.new("RGB", (across * wide + GAP, down * high + GAP), "white")
-    write = ImageDraw.Draw(sheet)
+    """One picture of all images, uint8 (n, C, H, W), in rows, each with its rank above it."""
+    columns = min(COLUMNS, len(images))
+    rows = -(-len(images) // columns)
+    width, height = THUMBNAIL + GAP, THUMBNAIL + CAPTION + GAP
+    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
     for number, image in enumerate(images):
-        left, top = GAP + number % across * wide, GAP + number // across * high
+        left, top = GAP + number % columns * width, GAP + number // columns * height
         pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
-        picture = Image.fromarray(np.ascontiguousarray(pixels)).resize((THUMBNAIL, THUMBNAIL))
-        sheet.paste(picture, (left, top + CAPTION))
-        write.text((left, top), str(number + 1), fill="black")
+        thumbnail = Image.fromarray(np.ascontiguousarray(pixels)).resize((THUMBNAIL, THUMBNAIL))
+        sheet.paste(thumbnail, (left, top + CAPTION))
+        draw.text((left, top), str(number + 1), fill="black")
     return sheet
 
 

@@ -1,17 +1,21 @@
-"""The same grid of finetuning recipes for every method, measured on validation, never on test.
+"""Tune the finetuning recipe of each method: the same grid for all, measured on validation, never on test.
 
-    python -m benchmarks.tune [METHOD …]            few labels
-    python -m benchmarks.tune --many [METHOD …]     all labels, after the recipe for few is in params.yaml
+    python -m stages.tools.tune [METHOD …]            few labels
+    python -m stages.tools.tune --many [METHOD …]     all labels (after few labels)
 
-Needs the encoders (`dvc repro`). For each method, recipe and budget it finetunes on a few draws
-of its own, which no evaluation uses, and writes `benchmarks/results/tuning.csv`: the validation
-accuracy of every point, and `chosen` on the recipe with the lowest geometric mean of the error
-over the budgets, so that halving an error counts alike at 10 labels and at 1,000. With `--many` it
-chooses the encoder's rate and the decay where all images are labelled, into `tuning_many.csv`. The
-chosen values are what stands under `finetune.recipe` in `params.yaml` and, for another dataset, in its
-experiment. The head's learning rate is the same for all.
+Needs the encoders (`dvc repro`). For each method, recipe and budget it finetunes on a few draws of its own,
+which no evaluation uses. It writes the validation accuracy of every point of the grid into
+`benchmarks/results/tuning.csv` and marks the recipe with the lowest geometric mean of the error over the
+budgets as `chosen`. With a geometric mean, halving the error counts the same at 10 labels as at 1,000.
+
+`--many` tunes the encoder's learning rate and the weight decay for all labels and writes
+`benchmarks/results/tuning_many.csv`. Run it after the recipe for few labels is in params.yaml.
+
+The chosen values belong under `finetune.recipe` in params.yaml or, for another dataset, in its experiment.
+The head's learning rate is the same for all methods.
 """
 
+import argparse
 import itertools
 import sys
 from collections.abc import Sequence
@@ -22,18 +26,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.errors import reported
+from stages.errors import InputError, reported
 from stages.files import weights
 from stages.files.packs import read_pack
 from stages.files.paths import ENCODERS, IMAGES
 from stages.files.tables import write_table
-from stages.finetune.propagation import Neighbourhood
-from stages.finetune.train import Labelled, finetune, propagates, start, steps_for
+from stages.finetune.propagation import NeighbourGraph
+from stages.finetune.finetuning import Labelled, finetune, initial_classifier, propagates, steps_for
 from stages.images.tensors import as_tensor
 from stages.networks.encoder import Encoder
 from stages.settings import load
-from stages.settings.load import PARAMS
-from stages.settings.schema import Params, Recipe
+from stages.settings.findings import unknown
+from stages.settings.schema import DEFAULT, Params, Recipe
 from stages.tasks.draws import Budget, budget_name, draw_labelled
 from stages.tasks.features import encode
 from stages.tasks.labels import read_labels, read_pool_labels
@@ -55,18 +59,30 @@ MANY: dict[str, list[Any]] = {
 }
 BUDGETS = (10, 100, 1000)
 KNOBS = list(GRID)
-DRAWS = (100, 101)  # far from the numbers that `finetune.draws` counts
+DRAWS = (100, 101)  # far from the numbers of the draws that `finetune.draws` counts
 
 
-def main(arguments: list[str]) -> None:
-    """Measure the grid for each method and replace its rows in the table."""
-    many, methods = "--many" in arguments, [name for name in arguments if name != "--many"]
-    settings = load.validated(load.read(PARAMS))
-    here = set_up(settings.runtime)
+def main(arguments: Sequence[str]) -> None:
+    """Measure the grid for each method and replace the method's rows in the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tools.tune",
+        description="Tune the finetuning recipe of each method on validation. Run `dvc repro` first.",
+    )
+    parser.add_argument("methods", metavar="METHOD", nargs="*", help="(default: all methods in params.yaml)")
+    parser.add_argument(
+        "--many", action="store_true", help="tune learning rate and weight decay for all labels, not for few"
+    )
+    options = parser.parse_args(arguments)
+    settings = load.validated(load.read(load.PARAMS))
+    known = [name for name in settings.finetune.recipe if name != DEFAULT]
+    for method in options.methods:
+        if method not in known:
+            raise InputError(f"METHOD: {unknown(method, known)}")
+    machine = set_up(settings.runtime)
     schedule, source = settings.finetune.schedule, settings.data.source
-    for method in methods or settings.methods:
-        trial = Trial(method, settings, here)
-        if many:
+    for method in options.methods or settings.methods:
+        trial = Trial(method, settings, machine)
+        if options.many:
             rows = trial.grid(MANY, ["all"], DRAWS[:1]).assign(epochs=schedule.epochs)
             save(RESULT_MANY, source, method, list(MANY), rows)
         else:
@@ -75,28 +91,28 @@ def main(arguments: list[str]) -> None:
 
 
 class Trial:
-    """Finetunes one method's encoder on one draw after another, each with its recipe."""
+    """Finetunes one method's encoder with one recipe after another and measures it on validation."""
 
-    def __init__(self, method: str, settings: Params, here: Machine) -> None:
-        self.method, self.settings, self.here = method, settings, here
+    def __init__(self, method: str, settings: Params, machine: Machine) -> None:
+        self.method, self.settings, self.machine = method, settings, machine
         self.images = read_pack(IMAGES / "pool.npy")
         self.labels, self.classes = read_pool_labels()
-        self.held_out = as_tensor(read_pack(IMAGES / "validation.npy"))
-        self.expected = read_labels(IMAGES / "validation.csv")
+        self.validation_images = as_tensor(read_pack(IMAGES / "validation.npy"))
+        self.validation_labels = read_labels(IMAGES / "validation.csv")
 
     @cached_property
-    def neighbourhood(self) -> Neighbourhood:
-        """The pool's graph, which only few labels need."""
-        return Neighbourhood(self.encoder(), self.images, self.here)
+    def neighbourhood(self) -> NeighbourGraph:
+        """The graph of the pool, which only few labels need."""
+        return NeighbourGraph(self.encoder(), self.images, self.machine)
 
     def encoder(self) -> Encoder:
-        """The pretrained encoder, as it was written."""
-        return weights.read_encoder(ENCODERS / f"{self.method}.safetensors").to(self.here.device)
+        """A new copy of the pretrained encoder."""
+        return weights.read_encoder(ENCODERS / f"{self.method}.safetensors").to(self.machine.device)
 
     def grid(
         self, grid: dict[str, list[Any]], budgets: Sequence[Budget], draws: Sequence[int]
     ) -> pd.DataFrame:
-        """One row for each point of the grid and each budget: the mean validation accuracy over the draws."""
+        """The mean validation accuracy over the draws: one row per point of the grid and budget."""
         points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
         schedule, recipe = self.settings.finetune.schedule, self.settings.finetune.recipe[self.method]
         sizes = [len(self.labels) if budget == "all" else int(budget) for budget in budgets]
@@ -111,38 +127,39 @@ class Trial:
         return pd.DataFrame(rows)
 
     def accuracy(self, recipe: Recipe, budget: Budget, draw: int, bar: Bar) -> float:
-        """The accuracy on the validation split, a fraction."""
-        settings, here, classes = self.settings, self.here, len(self.classes)
+        """The accuracy on validation after finetuning on one draw, a fraction."""
+        settings, machine, classes = self.settings, self.machine, len(self.classes)
         encoder, schedule = self.encoder(), settings.finetune.schedule
         rows = draw_labelled(self.labels, classes, budget, draw, settings.seed)
         labelled = Labelled(self.images, rows, self.labels[rows], given=len(rows))
         if propagates(len(rows), schedule, recipe):
-            labelled = self.neighbourhood.spread(labelled, classes, encoder, here)
-        classifier = start(encoder, labelled, classes, settings.probe.l2, here)
+            labelled = self.neighbourhood.spread(labelled, classes, encoder, machine)
+        classifier = initial_classifier(encoder, labelled, classes, settings.probe.l2, machine)
         stream = Stream.of(settings.seed, "tune", budget_name(budget), draw)
-        strengths = settings.views.presets[settings.views.finetune]
-        finetune(self.method, classifier, labelled, schedule, recipe, strengths, here, stream, bar)
-        logits = classifier.head(encode(classifier.encoder, self.held_out, here))
-        return float((logits.argmax(1).cpu() == self.expected).float().mean())
+        views = settings.views.presets[settings.views.finetune]
+        finetune(self.method, classifier, labelled, schedule, recipe, views, machine, stream, bar)
+        logits = classifier.head(encode(classifier.encoder, self.validation_images, machine))
+        return float((logits.argmax(1).cpu() == self.validation_labels).float().mean())
 
 
 def save(file: Path, dataset: str, method: str, knobs: list[str], rows: pd.DataFrame) -> None:
-    """Put a method's rows into the table and mark the best point."""
+    """Replace a method's rows in the table, with the best point marked as chosen."""
     point, _ = min(mean_errors(rows, knobs).items(), key=lambda item: item[1])
     best = dict(zip(knobs, point, strict=True))
     rows = rows.assign(chosen=(rows[knobs] == pd.Series(best)).all(axis=1))
     rows.insert(0, "dataset", dataset)
     rows.insert(1, "method", method)
-    chosen = ", ".join(f"{knob}: {value}" for knob, value in best.items())
-    print(f"the best on {dataset}, under finetune.recipe: {method}: {{{chosen}}}")
+    values = ", ".join(f"{knob}: {value}" for knob, value in best.items())
+    print(f"best recipe for {method} on {dataset}; enter it under finetune.recipe: {method}: {{{values}}}")
     if file.exists():
         old = pd.read_csv(file)
         rows = pd.concat([old[(old["dataset"] != dataset) | (old["method"] != method)], rows])
     write_table(file, rows)
+    print(f"{file}: written")
 
 
 def mean_errors(rows: pd.DataFrame, knobs: list[str]) -> dict[tuple[Any, ...], float]:
-    """The geometric mean of the validation error over the budgets, by the knobs of each point."""
+    """The geometric mean of the validation error over the budgets, by the values of the knobs."""
     return {
         tuple(point): float(np.exp(np.log((1 - budgets["validation_accuracy"]).clip(lower=1e-4)).mean()))
         for point, budgets in rows.groupby(knobs, sort=False)

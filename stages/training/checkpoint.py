@@ -1,9 +1,9 @@
-"""Checkpoints: a training that was killed resumes where it was, and ends with the same bytes.
+"""Checkpoints: a training that was killed resumes where it stopped, and ends with the same bytes.
 
-They lie outside DVC's outputs, because DVC deletes those before it runs a stage. A checkpoint is used only
-under its key, a hash of everything that the result depends on: parameters, code, inputs, device, number of
-threads and versions. The checkpoint of a finished training stays until its column is trained under another
-key: if DVC is killed between the end of the stage and its entry in the lock, the training is not lost.
+Checkpoints are outside DVC's outputs, because DVC deletes outputs before it runs a stage. A checkpoint is
+used only if its key matches. The key is a hash of everything that the result depends on: parameters, code,
+inputs, device, number of threads and versions. The checkpoint of a finished training is kept until the method
+is trained with another key, so that the training is not lost if DVC is killed before it updates `dvc.lock`.
 """
 
 import hashlib
@@ -27,16 +27,16 @@ from stages.settings import load
 from stages.training.machine import Machine
 
 CHECKPOINTS = Path("models/checkpoints")
-EVERY = 2.0  # seconds of work that a kill may cost, if writing is fast
-SHARE = 0.02  # the largest share of the time that is spent on writing
-FACTS = "facts"  # the tensor that holds the JSON
+EVERY = 2.0  # seconds between two checkpoints, if writing is fast
+SHARE = 0.02  # the largest fraction of the time that is spent on writing
+FACTS = "facts"  # name of the tensor that holds the facts as JSON
 DIGEST = 32  # bytes
-NUMERICAL = ("numpy", "safetensors")  # libraries that can change results, beside torch
+NUMERICAL = ("numpy", "safetensors")  # libraries besides torch that can change results
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds: facts (JSON), tensors by name, and whether the training was finished."""
+    """The content of a checkpoint: facts (JSON), tensors by name, and whether the training is finished."""
 
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -46,13 +46,14 @@ class Saved:
         """Restore module and optimiser in place.
 
         Returns:
-            The losses of the last steps that are in no row of the training curve yet.
+            The losses of the last steps, which are in no row of the training curve yet.
         """
         module.load_state_dict(_below("module.", self.tensors))
         device = next(module.parameters()).device
         for number, parameter in enumerate(_parameters(optimiser)):
             for name, value in _below(f"optimiser.{number}.", self.tensors).items():
-                # NOTE: the fused AdamW walks over memory, so its state needs the parameter's memory layout.
+                # NOTE: the fused AdamW goes by memory order, so its state needs the memory layout of the
+                # parameter.
                 like = parameter if value.shape == parameter.shape else value
                 optimiser.state[parameter][name] = torch.empty_like(like, device=device).copy_(value)
         return list(self.tensors["losses"].to(device).unbind())
@@ -62,13 +63,13 @@ class Saved:
 class Origin:
     """Everything that the result of a stage's training depends on.
 
-    It is taken before the stage reads anything, and compared before the stage writes its outputs: a change
-    in between must not be recorded as if the result were made from it.
+    A stage records it before it reads anything, and compares it before it writes its outputs, because a
+    result must not be recorded as made from files that changed in between.
 
     Attributes:
         hashes: of the files that dvc.yaml declares for the stage, by path.
-        parts: the declared parameters by their dotted keys, the declared files as hashes, and the machine,
-            the threads and the versions under names of their own.
+        parts: the declared parameters by dotted key, the hashes by path, and machine, threads and versions
+            under `machine`.
     """
 
     stage: str
@@ -79,7 +80,11 @@ class Origin:
 
     @staticmethod
     def of(stage: str, method: str, machine: Machine, raw: Any = None) -> "Origin":
-        """The present state; `raw`: the content of params.yaml that the stage uses."""
+        """The current state.
+
+        Args:
+            raw: the content of params.yaml that the stage uses; None: read the file.
+        """
         hashes = provenance.hashes(stage, method)
         parts = load.declared_values(stage, method, raw) | hashes
         parts["machine"] = [machine.describe(), torch.get_num_threads(), *map(version, NUMERICAL)]
@@ -89,25 +94,29 @@ class Origin:
         """A hash of all parts.
 
         Args:
-            without: parameters, files and folders to leave out, for a part of the stage that depends on less;
-                `narrowed` adds what it depends on.
+            without: parameters, files and folders to leave out, for a part of the stage that does not depend
+                on them; `narrowed` adds what the part does depend on.
         """
-        left_out = set(without)
+        excluded = set(without)
         used = {
             name: part
             for name, part in self.parts.items()
-            if not left_out.intersection((name, *map(str, Path(name).parents)))
+            if not excluded.intersection((name, *map(str, Path(name).parents)))
         }
         return narrowed(self.stage, used)
 
     def require_unchanged(self) -> None:
-        """Raise an InputError that names the parts that have changed, if any have."""
+        """Check that nothing has changed since then.
+
+        Raises:
+            InputError: names the parts that have changed.
+        """
         now = Origin.of(self.stage, self.method, self.machine).parts
         changed = [name for name in sorted(self.parts.keys() | now) if self.parts.get(name) != now.get(name)]
         if changed:
             raise InputError(
                 f"{self.stage} {self.method}: params.yaml, code or data changed while it ran "
-                f"({', '.join(changed[:3])}): no model was written; run `dvc repro` again"
+                f"({', '.join(changed[:3])}); no model was written; run `dvc repro` again"
             )
 
 
@@ -115,9 +124,9 @@ class Checkpoint:
     """The state of one training on disk.
 
     Attributes:
-        saved: the checkpoint found at the start; None: there was none under this key. If a folder is in its
-            place, a message says so, the folder stays, and no checkpoint is written.
-        beside: tensors that are written with the state and read again with it.
+        saved: the content of an existing checkpoint with this key; None: there was none. If `path` is a
+            folder, a message is printed and no checkpoint is written.
+        beside: further tensors, which are saved and restored with the state.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -127,7 +136,7 @@ class Checkpoint:
         self.beside = _below("beside.", self.saved.tensors) if self.saved else {}
 
     def due(self) -> bool:
-        """Whether it is time to write again."""
+        """Whether it is time to write the next checkpoint."""
         return not self.path.is_dir() and time.monotonic() - self.written >= max(EVERY, self.cost / SHARE)
 
     def write(
@@ -137,12 +146,12 @@ class Checkpoint:
         optimiser: torch.optim.Optimizer | None,
         losses: list[Tensor],
     ) -> None:
-        """Replace the checkpoint by this state, as a whole.
+        """Replace the checkpoint by this state, atomically.
 
         Args:
-            facts: JSON that the training resumes from.
+            facts: what the training resumes from, as JSON.
             optimiser: None: the training is finished.
-            losses: of the last steps that are in no row of the training curve yet.
+            losses: of the last steps, which are in no row of the training curve yet.
         """
         if self.path.is_dir():
             return
@@ -164,7 +173,7 @@ class Checkpoint:
         self.cost = self.written - started
 
     def write_beside(self, tensors: dict[str, Tensor]) -> None:
-        """Write tensors alone, for work that is no training: they are `beside` the next time."""
+        """Write only further tensors, for work other than training; they are in `beside` next time."""
         self.beside = tensors
         self.write({}, nn.Module(), None, [])
 
@@ -175,7 +184,7 @@ class Checkpoint:
             return None
         except IsADirectoryError:
             print(
-                f"{self.path}: is a folder; remove it, or no checkpoint of this training is written",
+                f"{self.path}: is a folder, so no checkpoint of this training is written; remove the folder",
                 flush=True,
             )
             return None
@@ -193,7 +202,7 @@ class Checkpoint:
             return None
         finished = facts.pop("finished", True)
         if facts.pop("key") != self.key:
-            if not finished:  # a finished one is no lost work
+            if not finished:  # the work of a finished one is in the outputs
                 print(
                     f"{self.path}: was made with other parameters, data or code; starting from the beginning",
                     flush=True,
@@ -211,6 +220,6 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def narrowed(key: str, *facts: object) -> str:
-    """The key of a part of a stage's training, which also depends on these facts (JSON)."""
+    """The key of a part of a stage that also depends on these facts (JSON)."""
     text = json.dumps([key, *facts], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=DIGEST).hexdigest()

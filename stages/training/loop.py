@@ -1,7 +1,8 @@
-"""The one training loop: batch, loss, step, checkpoint, watch.
+"""The training loop: batch, loss, optimiser step, training curve, checkpoint.
 
-What is trained is a `Task`: a module with a loss for the items of a batch. The loop knows neither images nor
-labels. Step k draws the same items and the same random numbers, whatever ran before it.
+It trains a `Task`, which has a loss for the items of a batch; the loop knows neither images nor labels. The
+items and the random numbers of a step depend only on the training's stream and the step's number. A
+training that is interrupted and resumed therefore ends with the same bytes as one that is not.
 """
 
 import time
@@ -17,39 +18,50 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.progress import Bar
 from stages.training.randomness import Stream
 
-Row = dict[str, Any]  # one point of a training curve
+Row = dict[str, Any]  # one row of a training curve
 
 
 class Task(nn.Module):
-    """Something to train: its parameters are the module's, its loss is that of some of its items."""
+    """What is trained: a module whose parameters are optimised, with a loss for a batch of items."""
 
     def loss(self, items: Tensor, stream: Stream) -> Tensor:
         """The loss of a batch, a scalar.
 
         Args:
-            items: (batch size,) int64, which items are in the batch.
+            items: (batch size,) int64, the numbers of the items in the batch.
             stream: the random numbers of this step.
         """
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
-        """What follows an optimiser step, such as moving a teacher; progress rises to 1."""
+        """Called after each optimiser step, for example to update a teacher.
+
+        Args:
+            progress: the fraction of the steps that are done, in (0, 1].
+        """
 
 
 class Watch:
-    """Watches a training. This one checks every 20 steps that the loss is finite."""
+    """Decides when the training curve gets a row, and adds columns to it.
+
+    This class adds a row every 20 steps and no columns. At each row the loop checks that the losses are
+    finite.
+
+    Args:
+        text: shown beside the progress bar.
+    """
 
     every = 20
 
     def __init__(self, text: str = "") -> None:
-        self.text = text  # what stands beside the progress bar
+        self.text = text
 
     def due(self, step: int) -> bool:
-        """Whether a row of the curve is due after so many steps; the last step always has one."""
+        """Whether the curve gets a row after `step` steps; the last step always gets one."""
         return step % self.every == 0
 
     def look(self, row: Row) -> None:
-        """Look at the model, and add columns to a row that has step, loss and learning_rate."""
+        """Examine the model and add columns to a row, which has step, loss and learning_rate."""
 
     def note(self, curve: list[Row]) -> str:
         """The text beside the progress bar."""
@@ -61,9 +73,9 @@ class Length:
     """How long a training is.
 
     Attributes:
-        steps: optimiser steps, at least 1.
-        batch_size: items of a step.
-        warmup: the fraction of the steps in which the learning rate rises.
+        steps: number of optimiser steps, at least 1.
+        batch_size: items per step.
+        warmup: the fraction of the steps during which the learning rate rises.
     """
 
     steps: int
@@ -82,25 +94,25 @@ def train(
     watch: Watch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[list[Row], float]:
-    """Minimise the task's loss, in place.
+    """Minimise the task's loss. The task is trained in place.
 
     Args:
         title: names the training in messages.
         task: on the machine's device.
-        items: how many there are.
+        items: number of items to train on.
         optimiser: its groups have their peak rate in `peak` (`optimisation.decayed_groups`).
         stream: the random numbers of this training.
         bar: advanced by the items of each step.
-        watch: adds columns to the training curve.
-        checkpoint: the state is written there from time to time, and taken up from there; None: nowhere.
+        watch: decides when the training curve gets a row, and adds columns.
+        checkpoint: where the state is saved from time to time, and restored from at the start; None: nowhere.
 
     Returns:
-        The training curve, one row per point: step, loss (the mean since the row before; None at step 0),
-        learning_rate, and what `watch` adds. And the seconds spent in training steps, those before an
-        interruption included.
+        The training curve and the seconds spent in training steps; both include the part before an
+        interruption. A row of the curve has step, loss (the mean since the previous row; None at step 0),
+        learning_rate, and the columns of `watch`.
 
     Raises:
-        InputError: the loss is no longer finite; names the step.
+        InputError: a loss or a weight is NaN or infinite; the message names the step.
     """
     watch = watch or Watch()
     steps, batch_size = length.steps, length.batch_size
@@ -118,10 +130,10 @@ def train(
     started = time.perf_counter()
     task.train()
     for step in range(start, steps):
-        chosen = optimisation.batch_indices(step, batch_size, items, stream.at("order"))
+        batch = optimisation.batch_indices(step, batch_size, items, stream.at("order"))
         factor = optimisation.warmup_cosine(step, steps, length.warmup)
         optimisation.set_rates(optimiser, factor)
-        loss = task.loss(chosen, stream.at("step", step))
+        loss = task.loss(batch, stream.at("step", step))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -131,7 +143,7 @@ def train(
         bar.advance(batch_size, note)
 
         if watch.due(done) or done == steps:
-            mean = optimisation.finite_mean(title, losses, done, _figures(curve[-1]))
+            mean = optimisation.finite_mean(title, losses, done, _as_text(curve[-1]))
             losses.clear()
             seconds += time.perf_counter() - started
             rate = factor * peak_rate(optimiser.param_groups)
@@ -140,7 +152,7 @@ def train(
             curve.append(row)
             note = watch.note(curve)
             started = time.perf_counter()
-            task.train()
+            task.train()  # `watch` may have left the model in evaluation mode
         if checkpoint and (done == steps or checkpoint.due()):
             seconds += time.perf_counter() - started
             facts = {"step": done, "curve": curve, "seconds": seconds}
@@ -151,9 +163,9 @@ def train(
 
 
 def peak_rate(groups: Iterable[dict[str, Any]]) -> float:
-    """The learning rate of the first parameter group at its peak."""
+    """The peak learning rate of the first parameter group."""
     return float(next(iter(groups))["peak"])
 
 
-def _figures(row: Row) -> str:
+def _as_text(row: Row) -> str:
     return ", ".join(f"{key} {value}" for key, value in row.items() if value is not None)

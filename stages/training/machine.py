@@ -1,4 +1,4 @@
-"""Where and how the arithmetic runs: device, precision, threads."""
+"""Where and how arithmetic runs: device, precision, threads."""
 
 import os
 import platform
@@ -15,18 +15,18 @@ from stages.settings.schema import Runtime
 
 @dataclass(frozen=True)
 class Machine:
-    """The device and the number format that a stage computes with."""
+    """The device and the precision (`fp32` or `bf16`) that a stage computes with."""
 
     device: torch.device
     precision: str
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Run the enclosed forward pass in bf16, or as it stands in fp32."""
+        """A context in which a forward pass runs in the machine's precision."""
         enabled = self.precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def describe(self) -> dict[str, str]:
-        """Device, precision and versions, for the figures: the same on every machine of a kind."""
+        """Device, precision and versions, for the metrics files; equal on equal machines."""
         return {
             "device": self.device.type,
             "precision": self.precision,
@@ -35,7 +35,7 @@ class Machine:
         }
 
     def timings(self, seconds: float, images: int) -> dict[str, float | int | str]:
-        """What a stage took here; differs from run to run, so it is kept apart from the figures."""
+        """Time and memory that a stage took, for a separate file, because they differ from run to run."""
         hardware = platform.processor() or platform.machine()
         unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
         if self.device.type == "cuda":
@@ -50,13 +50,16 @@ class Machine:
 
 
 def set_up(settings: Runtime) -> Machine:
-    """Set up the arithmetic as params.yaml asks, or say why this machine cannot.
+    """Set up threads, device and precision as params.yaml asks.
 
-    "auto" takes the GPU where there is one, and bf16 where the hardware multiplies in it: on
-    other CPUs bf16 is emulated and slower than fp32.
+    "auto" uses a GPU if there is one, and bf16 if the hardware multiplies in it: other CPUs emulate bf16,
+    which is slower than fp32.
+
+    Raises:
+        InputError: this machine does not have the device.
     """
     torch.set_num_threads(settings.threads)
-    # On a GPU equal bytes need these; on a CPU they change nothing.
+    # Without these, a GPU does not give equal bytes from run to run; on a CPU they change nothing.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
@@ -64,7 +67,7 @@ def set_up(settings: Runtime) -> Machine:
     wants_gpu = settings.device != "cpu"
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "params.yaml: runtime.device is 'cuda', but no GPU is visible; allowed on this machine: auto, cpu"
+            "params.yaml: runtime.device is 'cuda', but there is no GPU; allowed on this machine: auto, cpu"
         )
     device = torch.device("cuda" if wants_gpu and torch.cuda.is_available() else "cpu")
     precision = settings.precision
@@ -79,6 +82,6 @@ def _multiplies_bf16(device: torch.device) -> bool:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:
             flags = info.read()
-    except OSError:  # no Linux: fp32 is always right
+    except OSError:  # not Linux: fp32 always works
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,4 +1,4 @@
-"""Optimisation: AdamW and its parameter groups, the learning rate's schedule, the order of the items."""
+"""Optimisation: AdamW, its parameter groups, the learning rate schedule, and the order of the items."""
 
 import math
 from collections.abc import Iterable
@@ -12,38 +12,46 @@ from stages.training.randomness import Stream
 
 
 def decayed_groups(module: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, object]]:
-    """AdamW groups: the weights of linear and convolutional layers decay, all other parameters do not.
+    """AdamW's two parameter groups: with weight decay, and without.
 
-    The others are biases, norms, and the tokens and positions of a transformer: decay would pull these
-    towards a zero that means nothing. The decay is decoupled (Loshchilov & Hutter 2019, arXiv:1711.05101).
-    Each group has its peak rate in `peak`, which `set_rates` scales.
+    The weights of linear, convolutional and attention layers decay. Biases, norms, class tokens and position
+    embeddings do not: for them, zero is no better than any other value. The decay is decoupled
+    (I. Loshchilov, F. Hutter, ICLR 2019, arXiv:1711.05101).
+
+    Returns:
+        The group with decay, then the one without. Each has its peak learning rate in `peak`, for
+        `set_rates`.
     """
-    weights: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
-        decays = parameter.ndim > 1 and name.rpartition(".")[2].endswith("weight")
-        (weights if decays else rest).append(parameter)
+        is_weight = parameter.ndim > 1 and name.rpartition(".")[2].endswith("weight")
+        (decayed if is_weight else others).append(parameter)
     return [
-        {"params": weights, "lr": learning_rate, "peak": learning_rate, "weight_decay": weight_decay},
-        {"params": rest, "lr": learning_rate, "peak": learning_rate, "weight_decay": 0.0},
+        {"params": decayed, "lr": learning_rate, "peak": learning_rate, "weight_decay": weight_decay},
+        {"params": others, "lr": learning_rate, "peak": learning_rate, "weight_decay": 0.0},
     ]
 
 
 def adamw(
     groups: Iterable[dict[str, object]], betas: tuple[float, float] = (0.9, 0.999)
 ) -> torch.optim.AdamW:
-    """AdamW in its fused form: one pass over the parameters, on CPU and CUDA."""
+    """Fused AdamW: one pass over the parameters, on CPU and CUDA."""
     return torch.optim.AdamW(list(groups), betas=betas, fused=True)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, scale: float) -> None:
-    """Set every group's learning rate to its peak times `scale`."""
+    """Set each group's learning rate to `scale` times its peak."""
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * scale
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """The schedule's factor at `step` of `steps`: linear up over `warmup` of them, cosine to 0."""
+    """The factor on the learning rate at `step`, from 0 to `steps` - 1.
+
+    It rises linearly to 1 during the first `warmup` (a fraction) of the steps, then falls to 0 along a
+    cosine.
+    """
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
@@ -51,15 +59,17 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
 
 
 def finite_mean(title: str, losses: list[Tensor], done: int, last: str) -> float:
-    """The mean of the losses of the steps up to `done`.
+    """The mean loss of the last steps.
 
     Args:
-        losses: one scalar for each of the last steps. They stay on the device until now, because reading a
-            value from a device waits for all work that it has been given.
-        last: the last good figures, in words.
+        title: names the training in the message.
+        losses: one scalar per step. They stay on the device until this call, because reading a value from a
+            GPU waits until the GPU has finished all its work.
+        done: number of steps done so far; the last of `losses` is that of step `done`.
+        last: the last good row of the training curve, as text for the message.
 
     Raises:
-        InputError: a loss is NaN or infinite; names the first such step.
+        InputError: a loss is NaN or infinite; the message names the first such step.
     """
     values = torch.stack(losses).float()
     bad = (~values.isfinite()).nonzero()
@@ -73,7 +83,11 @@ def finite_mean(title: str, losses: list[Tensor], done: int, last: str) -> float
 
 
 def require_finite(title: str, module: nn.Module) -> None:
-    """Refuse weights that the last step made infinite or NaN, although its loss was finite (InputError)."""
+    """Check the weights after the last step, whose result no later loss shows.
+
+    Raises:
+        InputError: a parameter is NaN or infinite.
+    """
     for name, parameter in module.named_parameters():
         if not bool(parameter.isfinite().all()):
             raise InputError(
@@ -83,20 +97,21 @@ def require_finite(title: str, module: nn.Module) -> None:
 
 
 def batch_indices(step: int, batch_size: int, n: int, stream: Stream) -> Tensor:
-    """The items of one step, (batch_size,) int64 of n: an endless chain of random epochs, cut into batches.
+    """The items of one step, (batch_size,) int64 in [0, n).
 
-    They depend on the step alone. The order of an epoch is a permutation, so every item is seen once before
-    any is seen again, even if a batch holds several epochs of a small budget.
+    The items follow one another in random epochs without end, which are cut into batches. Each epoch is a
+    permutation of all items, so each item is used once before any is used again, also where a batch is larger
+    than n. The result depends only on the arguments.
     """
     start = step * batch_size
     parts = []
-    while batch_size > 0:  # the rest of this epoch, and what is left of the batch from the next
+    while batch_size > 0:  # the rest of this epoch, then the rest of the batch from the next epochs
         part = _epoch_order(stream, start // n, n)[start % n :][:batch_size]
         start, batch_size = start + len(part), batch_size - len(part)
         parts.append(part)
     return torch.cat(parts)
 
 
-@lru_cache(maxsize=2)  # all steps of an epoch share its order; 8 bytes an item
+@lru_cache(maxsize=2)  # all steps of an epoch share its order; 8 bytes per item
 def _epoch_order(stream: Stream, epoch: int, n: int) -> Tensor:
     return stream.at("epoch", epoch).permutation(n)

@@ -1,4 +1,4 @@
-"""Progress of a long step: how much is done, how fast, how long it will still take."""
+"""Progress of a long computation: how much is done, how fast, and the time that remains."""
 
 import sys
 import time
@@ -17,43 +17,48 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-PLAIN_INTERVAL = 10.0  # seconds between two lines of progress where there is no terminal
+PLAIN_INTERVAL = 10.0  # seconds between two lines if the output is no terminal
 
 
 class _Rate(ProgressColumn):
-    """The speed in the task's own unit."""
+    """The speed in the task's unit."""
 
     def render(self, task: Task) -> str:
         return f"{task.speed or 0:,.0f} {task.fields['unit']}/s"
 
 
 class Bar:
-    """Progress of one long step: a bar on a terminal, a plain line now and then elsewhere."""
+    """Progress of one computation: a bar on a terminal, otherwise a line every `PLAIN_INTERVAL` seconds.
+
+    Args:
+        total: number of units to do.
+        unit: what is counted, in the plural, such as "images".
+    """
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.done = 0
-        self.started = self.said = time.monotonic()
+        self.started = self.printed = time.monotonic()
         self.bar: tuple[Progress, TaskID] | None = None
 
     def advance(self, count: int, note: str = "") -> None:
-        """`count` more of the units are done; `note` is shown beside them."""
+        """Record that `count` more units are done; `note` is shown beside the progress."""
         self.done += count
         if self.bar is not None:
             self.bar[0].update(self.bar[1], advance=count, note=note)
-        elif time.monotonic() - self.said >= PLAIN_INTERVAL:
-            self.say(note)
+        elif time.monotonic() - self.printed >= PLAIN_INTERVAL:
+            self.print_line(note)
 
     def skip(self, count: int) -> None:
-        """`count` of the units need not be done: an earlier run has done them."""
+        """Leave out `count` units that an earlier run has done."""
         self.total -= count
         if self.bar is not None:
             self.bar[0].update(self.bar[1], total=self.total)
 
-    def say(self, note: str = "") -> None:
-        """Print one plain line: how much is done, how fast, how long it will still take."""
-        self.said = time.monotonic()
-        rate = self.done / max(self.said - self.started, 1e-9)
+    def print_line(self, note: str = "") -> None:
+        """Print one line: how much is done, how fast, and the time that remains."""
+        self.printed = time.monotonic()
+        rate = self.done / max(self.printed - self.started, 1e-9)
         left = (self.total - self.done) / rate if rate else 0.0
         print(
             f"{self.title}: {self.done:,}/{self.total:,} {self.unit} "
@@ -64,7 +69,7 @@ class Bar:
 
 @contextmanager
 def progress(title: str, total: int, unit: str = "images") -> Iterator[Bar]:
-    """Show how a step of `total` units goes on: rate and remaining time."""
+    """Show the progress of a computation of `total` units while the context is open."""
     bar = Bar(title, total, unit)
     if sys.stdout.isatty():
         columns = (
@@ -76,4 +81,4 @@ def progress(title: str, total: int, unit: str = "images") -> Iterator[Bar]:
             yield bar
     else:
         yield bar
-        bar.say("done")
+        bar.print_line("done")

@@ -1,9 +1,9 @@
-"""Random numbers addressed by name, so that they depend on nothing that ran before.
+"""Random numbers that are addressed by name, so that they do not depend on what was drawn before.
 
-A `Stream` is a key made of `(seed, purpose, step, …)`. The numbers that it gives to an image
-depend on that key and on the image's position in the global batch, and on nothing else: step
-1,000 draws the same views whether the run was interrupted or not, on one process or on eight.
-Resuming therefore needs no generator state.
+A `Stream` is a key made of a seed, a purpose, a step and so on. The numbers of an image depend on that key
+and on the image's position in the global batch, and on nothing else. Step 1,000 draws the same views
+whether or not the training was interrupted, in one process or in eight. Resuming needs no state of a
+generator.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-NOISE_TABLE = 1 << 20  # normals
-WINDOW = NOISE_TABLE // 64  # the most values that are taken from the table: two windows then rarely overlap
+TABLE_SIZE = 1 << 20  # normals in the table
+LARGEST_WINDOW = TABLE_SIZE // 64  # values taken from the table at most, so that two windows rarely overlap
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A source of random numbers named by a 64-bit key."""
+    """A source of random numbers with a 64-bit key."""
 
     key: int
 
@@ -30,13 +30,13 @@ class Stream:
         return Stream(0).at("seed", seed, *names)
 
     def at(self, *names: str | int) -> "Stream":
-        """A stream of its own for each name: `stream.at("step", 7)`."""
+        """An independent stream for these names, such as `stream.at("step", 7)`."""
         text = "\0".join([str(self.key), *(f"{type(n).__name__}:{n}" for n in names)])
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return Stream(int.from_bytes(digest, "little"))
 
     def generator(self) -> torch.Generator:
-        """A CPU generator for what is drawn once and as a whole, such as initial weights."""
+        """A CPU generator, for values that are drawn once and all together, such as initial weights."""
         return torch.Generator().manual_seed(self.key & (2**63 - 1))
 
     def permutation(self, n: int) -> Tensor:
@@ -44,11 +44,11 @@ class Stream:
         return torch.randperm(n, generator=self.generator())
 
     def uniform(self, positions: Tensor, count: int) -> Tensor:
-        """`count` numbers in [0, 1) for each position; the same bits on every device.
+        """Uniform numbers in [0, 1), with the same bits on every device.
 
         Args:
-            positions: (N,) int64, each image's place in the global batch.
-            count: how many numbers an image gets.
+            positions: (N,) int64, each image's position in the global batch.
+            count: numbers per image.
 
         Returns:
             (N, count) float32.
@@ -58,23 +58,26 @@ class Stream:
         return (self._bits(counter) >> 8).to(torch.float32) * 2.0**-24
 
     def normal(self, positions: Tensor, count: int) -> Tensor:
-        """Standard normals, (N, count) float32.
+        """Standard normals, (N, count) float32; arguments as for `uniform`.
 
-        For small images a random window of one fixed table, with a random sign: that costs one gather,
-        where drawing every value would cost as much as the encoder's first layer. Two positions share
-        entries with probability 2 · count / NOISE_TABLE. The values of larger images, of which too many
-        would be shared, are drawn one by one.
+        Up to `LARGEST_WINDOW` values are a random window of one fixed table, with a random sign. This costs
+        one gather; drawing each value would cost as much as the encoder's first layer. Two positions share
+        values with probability 2 · count / TABLE_SIZE. For larger counts that would be too often, so each
+        value is drawn.
         """
-        if count > WINDOW:
-            return self._drawn_normal(positions, count)
-        table = _noise_table(positions.device)
+        if count > LARGEST_WINDOW:
+            return self._box_muller(positions, count)
+        table = _normal_table(positions.device)
         draw = self.uniform(positions, 2)
-        start = (draw[:, :1] * (NOISE_TABLE - count)).long()
+        start = (draw[:, :1] * (TABLE_SIZE - count)).long()
         sign = torch.where(draw[:, 1:] < 0.5, -1.0, 1.0)
         return table[start + torch.arange(count, device=positions.device)] * sign
 
-    def _drawn_normal(self, positions: Tensor, count: int) -> Tensor:
-        """Normals by Box and Muller (1958): two of 16 random bits each from every 32 (largest: 4.8)."""
+    def _box_muller(self, positions: Tensor, count: int) -> Tensor:
+        """Standard normals by G. E. P. Box and M. E. Muller (1958).
+
+        32 random bits give two values, 16 bits their radius and 16 their angle. The largest value is 4.9.
+        """
         column = torch.arange(-(-count // 2), device=positions.device)
         counter = positions[:, None] * len(column) + column
         bits = self._bits(counter)
@@ -84,7 +87,7 @@ class Stream:
         return both.flatten(1)[:, :count]
 
     def _bits(self, counter: Tensor) -> Tensor:
-        """32 random bits for each counter, held in int64."""
+        """32 random bits for each counter below 2³², held in int64."""
         low, high = self.key & 0xFFFFFFFF, self.key >> 32
         return _mix(_mix((counter ^ low) & 0xFFFFFFFF) ^ high)
 
@@ -92,7 +95,7 @@ class Stream:
 def _mix(x: Tensor) -> Tensor:
     """A bijection of 32-bit integers, held in int64, whose output bits look independent.
 
-    Multiply-xorshift rounds with C. Wellons' "lowbias32" constants (hash-prospector, 2018).
+    Multiply-xorshift rounds with the "lowbias32" constants of C. Wellons (hash-prospector, 2018).
     """
     x = x ^ (x >> 16)
     x = (x * 0x7FEB352D) & 0xFFFFFFFF
@@ -102,5 +105,5 @@ def _mix(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _noise_table(device: torch.device) -> Tensor:
-    return torch.randn(NOISE_TABLE, generator=Stream.of(0, "noise table").generator()).to(device)
+def _normal_table(device: torch.device) -> Tensor:
+    return torch.randn(TABLE_SIZE, generator=Stream.of(0, "noise table").generator()).to(device)

@@ -1,9 +1,9 @@
-"""Random views of a batch: every image gets its own transform, the batch is computed at once.
+"""Random views of a batch: each image gets its own transform, and the whole batch is computed at once.
 
-Images are float, (N, C, H, W), in [0, 1]. Each transform is a plain function of the images and
-of one parameter per image, so it can be compared with a single-image reference; `random_views` draws
-the parameters and chains the transforms. What moves pixels stands in `geometry`, what changes
-their colours in `colour`, what is left here.
+Images are float, (N, C, H, W), in [0, 1]. Each transform is a function of the images and of one parameter
+per image, so it can be tested against a single-image reference. `random_views` draws the parameters and
+chains the
+transforms: those that move pixels are in `geometry`, those that change colours in `colour`, the others here.
 """
 
 import math
@@ -16,12 +16,12 @@ from stages.settings.schema import Views
 from stages.training.randomness import Stream
 from stages.views import colour, geometry
 
-THINNING = 0.6  # strokes are thinned less than thickened: a thin stroke would vanish
-ASPECT = 4 / 3  # largest ratio of a crop's sides, beside the image's own
-BLURRED = 0.5  # fraction of the images that are blurred at all
-# One column of uniform numbers each. NOTE: what is off has its column too, so that switching one
-# transform on or off leaves the others as they were.
-DRAWN = (
+THINNING = 0.6  # thinning relative to thickening: less, because a thin stroke would vanish
+ASPECT = 4 / 3  # largest aspect ratio of a crop, relative to the image's
+BLURRED = 0.5  # fraction of the images that are blurred
+# One column of uniform numbers for each. NOTE: transforms that are off have columns too, so that switching
+# one on or off does not change the others.
+COLUMNS = (
     "thickness", "angle", "scale", "shear", "right", "down", "flip", "area", "ratio", "left", "top",
     "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "gamma", "dim",
     "hole x", "hole y", "hole side",
@@ -29,30 +29,30 @@ DRAWN = (
 
 
 def random_views(images: Tensor, positions: Tensor, strengths: Views, stream: Stream) -> Tensor:
-    """One random view of each image, or several.
+    """One or more random views of each image.
 
-    Colour transforms come in the order brightness, contrast, saturation, hue (torchvision's
-    ColorJitter shuffles it). Grey images have no saturation and hue to change.
+    The colour transforms are applied in the order brightness, contrast, saturation, hue (torchvision's
+    ColorJitter shuffles them). Saturation, hue and grayscale leave images with one channel unchanged.
 
     Args:
         images: (N, C, H, W) float in [0, 1].
-        positions: (V · N,) int64, the address of each view in the global batch, first all first
-            views; equal addresses under an equal stream give equal transforms.
-        strengths: how far each transform may go.
-        stream: the randomness of this step.
+        positions: (V · N,) int64 for V views, the position of each view in the global batch: all first views,
+            then all second views, and so on. Equal positions and streams give equal transforms.
+        strengths: the range of each transform.
+        stream: the random numbers of this step.
 
     Returns:
         (V · N, C, H, W) float in [0, 1].
     """
-    numbers = stream.at("transforms").uniform(positions, len(DRAWN))
-    u = dict(zip(DRAWN, numbers.unbind(1), strict=True))
+    numbers = stream.at("transforms").uniform(positions, len(COLUMNS))
+    u = dict(zip(COLUMNS, numbers.unbind(1), strict=True))
     if strengths.thickness > 0:
         low, high = -THINNING * strengths.thickness, strengths.thickness
         views = thickness(images, _between(u["thickness"], low, high))
     else:
         views = images.repeat(len(positions) // len(images), 1, 1, 1)
-    views = _moved(views, positions, u, strengths, stream)
-    views = _coloured(views, u, strengths)
+    views = _geometric(views, positions, u, strengths, stream)
+    views = _colour(views, u, strengths)
     if strengths.noise > 0:
         views = noise(views, strengths.noise, stream.at("noise").normal(positions, views[0].numel()))
     if strengths.erase > 0:
@@ -62,14 +62,14 @@ def random_views(images: Tensor, positions: Tensor, strengths: Views, stream: St
 
 
 def two_views(images: Tensor, positions: Tensor, strengths: Views, stream: Stream) -> Tensor:
-    """Two views of each image in one pass, (2N, C, H, W): first all first views, then all second."""
+    """Two views of each image, (2N, C, H, W): all first views, then all second views."""
     return random_views(images, torch.cat([2 * positions, 2 * positions + 1]), strengths, stream)
 
 
-def _moved(
+def _geometric(
     images: Tensor, positions: Tensor, u: dict[str, Tensor], strengths: Views, stream: Stream
 ) -> Tensor:
-    """Cropped, then flipped, then under affine and elastic, as one look-up."""
+    """Crop, flip, affine and elastic in this order, with one interpolation."""
     points = geometry.affine(
         geometry.lattice(images),
         images,
@@ -90,7 +90,7 @@ def _moved(
     return geometry.sample(images, geometry.crop(points, images, *box), box)
 
 
-def _coloured(images: Tensor, u: dict[str, Tensor], strengths: Views) -> Tensor:
+def _colour(images: Tensor, u: dict[str, Tensor], strengths: Views) -> Tensor:
     """Colour jitter, grayscale, blur, gamma and dimming."""
     in_colour = images.shape[1] == 3
     if strengths.brightness > 0:
@@ -114,10 +114,12 @@ def _coloured(images: Tensor, u: dict[str, Tensor], strengths: Views) -> Tensor:
 
 
 def thickness(images: Tensor, amount: Tensor) -> Tensor:
-    """Make bright strokes thicker (amount > 0) or thinner (< 0), (V · N, C, H, W).
+    """Make bright strokes thicker (amount > 0) or thinner (amount < 0): (N, C, H, W) to (V · N, C, H, W).
 
-    A blend of the image with its dilation or erosion over 3 × 3 pixels. amount: (V · N,) in [-1, 1],
-    for V views of N images.
+    A blend of each image with its dilation or erosion over 3 × 3 pixels.
+
+    Args:
+        amount: (V · N,) in [-1, 1], for V views of N images.
     """
     each = amount.view(-1, len(images), 1, 1, 1)
     gain, loss = _dilated(images) - images, _dilated(-images) + images
@@ -126,32 +128,40 @@ def thickness(images: Tensor, amount: Tensor) -> Tensor:
 
 
 def _dilated(images: Tensor) -> Tensor:
-    """The largest value among each pixel and its eight neighbours, rows first and then columns."""
-    # NOTE: max_pool2d does the same, on a CPU twenty times slower.
+    """The largest value among each pixel and its eight neighbours: along the height, then along the width."""
+    # NOTE: max_pool2d does the same, but is twenty times slower on a CPU.
     x = F.pad(images, (1, 1, 1, 1), value=-torch.inf)
     x = torch.maximum(torch.maximum(x[:, :, :-2], x[:, :, 1:-1]), x[:, :, 2:])
     return torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])
 
 
 def noise(images: Tensor, std: float, normals: Tensor) -> Tensor:
-    """Add Gaussian noise of standard deviation `std`; normals: (N, C·H·W). Clipped to [0, 1]."""
+    """Add Gaussian noise of standard deviation `std` and clip to [0, 1]; normals: (N, C · H · W)."""
     return (images + std * normals.view_as(images)).clamp(0, 1)
 
 
 def erase(images: Tensor, centre: Tensor, half: Tensor) -> Tensor:
-    """Blacken one square of each image; centre: (N, 2) x, y in [0, 1]; half: (N,) half its side."""
+    """Set one square of each image to black.
+
+    Args:
+        centre: (N, 2) x and y as fractions of the image's sides.
+        half: (N,) half of the square's side, as a fraction of the image's side.
+    """
     height, width = images.shape[2:]
     x = (torch.arange(width, device=images.device) + 0.5) / width
     y = (torch.arange(height, device=images.device) + 0.5) / height
     inside_x = ((x - centre[:, :1]).abs() < half[:, None]).float()  # (N, W)
     inside_y = ((y - centre[:, 1:]).abs() < half[:, None]).float()  # (N, H)
-    # NOTE: in floats, which a CPU multiplies several times faster than it fills masked pixels.
+    # NOTE: a product of floats, because on a CPU it is several times faster than filling masked pixels.
     hole = inside_y[:, :, None] * inside_x[:, None, :]
     return images * hole.neg_().add_(1)[:, None]
 
 
 def squares(u: Tensor, largest: float) -> tuple[Tensor, Tensor]:
-    """Centres anywhere and sides up to `largest` of the image, from (N, 3) uniform numbers."""
+    """Centre (N, 2) and half side (N,) of random squares, for `erase`, from uniform numbers u, (N, 3).
+
+    Centres are anywhere in the image; the side is at most `largest`, a fraction of the image's.
+    """
     return u[:, :2], u[:, 2] * largest / 2
 
 

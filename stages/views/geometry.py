@@ -1,9 +1,9 @@
-"""Where a view looks in its image: crop, flip, affine and elastic, in one bilinear look-up.
+"""Crop, flip, affine and elastic transforms of a batch, with one bilinear interpolation for all.
 
-A view's geometry is a lattice of KNOTS × KNOTS points, each saying where in the image one place of
-the view comes from, in pixels from the image's centre (x to the right, y down). Every transform
-maps these few points; only `sample` goes to full size, by interpolating between them. An affine
-map is exact under this interpolation, so it costs nothing beside the elastic one.
+The geometry of a view is a lattice of KNOTS × KNOTS control points. Each says which place of the image is
+seen at that place of the view, in pixels from the image's centre (x to the right, y down). The transforms
+map these few points; only `sample` works at full size and interpolates between them. Affine transforms are
+exact under this interpolation.
 """
 
 import math
@@ -12,103 +12,107 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-KNOTS = 6  # points a side: few, so that strokes bend and do not tear
+KNOTS = 6  # control points per side: few, so that strokes are bent and not torn
 
 
 def lattice(images: Tensor) -> Tensor:
-    """The points of a view that is the image itself, (1, KNOTS, KNOTS, 2), from corner to corner."""
-    x, y = (torch.linspace(-half, half, KNOTS, device=images.device) for half in _reach(images))
+    """The control points of the unchanged image, (1, KNOTS, KNOTS, 2), from corner to corner."""
+    x, y = (torch.linspace(-half, half, KNOTS, device=images.device) for half in _half_extents(images))
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
 
 
 def affine(
     points: Tensor, images: Tensor, angle: Tensor, scale: Tensor, shear: Tensor, shift: Tensor
 ) -> Tensor:
-    """Rotate, shear, magnify and move what is seen, all about the centre; (N, KNOTS, KNOTS, 2).
+    """Shear, rotate, scale and shift the view, in this order and about the centre; (N, KNOTS, KNOTS, 2).
 
-    The view is sheared along x by `shear` degrees, rotated by `angle` degrees counter-clockwise,
-    magnified by `scale` and moved by `shift` (fractions of the image's sides, x then y).
-    angle, scale, shear: (N,); shift: (N, 2).
+    Args:
+        angle: (N,) degrees, counter-clockwise.
+        scale: (N,) magnification.
+        shear: (N,) degrees, along x.
+        shift: (N, 2) x and y as fractions of the image's sides.
     """
-    radians, slant = torch.deg2rad(angle), torch.tan(torch.deg2rad(shear))
-    cos, sin, slant = (
-        p[:, None, None] for p in (torch.cos(radians) / scale, torch.sin(radians) / scale, slant)
+    radians, slope = torch.deg2rad(angle), torch.tan(torch.deg2rad(shear))
+    cos, sin, slope = (
+        p[:, None, None] for p in (torch.cos(radians) / scale, torch.sin(radians) / scale, slope)
     )
-    # NOTE: this is the inverse map: undo the shift, then scale, rotation and shear.
+    # NOTE: points are mapped from the view to the image, so the transforms are inverted, the last one first.
     x, y = (points - (shift * _sides(images))[:, None, None]).unbind(-1)
-    turned_x, turned_y = cos * x - sin * y, sin * x + cos * y
-    return torch.stack([turned_x - slant * turned_y, turned_y], -1)
+    rotated_x, rotated_y = cos * x - sin * y, sin * x + cos * y
+    return torch.stack([rotated_x - slope * rotated_y, rotated_y], -1)
 
 
 def elastic(points: Tensor, displacements: Tensor) -> Tensor:
-    """Move every point on its own; displacements: (N, 2 · KNOTS²) pixels, all x before all y."""
+    """Move each control point; displacements: (N, 2 · KNOTS²) pixels, all x before all y."""
     return points + displacements.view(-1, 2, KNOTS, KNOTS).permute(0, 2, 3, 1)
 
 
 def flip(points: Tensor, flipped: Tensor) -> Tensor:
-    """Mirror left and right where `flipped`, (N,) bool."""
+    """Flip horizontally where `flipped`, (N,) bool."""
     x, y = points.unbind(-1)
     return torch.stack([torch.where(flipped[:, None, None], -x, x), y.expand(len(flipped), -1, -1)], -1)
 
 
 def crop(points: Tensor, images: Tensor, corner: Tensor, size: Tensor) -> Tensor:
-    """Look at a box of the image only, enlarged to full size.
+    """Crop a box and enlarge it to the size of the image.
 
-    corner: (N, 2) left and top, size: (N, 2) width and height, in fractions of the image's sides.
+    Args:
+        corner: (N, 2) left and top, as fractions of the image's sides.
+        size: (N, 2) width and height, likewise.
     """
     centre = (corner + size / 2 - 0.5) * _sides(images)
     return points * size[:, None, None] + centre[:, None, None]
 
 
 def sample(images: Tensor, points: Tensor, box: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """The views of (N, C, H, W) images at the (N, KNOTS, KNOTS, 2) points, (N, C, H, W).
+    """Compute the views, (N, C, H, W).
 
     Args:
-        images: what is looked at.
-        points: where, in pixels from the centre.
-        box: a crop's corner and size; what lies beyond its outermost pixels repeats them, as where
-            a crop is resized. Without a box what lies beyond the image is black.
+        images: (N, C, H, W).
+        points: (N, KNOTS, KNOTS, 2), the control points.
+        box: corner and size of a crop. Places outside it get the value of its nearest pixel, as when a crop
+            is resized. Without a box, places outside the image are black.
     """
     (height, width), half = images.shape[2:], _sides(images) / 2
-    # NOTE: never under autocast: bf16 coordinates would be off by a twentieth of a pixel.
+    # NOTE: not under autocast: coordinates in bf16 have errors of a twentieth of a pixel and more.
     with torch.autocast(images.device.type, enabled=False):
         rows = _interpolation(height, images.device)
         columns = torch.kron(
             _interpolation(width, images.device).T.contiguous(), torch.eye(2, device=images.device)
         )
-        grid = (rows @ (points / half).flatten(2)) @ columns  # x and y of a pixel lie side by side
+        grid = (rows @ (points / half).flatten(2)) @ columns  # x and y of a pixel are adjacent
         grid = grid.view(len(points), height, width, 2)
         if box is not None:
             corner, size = (2 * part[:, None, None] for part in box)
-            margin = 0.5 / half  # from a pixel's edge to its middle
+            margin = 0.5 / half  # from a pixel's edge to its centre
             grid = torch.clamp(grid, corner - 1 + margin, corner + size - 1 - margin)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def boxes(u: Tensor, smallest: float, largest: float, most: float) -> tuple[Tensor, Tensor]:
-    """Corners and sizes, (N, 2) each, of boxes anywhere in the image, from (N, 4) uniform numbers.
+def boxes(u: Tensor, smallest: float, largest: float, aspect: float) -> tuple[Tensor, Tensor]:
+    """Corners and sizes, (N, 2) each, of random boxes inside the image, from uniform numbers u, (N, 4).
 
-    Their area is even between `smallest` and `largest`, a fraction of the image's; the logarithm of
-    their aspect ratio (beside the image's own) is even between 1 / most and most, or as
-    far as a box of that area fits.
+    The area is uniform between `smallest` and `largest`, as fractions of the image's. The logarithm of the
+    aspect ratio, relative to the image's, is uniform between those of 1 / aspect and aspect; in a narrower
+    range if a box of that area would not fit.
     """
     area = smallest + (largest - smallest) * u[:, 0]
-    furthest = torch.log(area).neg().clamp(max=math.log(most))
-    stretch = torch.exp((u[:, 1] - 0.5) * furthest)  # the square root of the ratio
+    widest = torch.log(area).neg().clamp(max=math.log(aspect))
+    stretch = torch.exp((u[:, 1] - 0.5) * widest)  # the square root of the ratio
     size = area.sqrt()[:, None] * torch.stack([stretch, 1 / stretch], -1)
     return u[:, 2:] * (1 - size), size
 
 
 def _interpolation(side: int, device: torch.device) -> Tensor:
-    """How much each of KNOTS values, from border to border, weighs in each of `side` pixels."""
-    place = torch.linspace(0, KNOTS - 1, side, device=device)
-    return (1 - (place[:, None] - torch.arange(KNOTS, device=device)).abs()).clamp(min=0)
+    """The weight of each of KNOTS control points in each of `side` pixels, (side, KNOTS)."""
+    position = torch.linspace(0, KNOTS - 1, side, device=device)
+    return (1 - (position[:, None] - torch.arange(KNOTS, device=device)).abs()).clamp(min=0)
 
 
 def _sides(images: Tensor) -> Tensor:
     return torch.tensor([images.shape[3], images.shape[2]], dtype=torch.float32, device=images.device)
 
 
-def _reach(images: Tensor) -> tuple[float, float]:
-    """From the centre to the middle of the outermost pixel, x and y."""
+def _half_extents(images: Tensor) -> tuple[float, float]:
+    """The distance from the image's centre to the centre of the outermost pixels, x and y."""
     return (images.shape[3] - 1) / 2, (images.shape[2] - 1) / 2

@@ -1,4 +1,4 @@
-"""Every loss that lightly has too, with its gradient, beside lightly's on random inputs."""
+"""Losses and their gradients compared with lightly's, on random inputs."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def lightly_byol(first: Tensor, second: Tensor) -> Tensor:
-    # Its helper is −cos of one direction.
+    # lightly's loss is −cos, of one direction.
     return 2 + 2 * loss.NegativeCosineSimilarity()(first, second)
 
 
@@ -31,10 +31,10 @@ SLICES = 64
 
 
 def lightly_lejepa(first: Tensor, second: Tensor) -> Tensor:
-    torch.manual_seed(0)  # it draws its slices from the global stream
-    theirs = loss.LeJEPALoss(lambda_param=0.05, sigreg_num_vectors=SLICES)
+    torch.manual_seed(0)  # it draws its slices from the global generator
+    criterion = loss.LeJEPALoss(lambda_param=0.05, sigreg_num_vectors=SLICES)
     both = torch.stack([first, second])
-    return theirs(local_proj=both, global_proj=both)  # each view twice, which changes no mean
+    return criterion(local_proj=both, global_proj=both)  # each view twice, which changes no mean
 
 
 def lightly_sigreg(first: Tensor, second: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def lightly_sigreg(first: Tensor, second: Tensor) -> Tensor:
 
 
 def lightlys_slices(size: int) -> Tensor:
-    """The same unit vectors (size, SLICES), without the global stream."""
+    """The same unit vectors, (size, SLICES), without the global generator."""
     directions = torch.randn(size, SLICES, generator=torch.Generator().manual_seed(0))
     return directions / directions.norm(dim=0)
 
@@ -58,9 +58,9 @@ def our_dino(first: Tensor, second: Tensor) -> Tensor:
 
 
 def lightly_dino(first: Tensor, second: Tensor) -> Tensor:
-    theirs = loss.DINOLoss(first.shape[1], teacher_temp=0.1, student_temp=0.2)
-    theirs.center.data = centre(first.shape[1])[None, None]
-    return theirs([first.detach(), second.detach()], [first, second])
+    criterion = loss.DINOLoss(first.shape[1], teacher_temp=0.1, student_temp=0.2)
+    criterion.center.data = centre(first.shape[1])[None, None]
+    return criterion([first.detach(), second.detach()], [first, second])
 
 
 CASES: dict[str, tuple[Loss, Loss]] = {
@@ -75,37 +75,39 @@ CASES: dict[str, tuple[Loss, Loss]] = {
 }
 
 
-def test_dinos_centre_moves_as_lightlys() -> None:
-    knobs = dino_module.Params(
+def test_dinos_centre_changes_as_lightlys() -> None:
+    params = dino_module.Params(
         epochs=1, batch_size=16, learning_rate=0.01, weight_decay=0.0, warmup=0.1, projector_hidden=16,
         projector_output=8, prototypes=12, student_temperature=0.2, teacher_temperature=0.1, momentum=0.9,
         centre_momentum=0.75,
     )  # fmt: skip
-    ours = build("dino", tiny_encoder(), knobs, strengths(rotate=20), Stream.of(0, "init"))
-    assert isinstance(ours, dino_module.Method)
-    theirs = loss.DINOLoss(12, teacher_temp=0.1, student_temp=0.2, center_momentum=0.75)
+    learner = build("dino", tiny_encoder(), params, strengths(rotate=20), Stream.of(0, "init"))
+    assert isinstance(learner, dino_module.Method)
+    criterion = loss.DINOLoss(12, teacher_temp=0.1, student_temp=0.2, center_momentum=0.75)
     for step in range(3):
         images = torch.rand(16, 1, 28, 28, generator=torch.Generator().manual_seed(step))
         stream = Stream.of(1, "step", step)
-        both = two_views(images, torch.arange(16), ours.views, stream)
+        both = two_views(images, torch.arange(16), learner.views, stream)
         with torch.no_grad():
-            student = ours.nearness(ours.projector(ours.encoder(both))).chunk(2)
-            teacher = ours.nearness(ours.teacher(both)).chunk(2)
-        value = ours(images, torch.arange(16), stream)
-        torch.testing.assert_close(value.detach(), theirs(list(teacher), list(student)))
-        torch.testing.assert_close(ours.centre, theirs.center[0, 0])
+            student = learner.similarities(learner.projector(learner.encoder(both))).chunk(2)
+            teacher = learner.similarities(learner.teacher(both)).chunk(2)
+        value = learner(images, torch.arange(16), stream)
+        torch.testing.assert_close(value.detach(), criterion(list(teacher), list(student)))
+        torch.testing.assert_close(learner.centre, criterion.center[0, 0])
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(("n", "size", "scale"), [(8, 4, 1.0), (64, 128, 0.3), (256, 32, 5.0)])
 def test_loss_and_gradient_are_lightlys(name: str, n: int, size: int, scale: float) -> None:
-    ours, theirs = (measured(function, n, size, scale) for function in CASES[name])
-    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-4, atol=1e-5)
-    for mine, other in zip(ours[1], theirs[1], strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5 * float(other.abs().max()) + 1e-9)
+    (value, gradients), (expected, expected_gradients) = (
+        loss_and_gradients(function, n, size, scale) for function in CASES[name]
+    )
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    for gradient, other in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-3, atol=1e-5 * float(other.abs().max()) + 1e-9)
 
 
-def measured(function: Loss, n: int, size: int, scale: float) -> tuple[Tensor, tuple[Tensor, ...]]:
+def loss_and_gradients(function: Loss, n: int, size: int, scale: float) -> tuple[Tensor, tuple[Tensor, ...]]:
     generator = torch.Generator().manual_seed(n)
     shared = torch.randn(n, size, generator=generator)
     pair = [scale * (shared + 0.5 * torch.randn(n, size, generator=generator)) for _ in range(2)]

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
-    "runtime.threads": 1,  # with two, a busy machine would slow both down a hundred times
+    "runtime.threads": 1,  # with two threads a busy machine is many times slower
     "methods": ["scratch", "simclr"],
     "data.validation": 100,
     "data.train_limit": 600,
@@ -38,7 +38,7 @@ class Project:
     path: Path
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command and read what it says, stderr too, from the process that comes back."""
+        """Start a command; its output, stderr included, is read from the process that is returned."""
         return subprocess.Popen(
             command, cwd=self.path, text=True, env=environment(), stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, **options,
@@ -73,13 +73,13 @@ class Project:
 
 
 def environment() -> dict[str, str]:
-    """Where the stages' `python` and `dvc` are those of this environment, however pytest was started."""
+    """An environment whose `python` and `dvc` are those that run the tests."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def change(file: Path, values: dict[str, Any]) -> None:
-    """Change values in a YAML file, given by dotted keys; the rest keeps its form."""
+    """Change values in a YAML file by their dotted keys; the rest of the file stays as it is."""
     yaml = YAML()
     content = yaml.load(file)
     for key, value in values.items():
@@ -117,6 +117,6 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(baseline: Project, tmp_path: Path) -> Project:
-    """A copy of the reproduced baseline, with its cache, to be changed at will."""
+    """A copy of the reproduced baseline, with its cache, for a test to change."""
     shutil.copytree(baseline.path, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project")

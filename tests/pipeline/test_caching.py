@@ -67,8 +67,10 @@ def test_added_method_runs_its_column_only_and_leaves_no_row_when_removed(projec
     assert set(json.loads(project.read("metrics/summary.json"))) == {"scratch", "simclr", "autoencoder"}
 
     project.set(methods=["scratch", "simclr"])
-    # The removed column's figures still lie in the folder that compare depends on.
     assert project.repro() == ["compare"]
+    # A clone has no leftovers of the removed column either.
+    assert not list((project.path / "metrics").rglob("autoencoder*"))
+    assert project.repro() == []
     assert project.read("metrics/summary.json") == before
     for table in ("label_efficiency.csv", "training_curves.csv", "confusion.csv"):
         assert b"autoencoder" not in project.read(f"metrics/{table}")
@@ -83,6 +85,7 @@ def test_removed_budget_leaves_no_row(project: Project) -> None:
     assert b"n10," not in project.read("metrics/confusion.csv")
     classifiers = project.path / "models" / "classifiers" / "simclr"
     assert sorted(path.name for path in classifiers.iterdir()) == [
+        "index.csv",
         "n50-draw0.safetensors",
         "n50-draw1.safetensors",
     ]
@@ -93,7 +96,7 @@ def test_all_labels_are_a_budget(project: Project) -> None:
     project.repro()
     summary = json.loads(project.read("metrics/summary.json"))
     assert set(summary["simclr"]) == {"nall"}
-    # The draws share their images, so only finetuning's own randomness tells them apart.
+    # All draws have the same images, so only the randomness of finetuning differs.
     draws = json.loads(project.read("metrics/evaluate/simclr.json"))["nall"]
     assert draws["linear"][0] == draws["linear"][1]
     assert draws["finetuned"][0] != draws["finetuned"][1]
@@ -109,9 +112,9 @@ def test_the_classic_network_goes_all_the_way(project: Project) -> None:
     assert project.read("metrics/summary.json") != before
 
 
-def test_lock_freshness_check_notices_changed_code(project: Project) -> None:
+def test_freshness_check_notices_changed_code(project: Project) -> None:
     assert project.run("sh", ".ci/fresh").returncode == 0
-    source = project.path / "stages" / "evaluate" / "metrics.py"
+    source = project.path / "stages" / "evaluate" / "diagnostics.py"
     source.write_text(source.read_text() + "\n# changed\n")
     result = project.run("sh", ".ci/fresh", check=False)
     assert result.returncode == 1
@@ -120,7 +123,7 @@ def test_lock_freshness_check_notices_changed_code(project: Project) -> None:
     assert "finetune" not in result.stdout
 
 
-def test_lock_freshness_check_works_in_a_clone_without_data(project: Project) -> None:
+def test_freshness_check_works_in_a_clone_without_data(project: Project) -> None:
     clone = Project(project.path.parent / "clone")
     project.run("git", "clone", "--quiet", str(project.path), str(clone.path))
     assert clone.run("sh", ".ci/fresh").returncode == 0
@@ -134,7 +137,7 @@ def test_freshness_check_notices_edited_metrics(project: Project) -> None:
     assert project.run("sh", ".ci/fresh", check=False).returncode == 1
 
 
-def test_freshness_check_notices_metrics_that_nobody_committed(project: Project) -> None:
+def test_freshness_check_notices_metrics_that_are_not_committed(project: Project) -> None:
     (project.path / "metrics" / "details.json").unlink()
     result = project.run("sh", ".ci/fresh", check=False)
     assert result.returncode == 1

@@ -1,4 +1,4 @@
-"""What the README says about branches and experiments, with the real commands."""
+"""Branches and experiments are compared with the commands in the README."""
 
 import io
 import json
@@ -23,8 +23,8 @@ def branch(project: Project) -> Project:
 
 
 def test_branches_are_compared(branch: Project) -> None:
-    said = json.loads(branch.run("dvc", "params", "diff", "main", "--json").stdout)
-    assert said == {"params.yaml": {KEY: {"old": 1.0, "new": 0.2, "diff": -0.8}}}
+    difference = json.loads(branch.run("dvc", "params", "diff", "main", "--json").stdout)
+    assert difference == {"params.yaml": {KEY: {"old": 1.0, "new": 0.2, "diff": -0.8}}}
     assert KEY in branch.run("dvc", "params", "diff", "main").stdout
 
     command = ["dvc", "metrics", "diff", "main", "--json", "--targets", "metrics/summary.json"]

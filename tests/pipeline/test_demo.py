@@ -1,4 +1,4 @@
-"""The demonstration that the README offers runs to its end."""
+"""The demonstration `make remote-demo` runs to its end."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""Named experiments with the real `dvc exp run`, and the quality tables with a real clone."""
+"""Named experiments by the real `dvc exp run`, and the quality tables from a real clone."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ TINY = "methods: [scratch]\nfinetune.budgets: [10, 20]\nfinetune.schedule.warmup
 
 @pytest.fixture
 def experiment(project: Project) -> Path:
-    """A committed experiment that retrains little, and no table of quality yet."""
+    """A committed experiment that trains little, in a project without quality tables."""
     for table in (project.path / "benchmarks" / "results").glob("quality*.csv"):
         table.unlink()
     file = project.path / "experiments" / "tiny.yaml"
@@ -24,8 +24,8 @@ def experiment(project: Project) -> Path:
 
 
 @pytest.mark.usefixtures("experiment")
-def test_an_experiment_runs_the_dvc_way(project: Project) -> None:
-    result = project.stage("benchmarks.experiment", "tiny", "--name", "first")
+def test_an_experiment_is_run_by_dvc_exp_run(project: Project) -> None:
+    result = project.stage("stages.tools.experiment", "tiny", "--name", "first")
     assert result.stdout.startswith("dvc exp run -S 'methods=[scratch]' -S 'finetune.budgets=[10,20]' -S ")
     raw = YAML(typ="safe").load(project.path / "params.yaml")
     assert (raw["methods"], raw["finetune"]["budgets"]) == (["scratch"], [10, 20])
@@ -39,7 +39,7 @@ def test_an_experiment_runs_the_dvc_way(project: Project) -> None:
 def test_a_wrong_key_is_one_line_and_nothing_is_run(project: Project, experiment: Path) -> None:
     before = files(project, "params.yaml") | files(project, "metrics") | files(project, "dvc.lock")
     experiment.write_text("finetune.drawz: 3\n")
-    result = project.stage("benchmarks.experiment", "tiny", check=False)
+    result = project.stage("stages.tools.experiment", "tiny", check=False)
     assert result.returncode == 2
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()

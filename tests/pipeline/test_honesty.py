@@ -23,7 +23,7 @@ def test_pretrain_and_finetune_give_the_same_bytes_without_the_test_split(projec
     shutil.rmtree(project.path / "data" / "prepared" / "test")
     (project.path / encoder).unlink()
     shutil.rmtree(project.path / classifiers)
-    shutil.rmtree(project.path / "models" / "checkpoints")  # or nothing would be trained again
+    shutil.rmtree(project.path / "models" / "checkpoints")  # otherwise nothing would be trained again
 
     labels = project.path / "data" / "prepared" / "labels"
     labels.rename(project.path / "hidden")  # pretraining sees no label of the pool either
@@ -33,11 +33,11 @@ def test_pretrain_and_finetune_give_the_same_bytes_without_the_test_split(projec
     assert "resumed" not in pretrained.stdout + finetuned.stdout
 
     after = files(project, encoder) | files(project, classifiers) | files(project, "metrics/pretrain")
-    assert len(before) == 1 + 4 + 6  # encoder, 2 budgets × 2 draws; figures, curve, picture of both methods
+    assert len(before) == 1 + 5 + 6  # encoder; 4 draws, index; 3 files of each method
     assert after == before
 
 
-def test_raw_test_files_are_no_way_around(project: Project, tmp_path: Path) -> None:
+def test_pretrain_and_finetune_open_no_undeclared_file(project: Project, tmp_path: Path) -> None:
     """Every file of the project that pretrain and finetune open is code, or declared in dvc.yaml."""
     watcher = (
         "import runpy, sys; opened = open(sys.argv[1], 'w'); root = sys.argv[2]\n"
@@ -47,12 +47,12 @@ def test_raw_test_files_are_no_way_around(project: Project, tmp_path: Path) -> N
         "sys.addaudithook(hook)\n"
         "runpy.run_module(stage, run_name='__main__')\n"
     )
-    shutil.rmtree(project.path / "models" / "checkpoints")  # or nothing would be trained again
+    shutil.rmtree(project.path / "models" / "checkpoints")  # otherwise nothing would be trained again
     for stage in ("stages.pretrain", "stages.finetune"):
         log = tmp_path / stage
         project.run(sys.executable, "-c", watcher, str(log), str(project.path), stage, "simclr")
         opened = log.read_text().splitlines()
-        assert [name for name in opened if "data/prepared/images" in name], "the watcher saw nothing"
+        assert [name for name in opened if "data/prepared/images" in name], "the watcher recorded nothing"
         assert [name for name in opened if "t10k" in name] == []  # nor a library's copy of the test split
         pipeline = YAML(typ="safe").load(project.path / "dvc.yaml")["stages"][stage.removeprefix("stages.")]
         declared = [
@@ -60,12 +60,11 @@ def test_raw_test_files_are_no_way_around(project: Project, tmp_path: Path) -> N
             *pipeline["outs"],
             *(path for plot in pipeline["plots"] for path in plot),
         ]
-        # A checkpoint is what the stage itself has written, under a key of the same inputs; a lock holds a
-        # process number.
+        # The stage itself wrote the checkpoint, from the same inputs; a lock holds a process number.
         allowed = ["params.yaml", "dvc.yaml", "stages/", "models/checkpoints", str(CLAIMS)]
         allowed += [path.replace("${item.method}", "simclr") for path in declared]
         inside = {os.path.relpath(project.path / name, project.path) for name in opened}
-        own = {name for name in inside if not name.startswith("..") and not name.endswith(".tmp")}
+        ours = {name for name in inside if not name.startswith("..") and not name.endswith(".tmp")}
         folders = {str(Path(path).parent) for path in allowed}
-        temporary = tuple(f"{folder}/." for folder in folders)  # their names begin with a dot
-        assert [name for name in own - folders if not name.startswith((*allowed, *temporary))] == []
+        temporary = tuple(f"{folder}/." for folder in folders)  # names of temporary files begin with a dot
+        assert [name for name in ours - folders if not name.startswith((*allowed, *temporary))] == []

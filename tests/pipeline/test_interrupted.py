@@ -1,4 +1,4 @@
-"""Ctrl-C, a full disk and a read-only folder: one clear line, whole files only, and the next run goes on."""
+"""Ctrl-C, a full disk and a read-only folder: one clear line, only whole files, and the next run resumes."""
 
 import ctypes
 import os
@@ -16,15 +16,24 @@ from tests.pipeline.conftest import Project
 from tests.pipeline.test_honesty import files
 
 PRETRAIN = [sys.executable, "-u", "-m", "stages.pretrain", "simclr"]
+CURVE = "metrics/pretrain/simclr.csv"  # written row by row
 
 
 def outputs(project: Project) -> dict[str, bytes]:
     return files(project, "models/encoders/simclr.safetensors") | files(project, "metrics/pretrain")
 
 
+def assert_unchanged_but_the_curve(project: Project, expected: dict[str, bytes]) -> None:
+    """The results are those of the run before; the curve has the first rows of this one."""
+    now = outputs(project)
+    assert now[CURVE].endswith(b"\n")
+    assert expected[CURVE].startswith(now[CURVE])
+    assert now | {CURVE: b""} == expected | {CURVE: b""}
+
+
 @pytest.fixture
 def unfinished(project: Project) -> tuple[Project, dict[str, bytes]]:
-    """A project whose SimCLR has yet to be trained, for some seconds; and what it gives undisturbed."""
+    """A project in which SimCLR must be trained for some seconds; and the results of an undisturbed run."""
     project.set(pretrain__simclr__epochs=40)
     project.stage("stages.pretrain", "simclr")
     expected = outputs(project)
@@ -32,33 +41,33 @@ def unfinished(project: Project) -> tuple[Project, dict[str, bytes]]:
     return project, expected
 
 
-def test_ctrl_c_is_one_line_and_the_next_run_goes_on(unfinished: tuple[Project, dict[str, bytes]]) -> None:
+def test_ctrl_c_is_one_line_and_the_next_run_resumes(unfinished: tuple[Project, dict[str, bytes]]) -> None:
     project, expected = unfinished
     interrupted(project)
-    assert outputs(project) == expected  # those of the run before: nothing half-written took their place
-    assert_goes_on(project)
+    assert_unchanged_but_the_curve(project, expected)
+    assert_resumes(project)
     assert outputs(project) == expected
 
 
 def test_ctrl_c_in_a_terminal_stops_dvc_and_its_stage(unfinished: tuple[Project, dict[str, bytes]]) -> None:
     project, expected = unfinished
     checkpoint = project.path / "models/checkpoints/pretrain/simclr"
-    run = project.start("dvc", "repro", start_new_session=True, preexec_fn=listening)
+    run = project.start("dvc", "repro", start_new_session=True, preexec_fn=receive_interrupts)
     while not checkpoint.exists():
         assert run.poll() is None
         time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all of them
-    said, _ = run.communicate(timeout=60)
+    os.killpg(run.pid, signal.SIGINT)  # to the whole group, as a terminal does
+    output, _ = run.communicate(timeout=60)
     assert run.returncode != 0
-    assert "interrupted: nothing is half-written; `dvc repro` goes on" in said
-    assert "Traceback" not in said
+    assert "interrupted: nothing is half-written; run `dvc repro` to resume" in output
+    assert "Traceback" not in output
     again = project.run("dvc", "repro").stdout
     assert re.search(r"^pretrain simclr: resumed at step [1-9][\d,]* of ", again, re.MULTILINE)
     assert outputs(project) == expected
 
 
-def listening() -> None:
-    """Be in the foreground of a terminal: what a shell starts in the background is deaf to Ctrl-C."""
+def receive_interrupts() -> None:
+    """Receive Ctrl-C: a process that a shell starts in the background ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -67,7 +76,7 @@ def interrupted(project: Project) -> None:
     checkpoint = project.path / "models/checkpoints/pretrain/simclr"
     process = subprocess.Popen(
         PRETRAIN, cwd=project.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=listening,
+        preexec_fn=receive_interrupts,
     )  # fmt: skip
     while not checkpoint.exists():
         assert process.poll() is None
@@ -75,16 +84,16 @@ def interrupted(project: Project) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT  # for shells 130
-    assert errors == "interrupted: nothing is half-written; `dvc repro` goes on\n"
+    assert errors == "interrupted: nothing is half-written; run `dvc repro` to resume\n"
 
 
-def assert_goes_on(project: Project) -> None:
+def assert_resumes(project: Project) -> None:
     again = project.stage("stages.pretrain", "simclr")
     assert re.search(r"^pretrain simclr: resumed at step [1-9][\d,]* of ", again.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("room", [0, 20_000])  # bytes that a file may have
-def test_a_full_disk_is_named_and_the_next_run_goes_on(
+def test_a_full_disk_is_named_and_the_next_run_resumes(
     room: int, unfinished: tuple[Project, dict[str, bytes]]
 ) -> None:
     project, expected = unfinished
@@ -100,13 +109,13 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(
     (line,) = result.stderr.splitlines()
     places = r"models/(checkpoints/pretrain/simclr|encoders/\S+)|\.dvc/tmp/headstart"
     assert re.fullmatch(rf"error: ({places}): File too large|.*No usable temporary directory.*", line), line
-    assert outputs(project) == expected
+    assert_unchanged_but_the_curve(project, expected)
     assert not list(project.path.rglob("*.tmp"))
-    assert_goes_on(project)
+    assert_resumes(project)
     assert outputs(project) == expected
 
 
-def test_a_disk_that_is_full_for_finetune_is_named_and_the_next_run_goes_on(project: Project) -> None:
+def test_a_full_disk_in_finetune_is_named_and_the_next_run_resumes(project: Project) -> None:
     expected = files(project, "models/classifiers/simclr")
     shutil.rmtree(project.path / "models/checkpoints/finetune/simclr")
 
@@ -126,7 +135,7 @@ def test_a_disk_that_is_full_for_finetune_is_named_and_the_next_run_goes_on(proj
     assert files(project, "models/classifiers/simclr") == expected
 
 
-FULL = r"File too large|not all of it could be written; is the disk full\? \(.*\)"
+FULL = r"File too large|could not be written completely; is the disk full\? \(.*\)"
 
 
 @pytest.mark.parametrize(
@@ -139,18 +148,18 @@ FULL = r"File too large|not all of it could be written; is the disk full\? \(.*\
         (["compare"], 200_000, "metrics/report.html"),
     ],
 )
-def test_a_disk_that_is_full_for_a_short_stage_is_named_and_the_next_run_goes_on(
+def test_a_full_disk_in_a_short_stage_is_named_and_the_next_run_succeeds(
     stage: list[str], room: int, place: str, project: Project
 ) -> None:
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
-    def made() -> dict[str, bytes]:
-        found = files(project, "data") | files(project, "metrics")
-        return {name: content for name, content in found.items() if "timings" not in name}
+    def results() -> dict[str, bytes]:
+        every = files(project, "data") | files(project, "metrics")
+        return {name: content for name, content in every.items() if "timings" not in name}
 
     name, *method = stage
-    expected = made()
+    expected = results()
     command = [sys.executable, "-m", f"stages.{name}", *method]
     result = subprocess.run(
         command, cwd=project.path, text=True, capture_output=True, check=False, preexec_fn=no_room
@@ -158,14 +167,14 @@ def test_a_disk_that_is_full_for_a_short_stage_is_named_and_the_next_run_goes_on
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert re.fullmatch(rf"error: {place}: ({FULL})", line), line
-    assert made() == expected
+    assert results() == expected
     assert not list(project.path.rglob("*.tmp"))
     project.stage(f"stages.{name}", *method)
-    assert made() == expected
+    assert results() == expected
 
 
-def ordinary() -> None:
-    """Be a user to whom permissions apply: root passes over them by a capability."""
+def respect_permissions() -> None:
+    """Drop the capability by which root ignores file permissions."""
     drop, dac_override = 24, 1  # prctl's PR_CAPBSET_DROP, and the capability
     if os.geteuid() == 0:
         assert ctypes.CDLL(None).prctl(drop, dac_override, 0, 0, 0) == 0
@@ -177,7 +186,12 @@ def test_a_read_only_folder_is_named_before_any_work(folder: str, project: Proje
     place.chmod(0o500)
     try:
         result = subprocess.run(
-            PRETRAIN, cwd=project.path, text=True, capture_output=True, check=False, preexec_fn=ordinary
+            PRETRAIN,
+            cwd=project.path,
+            text=True,
+            capture_output=True,
+            check=False,
+            preexec_fn=respect_permissions,
         )
     finally:
         place.chmod(0o700)

@@ -19,21 +19,21 @@ STAGE_OUTPUTS = ("data/prepared", "data/predictions", "models/encoders", "models
 def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Remote]:
     folder = tmp_path / "server"
     folder.mkdir()
-    with getattr(servers, request.param)(folder) as found:
-        yield found
+    with getattr(servers, request.param)(folder) as remote:
+        yield remote
 
 
 def use(project: Project, remote: Remote) -> None:
-    """What each person sets up once on their own machine: the secrets, outside git."""
+    """Set up the secrets, which each person has on their own machine, outside git."""
     for key, value in remote.secret.items():
         project.run("dvc", "remote", "modify", "--local", "store", key, value)
 
 
 def outputs(project: Project) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for folder in STAGE_OUTPUTS:
-        found |= files(project, folder)
-    return found
+        contents |= files(project, folder)
+    return contents
 
 
 def clone(origin: Project, path: Path, remote: Remote) -> Project:
@@ -43,7 +43,7 @@ def clone(origin: Project, path: Path, remote: Remote) -> Project:
     return project
 
 
-def test_what_one_pushes_the_other_has_without_running(
+def test_a_colleague_pulls_all_results_and_runs_nothing(
     remote: Remote, project: Project, tmp_path: Path
 ) -> None:
     anna = project
@@ -52,7 +52,7 @@ def test_what_one_pushes_the_other_has_without_running(
         anna.run("dvc", "remote", "modify", "store", key, value)
     use(anna, remote)
     anna.commit("a remote")
-    # What Anna tries on a branch travels too.
+    # The results of a branch are shared too.
     anna.run("git", "checkout", "--quiet", "-b", "heavier")
     anna.set(finetune__recipe__simclr__weight_decay=0.5)
     assert "finetune@simclr" in anna.repro()
@@ -65,7 +65,7 @@ def test_what_one_pushes_the_other_has_without_running(
 
     ben = clone(anna, tmp_path / "ben", remote)
     assert files(ben, "models") == {}
-    ben.run("make", "pull", "--assume-old=.venv/.requirements.lock")  # this environment is there already
+    ben.run("make", "pull", "--assume-old=.venv/.requirements.lock")  # the tests have an environment
     assert outputs(ben) == outputs(anna)
     assert ben.run("git", "status", "--porcelain").stdout == ""
     assert ben.repro() == []
@@ -81,7 +81,7 @@ def test_what_one_pushes_the_other_has_without_running(
     assert ben.repro() == []
     assert_no_secrets_in_git(anna, remote)
 
-    # Cara needs one thing of it, and gets only what that needs.
+    # Cara runs one column, and downloads only what it needs.
     cara = clone(anna, tmp_path / "cara", remote)
     assert cara.repro("--pull", "--allow-missing") == []
     assert files(cara, "models") == {}
@@ -90,19 +90,19 @@ def test_what_one_pushes_the_other_has_without_running(
     cached = {file.parent.name + file.name for file in (cara.path / ".dvc/cache/files/md5").rglob("*")}
     assert hash_of(cara, "pretrain@simclr") in cached
     assert hash_of(cara, "pretrain@scratch") not in cached
-    here = files(cara, "models") | files(cara, "data/predictions") | files(cara, "data/prepared")
-    assert "models/encoders/simclr.safetensors" in here
-    assert "models/encoders/scratch.safetensors" not in here
+    pulled = files(cara, "models") | files(cara, "data/predictions") | files(cara, "data/prepared")
+    assert "models/encoders/simclr.safetensors" in pulled
+    assert "models/encoders/scratch.safetensors" not in pulled
     assert not [
-        name for name in here if name.startswith(("models/classifiers/scratch", "data/predictions/scratch"))
+        name for name in pulled if name.startswith(("models/classifiers/scratch", "data/predictions/scratch"))
     ]
 
 
 def hash_of(project: Project, stage: str) -> str:
     """The content hash of a stage's first output, an encoder."""
     stages = YAML(typ="safe").load(project.path / "dvc.lock")["stages"]
-    (found,) = (out["md5"] for out in stages[stage]["outs"] if out["path"].startswith("models/encoders"))
-    return str(found)
+    (digest,) = (out["md5"] for out in stages[stage]["outs"] if out["path"].startswith("models/encoders"))
+    return str(digest)
 
 
 def assert_no_secrets_in_git(project: Project, remote: Remote) -> None:
@@ -110,5 +110,5 @@ def assert_no_secrets_in_git(project: Project, remote: Remote) -> None:
     assert ".dvc/config" in tracked
     assert ".dvc/config.local" not in tracked
     for secret in remote.secret.values():
-        found = project.run("git", "grep", "--cached", "--fixed-strings", secret, check=False)
-        assert found.returncode == 1, found.stdout
+        result = project.run("git", "grep", "--cached", "--fixed-strings", secret, check=False)
+        assert result.returncode == 1, result.stdout

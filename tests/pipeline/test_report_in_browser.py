@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import chdir
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from stages.compare import report as report
+from stages.compare import report
 from tests import evidence
 from tests.pipeline.conftest import Project
 
@@ -26,72 +27,69 @@ SECTIONS = ["verdict", "labels", "models", "training", "methods", "data", "prove
 def browser() -> Iterator[Browser]:
     if BROWSER is None:
         if os.environ.get("CI"):
-            pytest.fail("no chromium here; .ci/run installs one")
+            pytest.fail("chromium is missing; .ci/run installs it")
         pytest.skip("needs chromium (Debian's package of this name)")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on three methods that were never trained."""
+    """A report on made-up results of three methods."""
     return write(tmp_path_factory.mktemp("report"), ["scratch", "autoencoder", "simclr"], LABELS, 4, CLASSES)
 
 
-def write(folder: Path, *made_up: Any, **more: Any) -> Path:
-    """A report in a folder on what `evidence.write` makes up."""
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
-        report.write(folder / "report.html", evidence.write(*made_up, **more))
-    finally:
-        os.chdir(here)
+def write(folder: Path, *arguments: Any) -> Path:
+    """Write a report on made-up results into a folder; the arguments are those of `evidence.write`."""
+    with chdir(folder):
+        report.write(folder / "report.html", evidence.write(*arguments))
     return folder / "report.html"
 
 
 def opened(browser: Browser, file: Path, **context: Any) -> tuple[Page, list[str]]:
-    """A page from disk, and what went wrong on it: errors, warnings, requests to anywhere."""
+    """A page from disk, and its problems: console messages, errors and requests to the network."""
     page = browser.new_context(**context).new_page()
-    wrong: list[str] = []
-    page.on("console", lambda message: wrong.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
     page.on(
         "request",
-        lambda request: None if request.url.startswith(("file:", "data:")) else wrong.append(request.url),
+        lambda request: None if request.url.startswith(("file:", "data:")) else problems.append(request.url),
     )
-    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
     page.goto(file.as_uri())
-    return page, wrong
+    return page, problems
 
 
-def test_it_opens_from_disk_without_error_or_network(browser: Browser, made_up: Path) -> None:
-    page, wrong = opened(browser, made_up)
+def test_it_opens_from_disk_without_errors_or_network(browser: Browser, made_up: Path) -> None:
+    page, problems = opened(browser, made_up)
     for name in SECTIONS:
         assert page.locator(f"section#{name} h2").is_visible(), name
         page.locator(f"nav a[href='#{name}']").click()
     assert page.locator("svg[role=img]").count() >= 3 * 6
     broken = page.evaluate("[...document.images].filter((i) => !i.complete || !i.naturalWidth).length")
     assert broken == 0
-    assert wrong == []
+    assert problems == []
 
 
 def test_the_report_of_a_real_run_opens(browser: Browser, project: Project) -> None:
-    page, wrong = opened(browser, project.path / "metrics" / "report.html")
+    page, problems = opened(browser, project.path / "metrics" / "report.html")
     assert [name for name in SECTIONS if not page.locator(f"section#{name}").is_visible()] == []
     assert page.locator("#verdict .verdict p").count() == 2
-    assert wrong == []
+    assert problems == []
     assert figures(page) == in_percent(project)
 
 
 def test_the_report_of_one_method_and_one_draw_opens(browser: Browser, project: Project) -> None:
     project.set(methods=["simclr"], finetune__draws=1)
     assert project.repro() == ["finetune@simclr", "evaluate@simclr", "compare"]
-    page, wrong = opened(browser, project.path / "metrics" / "report.html")
-    assert "which has no interval; there is no scratch arm beside it" in page.locator("#verdict").inner_text()
+    page, problems = opened(browser, project.path / "metrics" / "report.html")
+    verdict = page.locator("#verdict").inner_text()
+    assert "on one draw; one draw has no interval; scratch was not run for comparison." in verdict
     assert page.locator("[role=tab]").all_inner_texts() == ["simclr"]
-    assert wrong == []
+    assert problems == []
     assert figures(page) == in_percent(project)
     assert not [key for key in in_percent(project) if key.endswith("ci95")]
     assert "simclr" in project.stage("stages.compare", "--show").stdout
@@ -105,27 +103,29 @@ UNUSUAL: dict[str, tuple[Any, ...]] = {
 
 @pytest.mark.parametrize("case", UNUSUAL)
 @pytest.mark.parametrize("width", [390, 1200])
-def test_unusual_runs_have_a_whole_page_too(browser: Browser, tmp_path: Path, case: str, width: int) -> None:
+def test_unusual_runs_have_a_complete_page(browser: Browser, tmp_path: Path, case: str, width: int) -> None:
     methods, labels, *_ = UNUSUAL[case]
-    page, wrong = opened(browser, write(tmp_path, *UNUSUAL[case]), viewport={"width": width, "height": 844})
+    page, problems = opened(
+        browser, write(tmp_path, *UNUSUAL[case]), viewport={"width": width, "height": 844}
+    )
     assert [name for name in SECTIONS if not page.locator(f"section#{name} h2").is_visible()] == []
     assert ("nothing was finetuned" in page.locator("#verdict").inner_text()) == (not labels)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("[role=tab]").all_inner_texts() == methods
     assert bool(figures(page)) == bool(labels)
-    assert wrong == []
+    assert problems == []
 
 
 def figures(page: Page) -> dict[str, float]:
-    """The marked figures of a page; each has one value, wherever it stands."""
+    """The marked figures of a page by key; a figure that is shown twice has the same value."""
     marked = page.eval_on_selector_all("data", "(all) => all.map((e) => [e.dataset.key, e.textContent])")
-    found = {key: float(text) for key, text in marked}
-    assert all(found[key] == float(text) for key, text in marked)
-    return found
+    values = {key: float(text) for key, text in marked}
+    assert all(values[key] == float(text) for key, text in marked)
+    return values
 
 
 def in_percent(project: Project) -> dict[str, float]:
-    """The figures of the summary, as they should stand on the page."""
+    """The figures of the summary, as the page should show them."""
     summary = json.loads(project.read("metrics/summary.json"))
     return {
         f"{method}.{budget}.{name}": round(100 * value, 2)
@@ -185,7 +185,7 @@ def test_without_scripts_nothing_is_hidden(browser: Browser, made_up: Path) -> N
     assert all(panel.is_visible() for panel in panels.all())
 
 
-def test_on_paper_every_method_is_there_and_no_button(browser: Browser, made_up: Path) -> None:
+def test_in_print_every_method_is_visible_and_no_button(browser: Browser, made_up: Path) -> None:
     page, _ = opened(browser, made_up, color_scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
     assert all(panel.is_visible() for panel in page.locator("[role=tabpanel]").all())
@@ -206,18 +206,20 @@ def contrast(first: str, second: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_lines_stand_out_in_light_and_dark(browser: Browser, made_up: Path, scheme: Any) -> None:
+def test_text_and_lines_have_enough_contrast_in_light_and_dark(
+    browser: Browser, made_up: Path, scheme: Any
+) -> None:
     page, _ = opened(browser, made_up, color_scheme=scheme)
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (contrast(paper, "rgb(0, 0, 0)") < 2) == (scheme == "dark")
 
     def colour(variable: str) -> str:
-        found: str = page.evaluate(
+        computed: str = page.evaluate(
             "(name) => { const e = document.createElement('i'); e.style.color = `var(${name})`;"
             " document.body.append(e); return getComputedStyle(e).color; }",
             variable,
         )
-        return found
+        return computed
 
     for variable in ("--ink", "--soft", "--accent"):  # text
         assert contrast(paper, colour(variable)) >= 4.5, variable
@@ -228,18 +230,18 @@ def test_text_and_lines_stand_out_in_light_and_dark(browser: Browser, made_up: P
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_it_fits_a_phone_and_a_desk(browser: Browser, made_up: Path, width: int) -> None:
+def test_it_fits_a_phone_and_a_desktop(browser: Browser, made_up: Path, width: int) -> None:
     page, _ = opened(browser, made_up, viewport={"width": width, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for table in page.locator(".scroll").all():  # wider ones can be moved, also by keyboard
+    for table in page.locator(".scroll").all():  # wide tables scroll, also by keyboard
         assert table.get_attribute("tabindex") == "0"
     text = page.locator("#labels svg text").first
     height = text.bounding_box()
     assert height is not None
-    assert height["height"] >= 8  # pixels: it can be read
+    assert height["height"] >= 8  # pixels, large enough to read
 
 
-def test_every_control_has_a_name_and_every_picture_words(browser: Browser, made_up: Path) -> None:
+def test_every_control_has_a_name_and_every_picture_a_description(browser: Browser, made_up: Path) -> None:
     page, _ = opened(browser, made_up)
     assert page.locator("html").get_attribute("lang") == "en"
     for button in page.get_by_role("button").all() + page.get_by_role("tab").all():

@@ -1,4 +1,4 @@
-"""Equal parameters give equal bytes: in another clone, with another method beside it, several at once."""
+"""Equal parameters give equal bytes: in another clone, beside other methods, with several at a time."""
 
 import re
 import shutil
@@ -17,16 +17,17 @@ EVERY_METHOD = [name for name in available_methods() if name != "mae"]
 
 
 def fresh(baseline: Project, path: Path, **changes: object) -> Project:
-    """A clone that has no result of any stage, with parameters for a short run."""
+    """A clone without results of any stage, with parameters for a short run."""
     baseline.run("git", "clone", "--quiet", str(baseline.path), str(path))
     project = Project(path)
     shutil.rmtree(path / "metrics")
     (path / "dvc.lock").unlink()
-    short = {f"pretrain.{name}.{key}": value for name in available_methods() if name != "scratch"
+    trained = [name for name in available_methods() if name not in ("scratch", "imported")]
+    short = {f"pretrain.{name}.{key}": value for name in trained
              for key, value in (("epochs", 1), ("batch_size", 64))}  # fmt: skip
     (path / IMPORTED).parent.mkdir(exist_ok=True)
     shutil.copy(baseline.path / "models" / "encoders" / "simclr.safetensors", path / IMPORTED)
-    short["pretrain.imported.digest"] = weights.read_digest(path / IMPORTED)
+    short["pretrain.imported.start.digest"] = weights.read_digest(path / IMPORTED)
     change(path / "params.yaml", short | {"finetune.budgets": [10]} | changes)
     return project
 
@@ -50,21 +51,21 @@ def test_two_clones_give_the_same_bytes(
 
 
 def test_two_threads_give_the_same_bytes_each_time(baseline: Project, tmp_path: Path) -> None:
-    """With one thread sums have one order anyway; params.yaml has two."""
+    """With one thread sums always have the same order; params.yaml has two."""
     changes = {"methods": ["simclr"], "runtime.threads": 2}
     first, second = (fresh(baseline, tmp_path / name, **changes) for name in ("anna", "ben"))
-    for project in (first, second):  # one after another: four threads on two cores take very long
+    for project in (first, second):  # one after another: four threads on two cores are very slow
         project.repro()
     assert results(first) == results(second)
 
 
-def test_several_methods_at_once_give_the_bytes_of_one_after_another(
+def test_methods_in_parallel_give_the_same_bytes_as_one_after_another(
     baseline: Project, tmp_path: Path
 ) -> None:
     methods = {"methods": ["scratch", "autoencoder", "simclr"]}
     serial, parallel = (fresh(baseline, tmp_path / name, **methods) for name in ("serial", "parallel"))
     serial.repro()
-    # This environment is there already: make need not build one.
+    # make must not build an environment: the tests have one.
     run = parallel.start("make", "repro", "JOBS=3", "GPUS=2", "--assume-old=.venv/.requirements.lock")
     output, _ = run.communicate()
     assert run.returncode == 0, output
@@ -74,7 +75,7 @@ def test_several_methods_at_once_give_the_bytes_of_one_after_another(
     assert parallel.repro() == []
 
 
-def test_a_failing_method_stops_make_and_spares_what_is_done(baseline: Project, tmp_path: Path) -> None:
+def test_a_failing_method_stops_make_and_keeps_finished_results(baseline: Project, tmp_path: Path) -> None:
     project = fresh(baseline, tmp_path / "project", methods=["scratch", "simclr"])
     method = project.path / "stages" / "pretrain" / "methods" / "simclr.py"
     method.write_text(

@@ -1,4 +1,4 @@
-"""`make audit` without its network: pip-audit's answers are given, and what is made of them is looked at."""
+"""`make audit` without a network: its output and exit status for given answers of pip-audit."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import pytest
 
 from tests.conftest import ROOT
 
-FINE = {"name": "fine", "version": "1.0", "vulns": []}
-FLAWED = {"name": "torn", "version": "2.0", "vulns": [{"id": "CVE-1", "fix_versions": ["2.1"]}]}
-NOT_KNOWN = {"name": "far", "skip_reason": "could not be reached"}
+CLEAN = {"name": "fine", "version": "1.0", "vulns": []}
+VULNERABLE = {"name": "torn", "version": "2.0", "vulns": [{"id": "CVE-1", "fix_versions": ["2.1"]}]}
+SKIPPED = {"name": "far", "skip_reason": "could not be reached"}
 
-# In place of python: it makes an environment that holds the pip-audit below, and is itself for the rest.
+# Replaces python: it creates an environment with the pip-audit below; everything else goes to the real one.
 PYTHON = """#!/bin/sh
 case "$*" in
     "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; cp "$(dirname "$0")/pip-audit" "$3/bin" ;;
@@ -34,14 +34,14 @@ cp "$ANSWERS/$lock.json" "$output" || { echo "no route to host" >&2; exit 1; }
 
 
 def audited(folder: Path, ours: Any, peers: Any) -> tuple[int, str]:
-    """The exit status of .ci/audit and what it says, for the answers to both locks; None: no answer."""
+    """The exit status and output of .ci/audit for given answers to both locks; None: no answer."""
     (folder / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "audit", folder / ".ci" / "audit")
     (folder / "bin").mkdir()
     for name, content in (("python", PYTHON), ("pip-audit", PIP_AUDIT)):
         (folder / "bin" / name).write_text(content)
         (folder / "bin" / name).chmod(0o755)
-    for lock, packages in (("requirements.lock", ours), ("requirements-peers.lock", peers)):
+    for lock, packages in (("requirements-dev.lock", ours), ("requirements-peers.lock", peers)):
         if packages is not None:
             (folder / f"{lock}.json").write_text(json.dumps({"dependencies": packages}))
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -56,29 +56,27 @@ def audited(folder: Path, ours: Any, peers: Any) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("ours", "peers", "status", "words"),
     [
-        ([FINE], [FINE, FINE], 0, "requirements-peers.lock: 2 of 2 packages could be looked up"),
-        ([FINE, FLAWED], [FINE], 1, "torn 2.0: CVE-1; fixed in: 2.1"),
-        ([FINE], [FLAWED], 1, "torn 2.0: CVE-1"),
-        ([FINE, NOT_KNOWN], [FINE], 3, "requirements.lock: 1 of 2 packages could be looked up"),
-        ([NOT_KNOWN], [NOT_KNOWN], 3, "the advisory data cannot be reached from here: nothing was checked"),
-        ([NOT_KNOWN, FINE], [FLAWED], 1, "torn 2.0"),
-        ([FLAWED], [NOT_KNOWN], 1, "torn 2.0"),
-        (None, [FINE], 3, "requirements.lock: nothing was checked: no route to host"),
-        (None, [FLAWED], 1, "torn 2.0"),
-        ([FINE], [], 3, "nothing was checked"),
+        ([CLEAN], [CLEAN, CLEAN], 0, "requirements-peers.lock: 2 of 2 packages could be looked up"),
+        ([CLEAN, VULNERABLE], [CLEAN], 1, "torn 2.0: CVE-1; fixed in: 2.1"),
+        ([CLEAN], [VULNERABLE], 1, "torn 2.0: CVE-1"),
+        ([CLEAN, SKIPPED], [CLEAN], 3, "requirements-dev.lock: 1 of 2 packages could be looked up"),
+        ([SKIPPED], [SKIPPED], 3, "the advisory data cannot be reached: nothing was checked"),
+        ([SKIPPED, CLEAN], [VULNERABLE], 1, "torn 2.0"),
+        ([VULNERABLE], [SKIPPED], 1, "torn 2.0"),
+        (None, [CLEAN], 3, "requirements-dev.lock: nothing was checked: no route to host"),
+        (None, [VULNERABLE], 1, "torn 2.0"),
+        ([CLEAN], [], 3, "nothing was checked"),
     ],
 )
-def test_the_exit_status_says_what_was_found(
-    tmp_path: Path, ours: Any, peers: Any, status: int, words: str
-) -> None:
-    found, said = audited(tmp_path, ours, peers)
-    assert found == status
-    assert words in said
+def test_the_exit_status_and_output(tmp_path: Path, ours: Any, peers: Any, status: int, words: str) -> None:
+    exit_status, output = audited(tmp_path, ours, peers)
+    assert exit_status == status
+    assert words in output
 
 
-def test_where_pip_audit_cannot_be_installed_that_is_said(tmp_path: Path) -> None:
+def test_without_pip_audit_the_output_says_that_nothing_was_checked(tmp_path: Path) -> None:
     (tmp_path / "no pip").touch()
-    assert audited(tmp_path, [FINE], [FINE]) == (
+    assert audited(tmp_path, [CLEAN], [CLEAN]) == (
         3,
-        "audit: pip-audit cannot be installed here: nothing was checked\n",
+        "audit: pip-audit cannot be installed on this machine: nothing was checked\n",
     )

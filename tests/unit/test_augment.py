@@ -14,25 +14,25 @@ from tests.conftest import MOVING, strengths
 
 STEP = Stream.of(1, "test").at("step", 3)
 EACH = [{name: value} for name, value in MOVING.items()]
-BY_CHANCE = {"flip", "grayscale", "blur"}  # some images not at all
+SOME_IMAGES = {"flip", "grayscale", "blur"}  # transforms that leave some images unchanged
 
 
 def dot(x: int, y: int) -> Tensor:
-    image = torch.zeros(1, 1, 29, 29)  # of odd side, so that (14, 14) is the centre
+    image = torch.zeros(1, 1, 29, 29)  # with an odd side, so that (14, 14) is the centre
     image[0, 0, y, x] = 1
     return image
 
 
-# --- which image gets which transform
+# --- each image gets its own transform
 
 
 @pytest.mark.parametrize("strength", EACH, ids=lambda s: next(iter(s)))
 def test_images_of_one_batch_get_different_transforms(strength: dict[str, object]) -> None:
     same = torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(0)).repeat(20, 1, 1, 1)
     out = augment.random_views(same, torch.arange(20), strengths(**strength), STEP).flatten(1)
-    apart = torch.cdist(out, out, p=torch.inf) > 1e-3
-    # A few pairs may be alike: two tiny squares erase nothing.
-    assert apart.float().mean() > (0.2 if BY_CHANCE & strength.keys() else 0.85)
+    differ = torch.cdist(out, out, p=torch.inf) > 1e-3
+    # A few pairs may be equal: two tiny squares erase nothing.
+    assert differ.float().mean() > (0.2 if SOME_IMAGES & strength.keys() else 0.85)
 
 
 def test_a_resumed_step_draws_the_same_views(floats: Tensor) -> None:
@@ -49,22 +49,22 @@ def test_the_next_step_draws_other_views(strength: dict[str, object]) -> None:
     batch = torch.rand(20, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     following = Stream.of(1, "test").at("step", 4)
     two = [augment.random_views(batch, torch.arange(20), strengths(**strength), s) for s in (STEP, following)]
-    apart = (two[0] - two[1]).abs().amax((1, 2, 3)) > 1e-3
-    assert apart.float().mean() > (0.2 if BY_CHANCE & strength.keys() else 0.85)
+    differ = (two[0] - two[1]).abs().amax((1, 2, 3)) > 1e-3
+    assert differ.float().mean() > (0.2 if SOME_IMAGES & strength.keys() else 0.85)
 
 
-def test_positions_decide_and_not_the_company(floats: Tensor) -> None:
+def test_a_view_depends_on_its_position_not_on_the_other_images(floats: Tensor) -> None:
     positions = torch.arange(100, 116)
     whole = augment.random_views(floats[:16], positions, Views(**MOVING), STEP)
     part = augment.random_views(floats[4:9], positions[4:9], Views(**MOVING), STEP)
     torch.testing.assert_close(part, whole[4:9], rtol=0, atol=1e-6)
-    backwards = augment.random_views(floats[:16].flip(0), positions.flip(0), Views(**MOVING), STEP)
-    torch.testing.assert_close(backwards.flip(0), whole, rtol=0, atol=1e-6)
+    reversed_views = augment.random_views(floats[:16].flip(0), positions.flip(0), Views(**MOVING), STEP)
+    torch.testing.assert_close(reversed_views.flip(0), whole, rtol=0, atol=1e-6)
     elsewhere = augment.random_views(floats[:16], positions + 1, Views(**MOVING), STEP)
     assert (elsewhere - whole).abs().amax((1, 2, 3)).min() > 0.05
 
 
-def test_two_views_are_the_even_and_the_odd_addresses(floats: Tensor) -> None:
+def test_the_two_views_have_even_and_odd_positions(floats: Tensor) -> None:
     positions = torch.arange(40, 56)
     both = augment.two_views(floats[:16], positions, Views(**MOVING), STEP)
     assert both.shape == (32, 1, 28, 28)
@@ -91,14 +91,14 @@ def test_views_keep_shape_and_stay_between_black_and_white(shape: tuple[int, ...
             assert out.max() <= 1 + 1e-6
 
 
-def test_input_is_left_as_it_is(floats: Tensor) -> None:
+def test_the_input_is_not_changed(floats: Tensor) -> None:
     batch = floats[:8].clone()
     augment.random_views(batch, torch.arange(8), Views(**MOVING), STEP)
     assert torch.equal(batch, floats[:8])
 
 
-def test_views_are_as_exact_under_autocast(floats: Tensor) -> None:
-    # A sampling grid in bf16 is off by up to a 256th of the image's side: methods draw inside autocast.
+def test_views_are_equally_exact_under_autocast(floats: Tensor) -> None:
+    # Methods draw views under autocast, where a sampling grid in bf16 would be off by 1/256 of the side.
     moving = strengths(
         **{name: MOVING[name] for name in ("crop", "rotate", "scale", "shear", "shift", "blur")}
     )
@@ -115,8 +115,8 @@ def test_thickness_blends_with_scipys_dilation_and_erosion(floats: Tensor) -> No
     amounts = [-1.0, -0.3, 0.0, 0.6, 1.0]
     out = augment.thickness(floats[:5], torch.tensor(amounts))
     for image, one, amount in zip(floats[:5].numpy(), out.numpy(), amounts, strict=True):
-        reached = ndimage.grey_dilation if amount > 0 else ndimage.grey_erosion
-        target = reached(image[0], size=3, mode="nearest")
+        morphology = ndimage.grey_dilation if amount > 0 else ndimage.grey_erosion
+        target = morphology(image[0], size=3, mode="nearest")
         expected = (1 - abs(amount)) * image[0] + abs(amount) * target
         np.testing.assert_allclose(one[0], expected, atol=1e-6)
     ink = out.sum((1, 2, 3)) - floats[:5].sum((1, 2, 3))
@@ -138,7 +138,7 @@ def test_erase_is_torchvisions_of_each_single_image(shape: tuple[int, int]) -> N
     half = torch.tensor([0.25, 0.3, 0.11, 0.0])
     out = augment.erase(images, centre, half)
     for image, one, (x, y), h in zip(images, out, centre.tolist(), half.tolist(), strict=True):
-        # A pixel is erased where its middle is inside: middles are at (i + 0.5) / side.
+        # A pixel is erased if its centre, at (i + 0.5) / side, is inside the square.
         left, right = (math.ceil(width * edge - 0.5) for edge in (x - h, x + h))
         top, bottom = (math.ceil(height * edge - 0.5) for edge in (y - h, y + h))
         left, top = max(left, 0), max(top, 0)
@@ -147,7 +147,7 @@ def test_erase_is_torchvisions_of_each_single_image(shape: tuple[int, int]) -> N
         assert torch.equal(one, expected)
 
 
-# --- how far `augment` goes: each strength alone, measured on the picture
+# --- the range of each transform, measured on the views
 
 
 def measured(strength: dict[str, object], images: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def measured(strength: dict[str, object], images: Tensor) -> Tensor:
 
 
 def measured_rgb(strength: dict[str, object], images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Red, green and blue of the middle pixel of many views."""
+    """Red, green and blue of the pixel at the centre of many views."""
     n = 600
     out = augment.random_views(
         images.expand(n, *images.shape[1:]), torch.arange(n), strengths(**strength), STEP
@@ -167,7 +167,7 @@ def measured_rgb(strength: dict[str, object], images: Tensor) -> tuple[Tensor, T
 
 
 def assert_fills(values: Tensor, low: float, high: float, slack: float = 0.0) -> None:
-    """The values keep within the limits, and come near both."""
+    """The values are within the limits and come near both."""
     assert low - slack <= values.min()
     assert values.max() <= high + slack
     assert values.min() < low + 0.1 * (high - low)
@@ -175,7 +175,7 @@ def assert_fills(values: Tensor, low: float, high: float, slack: float = 0.0) ->
 
 
 def blob(width: float) -> Tensor:
-    """A Gaussian in the middle of 41 × 41 pixels."""
+    """A Gaussian at the centre of 41 × 41 pixels."""
     along = torch.arange(41) - 20.0
     return torch.exp(-(along[:, None] ** 2 + along**2) / (2 * width**2))[None, None]
 
@@ -189,21 +189,21 @@ def test_shift_reaches_its_strength_in_all_directions() -> None:
     assert abs(torch.corrcoef(torch.stack([x, y]))[0, 1]) < 0.15
 
 
-def test_what_comes_in_from_outside_is_black() -> None:
+def test_pixels_from_outside_the_image_are_black() -> None:
     white = measured({"shift": 0.2}, torch.ones(1, 1, 20, 20))
     share = white.mean((1, 2))
     assert 0.6 < share.min() < 0.7  # up to a fifth of each side is lost
     assert white[:, 6:14, 6:14].min() > 0.999
 
 
-def test_scale_is_drawn_evenly_in_its_logarithm() -> None:
+def test_the_logarithm_of_the_scale_is_uniform() -> None:
     out = measured({"scale": (0.5, 2.0)}, blob(3.0))
     scale = (out.sum((1, 2)) / blob(3.0).sum()).sqrt()
     assert_fills(scale.log2(), -1.0, 1.0, 0.02)
     assert scale.log2().mean().abs() < 0.1
 
 
-def test_rotation_and_shear_reach_their_strength_either_way() -> None:
+def test_rotation_and_shear_reach_their_strength_in_both_directions() -> None:
     bar = torch.zeros(1, 1, 41, 41)
     bar[0, 0, 6:35, 20] = 1
     along = torch.arange(41) - 20.0
@@ -214,7 +214,7 @@ def test_rotation_and_shear_reach_their_strength_either_way() -> None:
 
 
 def test_elastic_moves_by_no_more_than_its_pixels() -> None:
-    ramp = (torch.arange(41) / 40.0).expand(1, 1, 41, 41)  # its brightness says where a pixel was
+    ramp = (torch.arange(41) / 40.0).expand(1, 1, 41, 41)  # the brightness of a pixel is its position
     moved = (measured({"elastic": 3.0}, ramp)[:, 5:36, 5:36] - ramp[0, :, 5:36, 5:36]) * 40
     assert moved.abs().max() <= 3.001
     assert moved.max() > 2
@@ -223,7 +223,7 @@ def test_elastic_moves_by_no_more_than_its_pixels() -> None:
 
 def test_strokes_are_thickened_up_to_the_strength_and_thinned_less() -> None:
     out = measured({"thickness": 0.5}, dot(14, 14))
-    amount = out[:, 14, 15] - (1 - out[:, 14, 14])  # the neighbour's gain, or the dot's own loss
+    amount = out[:, 14, 15] - (1 - out[:, 14, 14])  # the gain of the neighbour, or the loss of the dot
     assert_fills(amount, -0.5 * augment.THINNING, 0.5, 1e-4)
 
 
@@ -248,14 +248,14 @@ def test_colour_reaches_its_strength() -> None:
     assert (red == green).float().mean().item() == pytest.approx(0.2, abs=0.05)
 
 
-def test_grey_images_ignore_what_only_colours_have(floats: Tensor) -> None:
+def test_grey_images_are_not_changed_by_colour_transforms(floats: Tensor) -> None:
     out = augment.random_views(
         floats[:8], torch.arange(8), strengths(saturation=1.0, hue=0.5, grayscale=1.0), STEP
     )
     torch.testing.assert_close(out, floats[:8], rtol=0, atol=1e-5)
 
 
-def test_jitter_comes_in_the_order_brightness_contrast_saturation_hue() -> None:
+def test_jitter_is_applied_in_the_order_brightness_contrast_saturation_hue() -> None:
     images = torch.rand(8, 3, 12, 12, generator=torch.Generator().manual_seed(1))
     expected = images
     for name in ("brightness", "contrast", "saturation", "hue"):
@@ -265,7 +265,7 @@ def test_jitter_comes_in_the_order_brightness_contrast_saturation_hue() -> None:
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
 
 
-def test_half_the_images_are_blurred_and_up_to_the_strength() -> None:
+def test_half_of_the_images_are_blurred_up_to_the_strength() -> None:
     out = measured({"blur": 1.5}, dot(14, 14))
     along = torch.arange(29) - 14.0
     variance = (out.sum(1) * along**2).sum(1)
@@ -280,18 +280,18 @@ def test_flip_mirrors_its_fraction_of_the_images() -> None:
     assert ((out[:, 9, 8] > 0.99) | (out[:, 9, 20] > 0.99)).all()
 
 
-def test_crop_shows_the_area_that_was_asked_for() -> None:
-    # Two ramps tell which part of the image is seen.
+def test_crops_have_the_area_and_aspect_of_the_parameters() -> None:
+    # Two ramps show which part of the image was cropped.
     ramp = (torch.arange(40) + 0.5) / 40
-    seen_x = measured({"crop": (0.3, 0.8)}, ramp.expand(1, 1, 40, 40))
-    seen_y = measured({"crop": (0.3, 0.8)}, ramp[:, None].expand(1, 1, 40, 40))
-    width = (seen_x[:, 20, 30] - seen_x[:, 20, 10]) * 2  # over half of the view
-    height = (seen_y[:, 30, 20] - seen_y[:, 10, 20]) * 2
+    crop_x = measured({"crop": (0.3, 0.8)}, ramp.expand(1, 1, 40, 40))
+    crop_y = measured({"crop": (0.3, 0.8)}, ramp[:, None].expand(1, 1, 40, 40))
+    width = (crop_x[:, 20, 30] - crop_x[:, 20, 10]) * 2  # over half of the view
+    height = (crop_y[:, 30, 20] - crop_y[:, 10, 20]) * 2
     assert_fills(width * height, 0.3, 0.8, 1e-3)
     assert (width / height).min() >= 0.75 - 1e-3
     assert (width / height).max() <= 4 / 3 + 1e-3
-    assert seen_x.min() < 0.03  # up to every border
-    assert seen_x.max() > 0.97
+    assert crop_x.min() < 0.03  # up to every border
+    assert crop_x.max() > 0.97
 
 
 def test_a_crop_has_no_dark_rim() -> None:
@@ -299,13 +299,13 @@ def test_a_crop_has_no_dark_rim() -> None:
     torch.testing.assert_close(white, torch.ones_like(white), rtol=0, atol=1e-5)
 
 
-def test_switching_one_transform_off_leaves_the_others_as_they_were(floats: Tensor) -> None:
+def test_switching_one_transform_off_does_not_change_the_others(floats: Tensor) -> None:
     positions = torch.arange(16)
     without = augment.random_views(floats[:16], positions, Views(**{**MOVING, "erase": 0, "noise": 0}), STEP)
     erased = augment.random_views(floats[:16], positions, Views(**{**MOVING, "noise": 0}), STEP)
-    kept = erased > 0
-    assert kept.float().mean() > 0.1
-    assert torch.equal(erased[kept], without[kept])
+    visible = erased > 0
+    assert visible.float().mean() > 0.1
+    assert torch.equal(erased[visible], without[visible])
 
 
 def test_noise_has_its_standard_deviation() -> None:
@@ -314,15 +314,24 @@ def test_noise_has_its_standard_deviation() -> None:
     assert out.mean().item() == pytest.approx(0.5, abs=0.003)
 
 
-def test_erased_squares_reach_their_side_and_lie_anywhere() -> None:
+def test_erased_squares_reach_their_side_and_are_anywhere() -> None:
     black = measured({"erase": 0.5}, torch.ones(1, 1, 40, 40)) < 0.5
     width, height = black.any(1).sum(1), black.any(2).sum(1)
     assert 18 <= width.max() <= 20
     assert 18 <= height.max() <= 20
-    assert black.float().mean(0).min() > 0.005  # every pixel is erased sometimes
+    assert black.float().mean(0).min() > 0.005  # each pixel is erased in some views
 
 
 def test_squares_are_centred_anywhere_with_sides_up_to_the_largest() -> None:
     centre, half = augment.squares(torch.tensor([[0.0, 0.3, 1.0], [0.9, 1.0, 0.0]]), 0.6)
     torch.testing.assert_close(centre, torch.tensor([[0.0, 0.3], [0.9, 1.0]]))
     torch.testing.assert_close(half, torch.tensor([0.3, 0.0]))
+
+
+def test_views_of_large_colour_images_are_noisy_and_differ() -> None:
+    images = torch.full((2, 3, 512, 512), 0.5)
+    views = augment.two_views(images, torch.arange(2), strengths(noise=0.1, flip=0.5, blur=1.0), STEP)
+    assert views.shape == (4, 3, 512, 512)
+    assert views.std().item() == pytest.approx(0.1, rel=0.01)
+    correlation = torch.corrcoef(views.flatten(1)) - torch.eye(4)
+    assert correlation.abs().max() < 0.01

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is what was there, and what does not count is not used."""
+"""Checkpoints: a resumed training ends with the same bytes; damaged or outdated checkpoints are not used."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from stages.errors import InputError
-from stages.finetune import train as finetuning
-from stages.finetune.train import Labelled
+from stages.finetune import finetuning
+from stages.finetune.finetuning import Labelled
 from stages.pretrain.train import train
 from stages.settings import load
 from stages.settings.schema import Recipe, Schedule
@@ -27,17 +27,17 @@ from stages.training.optimisation import adamw, decayed_groups
 from stages.training.progress import progress
 from stages.training.randomness import Stream
 from tests.conftest import ROOT, put, strengths, tiny_encoder
-from tests.unit.test_loop import ENCODERS, OWN, knobs, learner_of, seeing
+from tests.tiny_methods import METHODS, constant_knn, parameters, tiny_learner
 
-HERE = Machine(torch.device("cpu"), "fp32")
+CPU = Machine(torch.device("cpu"), "fp32")
 
 
 class KilledError(Exception):
-    """Stands for a signal that cannot be caught: nothing of the training handles it."""
+    """Stands for SIGKILL: the training does not handle it."""
 
 
 class Killed(Checkpoint):
-    """A checkpoint that is always due, and after whose `after`-th writing the process is gone."""
+    """A checkpoint that is always due; the process is killed after it was written `after` times."""
 
     def __init__(self, path: Path, after: int) -> None:
         super().__init__(path, "key")
@@ -53,18 +53,27 @@ class Killed(Checkpoint):
             raise KilledError
 
 
-# --- a training that was interrupted ends as one that was not
+# --- resumed trainings
 
 
-def pretrained(name: str, images: np.ndarray, kept: Checkpoint | None) -> tuple[Any, dict[str, Tensor]]:
-    method = learner_of(name, tiny_encoder(ENCODERS.get(name, "residual")))
+def pretrained(name: str, images: np.ndarray, checkpoint: Checkpoint | None) -> tuple[Any, dict[str, Tensor]]:
+    learner = tiny_learner(name)
     stream = Stream.of(1, "run")
-    curve, _ = train(name, method, images, knobs(name, epochs=3), HERE, stream, seeing(0.5), kept)
-    return curve, method.state_dict()
+    curve, _ = train(
+        name,
+        learner,
+        images,
+        parameters(name, epochs=3),
+        CPU,
+        stream,
+        constant_knn(0.5),
+        checkpoint=checkpoint,
+    )
+    return curve, learner.state_dict()
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_every_method_goes_on_with_the_same_bytes(
+@pytest.mark.parametrize("name", METHODS)
+def test_resumed_pretraining_ends_with_the_same_bytes(
     name: str, digits: tuple[Tensor, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = digits[0][:192].numpy()  # 9 steps
@@ -83,7 +92,9 @@ def test_every_method_goes_on_with_the_same_bytes(
     assert all(torch.equal(again[key], weights[key]) for key in weights)
 
 
-def finetuned(digits: tuple[Tensor, Tensor], encoder: str, kept: Checkpoint | None) -> dict[str, Tensor]:
+def finetuned(
+    digits: tuple[Tensor, Tensor], encoder: str, checkpoint: Checkpoint | None
+) -> dict[str, Tensor]:
     images, labels = digits
     recipe = Recipe(
         encoder_learning_rate=0.01, encoder_learning_rate_many=0.01, head_learning_rate=0.01,
@@ -97,13 +108,13 @@ def finetuned(digits: tuple[Tensor, Tensor], encoder: str, kept: Checkpoint | No
     with progress("finetune", 240) as bar:
         finetuning.finetune(
             "simclr n20-draw0", classifier, Labelled(images.numpy(), rows, labels[rows], given=20), schedule,
-            recipe, strengths(rotate=10), HERE, Stream.of(1, "finetune"), bar, kept,
+            recipe, strengths(rotate=10), CPU, Stream.of(1, "finetune"), bar, checkpoint,
         )  # fmt: skip
     return classifier.state_dict()
 
 
 @pytest.mark.parametrize("encoder", ["cnn", "residual", "vit"])
-def test_finetuning_goes_on_with_the_same_bytes(
+def test_resumed_finetuning_ends_with_the_same_bytes(
     encoder: str, digits: tuple[Tensor, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = finetuned(digits, encoder, None)
@@ -114,14 +125,13 @@ def test_finetuning_goes_on_with_the_same_bytes(
     assert all(torch.equal(resumed[key], weights[key]) for key in weights)
 
 
-# --- what is there counts or is said
+# --- reading and writing
 
 
 def written(path: Path) -> Checkpoint:
-    module = nn.Linear(3, 2)
-    kept = Checkpoint(path, "key")
-    kept.write({"step": 7}, module, adamw(decayed_groups(module, 0.1, 0.1)), [torch.tensor(1.5)])
-    return kept
+    module, result = nn.Linear(3, 2), Checkpoint(path, "key")
+    result.write({"step": 7}, module, adamw(decayed_groups(module, 0.1, 0.1)), [torch.tensor(1.5)])
+    return result
 
 
 def test_facts_and_losses_come_back(tmp_path: Path) -> None:
@@ -134,7 +144,7 @@ def test_facts_and_losses_come_back(tmp_path: Path) -> None:
     assert torch.equal(module.weight, saved.tensors["module.weight"])
 
 
-def test_the_optimisers_state_lies_in_memory_as_its_parameters(tmp_path: Path) -> None:
+def test_the_state_of_the_optimiser_has_the_memory_layout_of_its_parameters(tmp_path: Path) -> None:
     module = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     optimiser = adamw(decayed_groups(module, 0.1, 0.1))
     module(torch.ones(2, 3, 5, 5)).square().sum().backward()
@@ -149,15 +159,18 @@ def test_the_optimisers_state_lies_in_memory_as_its_parameters(tmp_path: Path) -
         assert fresh.state[module.weight][name].stride() == value.stride()
 
 
-def test_one_of_another_key_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_with_another_key_is_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     written(tmp_path / "a")
     assert Checkpoint(tmp_path / "a", "other").saved is None
-    assert capsys.readouterr().out == (
-        f"{tmp_path / 'a'}: of other parameters, data or code; starting anew\n"
-    )
+    message = "was made with other parameters, data or code; starting from the beginning"
+    assert capsys.readouterr().out == f"{tmp_path / 'a'}: {message}\n"
 
 
-def test_a_finished_one_of_another_key_is_no_news(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_checkpoint_with_another_key_is_ignored_without_a_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     written(tmp_path / "a").write({"step": 8}, nn.Linear(3, 2), None, [])
     assert Checkpoint(tmp_path / "a", "other").saved is None
     assert capsys.readouterr().out == ""
@@ -175,62 +188,60 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_one_is_said_and_not_used(
+def test_a_damaged_checkpoint_is_reported_and_not_used(
     damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "a"
     written(path)
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     assert Checkpoint(path, "key").saved is None
-    said = capsys.readouterr().out
-    assert said.startswith(f"{path}: damaged (")
-    assert said.endswith("; starting anew\n")
+    message = capsys.readouterr().out
+    assert message.startswith(f"{path}: is damaged (")
+    assert message.endswith("; starting from the beginning\n")
 
 
-def test_a_folder_in_its_place_is_said_and_left_alone(
+def test_a_folder_at_its_path_is_reported_and_not_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "EVERY", 0.0)
     (tmp_path / "a").mkdir()
-    kept = written(tmp_path / "a")
-    said = capsys.readouterr().out
-    assert said == f"{tmp_path / 'a'}: is a folder; no state of this training is kept until it is gone\n"
-    assert kept.saved is None
-    assert not kept.due()
+    unsaved = written(tmp_path / "a")
+    message = "is a folder, so no checkpoint of this training is written; remove the folder"
+    assert capsys.readouterr().out == f"{tmp_path / 'a'}: {message}\n"
+    assert unsaved.saved is None
+    assert not unsaved.due()
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
-def test_one_that_cannot_be_read_is_said_and_replaced(
+def test_an_unreadable_checkpoint_is_reported_and_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "a").symlink_to("a")  # a ring of links: not even root can read it
+    (tmp_path / "a").symlink_to("a")  # a link to itself: not even root can read it
     written(tmp_path / "a")
-    said = capsys.readouterr().out
-    assert said == f"{tmp_path / 'a'}: cannot be read (Too many levels of symbolic links); starting anew\n"
+    message = "cannot be read (Too many levels of symbolic links); starting from the beginning"
+    assert capsys.readouterr().out == f"{tmp_path / 'a'}: {message}\n"
     assert Checkpoint(tmp_path / "a", "key").saved is not None
 
 
-def test_it_is_due_after_a_while_and_the_later_the_dearer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, now = written(tmp_path / "a"), [0.0]
+def test_it_is_due_less_often_if_writing_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, now = written(tmp_path / "a"), [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
-    kept.written, kept.cost = 0.0, 0.001
+    slow.written, slow.cost = 0.0, 0.001
     for seconds, due in ((1.9, False), (2.1, True)):
         now[0] = seconds
-        assert kept.due() == due
-    kept.cost = 1.0  # a second of writing may come once in fifty
+        assert slow.due() == due
+    slow.cost = 1.0  # one second of writing in 50 seconds
     for seconds, due in ((49.0, False), (51.0, True)):
         now[0] = seconds
-        assert kept.due() == due
+        assert slow.due() == due
 
 
 # --- the key
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with this repository's code and something in place of its data."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the code of this repository and placeholders for its data."""
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "stages", tmp_path / "stages")
@@ -245,20 +256,20 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
-    "a parameter": lambda house: rewritten(house, "pretrain.simclr.temperature", 0.7),
-    "the preset in force": lambda house: rewritten(house, "views.presets.digits.rotate", 3),
-    "threads": lambda house: rewritten(house, "runtime.threads", 1),
-    "code": lambda house: appended(house / "stages/pretrain/methods/simclr.py"),
-    "shared code": lambda house: appended(house / "stages/views.py"),
-    "data": lambda house: appended(house / "data/prepared/images"),
+    "a parameter": lambda project: rewritten(project, "pretrain.simclr.temperature", 0.7),
+    "the preset in use": lambda project: rewritten(project, "views.presets.digits.rotate", 3),
+    "threads": lambda project: rewritten(project, "runtime.threads", 1),
+    "code": lambda project: appended(project / "stages/pretrain/methods/simclr.py"),
+    "shared code": lambda project: appended(project / "stages/views/augment.py"),
+    "data": lambda project: appended(project / "data/prepared/images"),
 }
 IRRELEVANT: dict[str, Callable[[Path], object]] = {
-    "nothing": lambda _house: None,
-    "a time stamp": lambda house: os.utime(house / "stages/views.py", (1, 1)),
-    "another method's parameter": lambda house: rewritten(house, "pretrain.byol.momentum", 0.5),
-    "another preset": lambda house: rewritten(house, "views.presets.photos.rotate", 3),
-    "another method's code": lambda house: appended(house / "stages/pretrain/methods/byol.py"),
-    "labels": lambda house: rewritten(house, "finetune.budgets", [10]),
+    "nothing": lambda _project: None,
+    "a time stamp": lambda project: os.utime(project / "stages/views/augment.py", (1, 1)),
+    "another method's parameter": lambda project: rewritten(project, "pretrain.byol.momentum", 0.5),
+    "another preset": lambda project: rewritten(project, "views.presets.photos.rotate", 3),
+    "another method's code": lambda project: appended(project / "stages/pretrain/methods/byol.py"),
+    "labels": lambda project: rewritten(project, "finetune.budgets", [10]),
 }
 
 
@@ -266,33 +277,33 @@ def appended(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\n")
 
 
-def rewritten(house: Path, key: str, value: Any) -> None:
-    raw = load.read(house / "params.yaml")
+def rewritten(project: Path, key: str, value: Any) -> None:
+    raw = load.read(project / "params.yaml")
     put(raw, key, value)
-    with (house / "params.yaml").open("w") as file:
+    with (project / "params.yaml").open("w") as file:
         YAML(typ="safe", pure=True).dump(raw, file)
 
 
-def key(stage: str = "pretrain", method: str = "simclr", machine: Machine = HERE, without: Any = ()) -> str:
+def key(stage: str = "pretrain", method: str = "simclr", machine: Machine = CPU, without: Any = ()) -> str:
     return Origin.of(stage, method, machine).key(without)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_key_changes_with_all_that_the_result_depends_on(house: Path, change: str) -> None:
+def test_the_key_depends_on_everything_that_the_result_depends_on(project: Path, change: str) -> None:
     before = key()
-    CHANGES[change](house)
+    CHANGES[change](project)
     assert key() != before
 
 
 @pytest.mark.parametrize("change", IRRELEVANT)
-def test_the_key_stays_with_what_it_does_not_depend_on(house: Path, change: str) -> None:
+def test_the_key_depends_on_nothing_else(project: Path, change: str) -> None:
     before = key()
-    IRRELEVANT[change](house)
+    IRRELEVANT[change](project)
     assert key() == before
 
 
-def test_the_key_depends_on_the_machine_and_the_threads(house: Path) -> None:
-    assert house.exists()
+def test_the_key_depends_on_the_machine_and_the_threads(project: Path) -> None:
+    assert project.exists()
     before = key()
     assert key(machine=Machine(torch.device("cpu"), "bf16")) != before
     assert key(method="autoencoder") != before
@@ -305,13 +316,13 @@ def test_the_key_depends_on_the_machine_and_the_threads(house: Path) -> None:
         torch.set_num_threads(threads)
 
 
-def test_a_part_depends_on_its_own_facts(house: Path) -> None:
+def test_the_key_of_a_part_depends_on_its_facts(project: Path) -> None:
     without = ("finetune.budgets", "data/prepared/labels")
-    part, whole = key("finetune", without=without), key("finetune")
-    rewritten(house, "finetune.budgets", [10])
-    appended(house / "data/prepared/labels")
+    part, full = key("finetune", without=without), key("finetune")
+    rewritten(project, "finetune.budgets", [10])
+    appended(project / "data/prepared/labels")
     assert key("finetune", without=without) == part
-    assert key("finetune") not in (part, whole)
+    assert key("finetune") not in (part, full)
     assert narrowed(part, [1, 2]) == narrowed(part, [1, 2])
     assert len({part, narrowed(part, [1, 2]), narrowed(part, [1, 3]), narrowed(part, [1], [2])}) == 4
 
@@ -324,20 +335,20 @@ def test_a_part_depends_on_its_own_facts(house: Path) -> None:
         ("data", "data/prepared/images"),
     ],
 )
-def test_what_changed_while_a_stage_ran_is_named(house: Path, change: str, name: str) -> None:
-    origin = Origin.of("pretrain", "simclr", HERE)
+def test_a_change_while_a_stage_runs_is_named(project: Path, change: str, name: str) -> None:
+    origin = Origin.of("pretrain", "simclr", CPU)
     origin.require_unchanged()
-    CHANGES[change](house)
+    CHANGES[change](project)
     with pytest.raises(
         InputError, match=rf"^pretrain simclr: params.yaml, code or data changed .*\({name}\)"
     ):
         origin.require_unchanged()
 
 
-def test_a_key_is_of_the_parameters_that_the_stage_goes_by(house: Path) -> None:
+def test_the_key_is_that_of_the_parameters_that_the_stage_has_read(project: Path) -> None:
     before, raw = key(), load.read(load.PARAMS)
-    rewritten(house, "pretrain.simclr.temperature", 0.7)  # just after the stage has read the file
-    origin = Origin.of("pretrain", "simclr", HERE, raw)
+    rewritten(project, "pretrain.simclr.temperature", 0.7)  # just after the stage has read the file
+    origin = Origin.of("pretrain", "simclr", CPU, raw)
     assert origin.key() == before
     with pytest.raises(InputError, match=r"\(pretrain\.simclr\)"):
         origin.require_unchanged()

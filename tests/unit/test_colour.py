@@ -1,6 +1,6 @@
-"""Each colour transform of a batch against torchvision's of each single image, at fixed parameters.
+"""Each colour transform of a batch, compared with torchvision's of each single image.
 
-The formulas are the same, so the tolerance is rounding: 1e-5 of white, unless a line says otherwise.
+The formulas are the same. The tolerance is 1e-5 of white for rounding errors.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from stages.views import colour
 
 
 def photos(channels: int = 3) -> Tensor:
-    """Noise, with pure colours, greys, black and white among it."""
+    """Random pixels, with pure colours, greys, black and white among them."""
     images = torch.rand(5, channels, 24, 30, generator=torch.Generator().manual_seed(0))
     images[:, :, :2, :2] = torch.eye(channels)[:, :1, None].expand(channels, 2, 2)
     images[:, :, 3, :] = images[:, :1, 3, :]
@@ -41,13 +41,13 @@ def test_hue_is_torchvisions() -> None:
     assert_each(colour.hue(images, turns), images, reference.adjust_hue, turns)
 
 
-def test_a_third_of_the_circle_makes_red_green() -> None:
+def test_a_third_of_the_circle_turns_red_to_green() -> None:
     red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
     out = colour.hue(red, torch.tensor([1 / 3]))
     torch.testing.assert_close(out.flatten(), torch.tensor([0.0, 1.0, 0.0]), rtol=0, atol=1e-5)
 
 
-def test_grayscale_is_torchvisions_where_chosen() -> None:
+def test_grayscale_is_torchvisions_for_chosen_images() -> None:
     images = photos()
     out = colour.grayscale(images, torch.tensor([True, False, True, False, False]))
     for i in (0, 2):
@@ -66,7 +66,7 @@ def test_blur_is_torchvisions(channels: int, radius: int) -> None:
     assert_each(colour.blur(images, sigmas, radius), images, single, sigmas)
 
 
-def test_blur_of_nothing_changes_nothing_and_a_wide_one_fits_a_small_image() -> None:
+def test_blur_by_zero_changes_nothing_and_a_wide_blur_works_on_a_small_image() -> None:
     images = photos()
     assert torch.equal(colour.blur(images, torch.zeros(5), 4), images)
     small = images[:, :, :3, :4]
@@ -76,14 +76,14 @@ def test_blur_of_nothing_changes_nothing_and_a_wide_one_fits_a_small_image() -> 
     assert out.amax() <= small.amax()
 
 
-def test_blur_is_as_exact_under_autocast() -> None:
+def test_blur_is_equally_exact_under_autocast() -> None:
     images, sigmas = photos(), torch.full((5,), 1.0)
     exact = colour.blur(images, sigmas, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(colour.blur(images, sigmas, 3), exact)
 
 
-def test_luminance_is_as_exact_under_autocast() -> None:
+def test_luminance_is_equally_exact_under_autocast() -> None:
     exact = colour.luminance(photos())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(colour.luminance(photos()), exact)
@@ -95,12 +95,12 @@ def test_gamma_is_torchvisions(channels: int) -> None:
     assert_each(colour.gamma(images, exponents), images, reference.adjust_gamma, exponents)
 
 
-def test_parameters_are_per_image_and_inputs_stay_as_they_are() -> None:
+def test_parameters_are_per_image_and_inputs_are_not_changed() -> None:
     images, half = photos(), torch.full((5,), 0.5)
     before = images.clone()
     for transform in (
         colour.brightness, colour.contrast, colour.saturation, colour.hue, colour.gamma,
     ):  # fmt: skip
-        alone = torch.cat([transform(image[None], half[:1]) for image in images])
-        torch.testing.assert_close(transform(images, half), alone, rtol=0, atol=1e-6)
+        one_by_one = torch.cat([transform(image[None], half[:1]) for image in images])
+        torch.testing.assert_close(transform(images, half), one_by_one, rtol=0, atol=1e-6)
         assert torch.equal(images, before)

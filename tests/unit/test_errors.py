@@ -10,23 +10,23 @@ from stages.errors import InputError, reported
 from tests.conftest import ROOT, finding_first
 
 
-def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as stopped, reported():
+def printed(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as caught, reported():
         raise error
-    assert stopped.value.code == 2
+    assert caught.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     return captured.err
 
 
 def test_each_finding_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(InputError("a is 1", "b is 2"), capsys) == "error: a is 1\nerror: b is 2\n"
+    assert printed(InputError("a is 1", "b is 2"), capsys) == "error: a is 1\nerror: b is 2\n"
 
 
-def test_a_failing_disk_is_named_with_its_path(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_os_error_is_printed_with_its_path(capsys: pytest.CaptureFixture[str]) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "models/a")
-    assert said(full, capsys) == "error: models/a: No space left on device\n"
-    assert said(OSError("broken pipe"), capsys) == "error: input or output: broken pipe\n"
+    assert printed(full, capsys) == "error: models/a: No space left on device\n"
+    assert printed(OSError("broken pipe"), capsys) == "error: input or output: broken pipe\n"
 
 
 def test_a_real_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,25 +35,25 @@ def test_a_real_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == f"error: {tmp_path / 'a.csv'}: No such file or directory\n"
 
 
-def test_a_missing_output_of_a_stage_is_said_with_its_remedy(
+def test_a_missing_output_of_a_stage_is_printed_with_the_command_that_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit), reported():
         Path("models/encoders/a").read_bytes()
-    expected = "error: models/encoders/a: No such file or directory; `dvc repro` makes it\n"
+    expected = "error: models/encoders/a: No such file or directory; run `dvc repro` to make it\n"
     assert capsys.readouterr().err == expected
 
 
-def test_ctrl_c_is_a_line_also_while_pytorch_is_imported(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")  # it comes before the real one
+def test_ctrl_c_is_one_line_even_while_pytorch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")  # found before the real one
     command = [sys.executable, "-m", "stages.pretrain", "simclr"]
     environment = finding_first(tmp_path, ROOT)
     result = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    assert result.stderr == "interrupted: nothing is half-written; `dvc repro` goes on\n"
+    assert result.stderr == "interrupted: nothing is half-written; run `dvc repro` to resume\n"
     assert result.returncode == -signal.SIGINT  # for shells 130
 
 
-def test_a_mistake_in_the_code_keeps_its_traceback() -> None:
+def test_other_exceptions_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError), reported():
         _ = 1 / 0

@@ -1,5 +1,6 @@
-"""Named experiments: what they may hold, and how DVC is told. tests/pipeline runs one."""
+"""Named experiments: valid content, and the arguments for DVC. tests/pipeline runs one."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def experiments(in_copy: Path) -> Path:
 
 
 def refusal(name: str) -> str:
+    """The one line that refuses an experiment."""
     with pytest.raises(InputError) as caught:
         experiment.checked(name, load.read(load.PARAMS), experiment.read(name))
     (line,) = caught.value.args
@@ -27,7 +29,7 @@ def refusal(name: str) -> str:
     return str(line)
 
 
-def test_the_projects_own_experiments_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_experiments_of_the_project_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert {"mnist", "fashion-mnist"} <= set(experiment.names())
     raw = load.read(load.PARAMS)
@@ -35,7 +37,7 @@ def test_the_projects_own_experiments_are_valid(monkeypatch: pytest.MonkeyPatch)
         load.validated(experiment.checked(name, raw, experiment.read(name)))
 
 
-def test_unknown_experiment_is_named_with_those_that_exist(experiments: Path) -> None:
+def test_an_unknown_experiment_is_named_with_those_that_exist(experiments: Path) -> None:
     (experiments / "fashion.yaml").write_text("seed: 2\n")
     assert refusal("fashoin") == (
         "experiments: unknown name 'fashoin' (did you mean fashion?); allowed: fashion"
@@ -50,14 +52,14 @@ def test_unknown_experiment_is_named_with_those_that_exist(experiments: Path) ->
         ("seed.draws: 5", ["seed is {'draws': 5}; allowed: "]),
         ("finetune.draws: one", ["finetune.draws is 'one'; allowed: ", "integer"]),
         ("finetune.budgets: [5]", ["finetune.budgets[0] is 5; allowed: "]),
-        ("data: {source: mnist}", ["data is {'source': 'mnist'}; allowed: one value for a dotted key"]),
-        ("7: 1", ["7 is 1; allowed: one value for a dotted key"]),
-        ("just words", ["should hold dotted keys and values"]),
-        ("", ["should hold dotted keys and values"]),
+        ("data: {source: mnist}", ["data is {'source': 'mnist'}; allowed: one value per dotted key"]),
+        ("7: 1", ["7 is 1; allowed: one value per dotted key"]),
+        ("just words", ["should contain dotted keys and values"]),
+        ("", ["should contain dotted keys and values"]),
         ("[", ["is no valid YAML"]),
     ],
 )
-def test_bad_experiment_is_one_line_that_names_its_file(
+def test_an_invalid_experiment_is_refused_in_one_line_that_names_its_file(
     experiments: Path, content: str, words: list[str]
 ) -> None:
     (experiments / "tiny.yaml").write_text(content)
@@ -75,7 +77,7 @@ def test_values_are_set_in_a_copy(raw: dict[str, Any]) -> None:
     assert changed["knn"] == raw["knn"]
 
 
-def test_dvc_reads_every_value_as_the_file_has_it(tmp_path: Path) -> None:
+def test_dvc_reads_every_value_as_in_the_file(tmp_path: Path) -> None:
     old = {"a": {"b": 1, "list": [1], "text": "x"}, "flag": False, "none": 3}
     changes: dict[str, Any] = {
         "a.b": 1e-05,
@@ -92,9 +94,38 @@ def test_dvc_reads_every_value_as_the_file_has_it(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     yaml = YAML(typ="safe", pure=True)
     yaml.dump(old, file)
-    arguments = experiment.arguments(old, changes)
+    arguments = experiment.overrides(old, changes)
     assert arguments[:2] == ["-S", "a.b=1e-05"]
     assert "a.list=[10,1000,all,0.5]" in arguments
     assert set(arguments[::2]) == {"-S"}
     apply_overrides(file, arguments[1::2])
     assert yaml.load(file) == experiment.applied(old, changes)
+
+
+def test_the_command_has_the_changes_then_the_options(
+    experiments: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (experiments / "tiny.yaml").write_text(
+        "seed: 2\npretrain.simclr.start.file: a b\npretrain.simclr.start.digest: null\n"
+    )
+    commands = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert experiment.main(["tiny", "--name", "first", "--queue", "-S", "seed=3"]) == 3
+    start = ["-S", '++pretrain.simclr.start.file="a b"', "-S", "++pretrain.simclr.start.digest=null"]
+    assert commands == [
+        ["dvc", "exp", "run", "-S", "seed=2", *start, "--name", "first", "--queue", "-S", "seed=3"]
+    ]
+    assert capsys.readouterr().out.startswith("dvc exp run -S seed=2 -S ")
+
+
+@pytest.mark.usefixtures("experiments")
+def test_without_a_name_the_usage_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        experiment.main([])
+    assert caught.value.code == 2
+    assert "usage: python -m stages.tools.experiment" in capsys.readouterr().err

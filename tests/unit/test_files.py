@@ -1,3 +1,4 @@
+import fcntl
 import math
 import os
 import pickle
@@ -17,7 +18,7 @@ from torch import Tensor
 from stages.errors import InputError, reported
 from stages.files import packs
 from stages.files.json_files import read_json, write_json
-from stages.files.locks import require_writable
+from stages.files.locks import CLAIMS, require_writable
 from stages.files.packs import PART, part_size, read_pack, write_array, write_pack
 from stages.files.paths import IMAGES, LABELS
 from stages.files.tables import read_table, write_pieces, write_table
@@ -26,7 +27,7 @@ from stages.images.tensors import as_tensor, pixels
 from stages.tasks.labels import class_number, read_labels, read_pool_labels
 from tests.conftest import Bomb
 
-# --- whole or absent
+# --- atomic writing
 
 
 def interrupted(path: Path) -> None:
@@ -34,7 +35,7 @@ def interrupted(path: Path) -> None:
     raise KeyboardInterrupt
 
 
-def test_whole_file_takes_the_place_only_at_the_end(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.txt"
     with whole_file(path) as temporary:
         temporary.write_text("new")
@@ -45,17 +46,17 @@ def test_whole_file_takes_the_place_only_at_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("before", [None, "old"])
-def test_failed_write_leaves_what_was_there_and_nothing_else(tmp_path: Path, before: str | None) -> None:
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, before: str | None) -> None:
     path = tmp_path / "a.txt"
     if before is not None:
         path.write_text(before)
     with pytest.raises(KeyboardInterrupt), whole_file(path) as temporary:
         interrupted(temporary)
-    left = {file.name: file.read_text() for file in tmp_path.iterdir()}
-    assert left == ({"a.txt": before} if before else {})
+    files = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert files == ({"a.txt": before} if before else {})
 
 
-def test_whole_folder_replaces_all_of_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "models" / "column"
     path.mkdir(parents=True)
     (path / "stale").write_text("old")
@@ -66,28 +67,28 @@ def test_whole_folder_replaces_all_of_the_old_one(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "column"
     path.mkdir()
-    (path / "kept").write_text("old")
+    (path / "old").write_text("old")
     with pytest.raises(KeyboardInterrupt), whole_folder(path) as temporary:
-        interrupted(temporary / "kept")
+        interrupted(temporary / "old")
     assert list(tmp_path.iterdir()) == [path]
-    assert (path / "kept").read_text() == "old"
+    assert (path / "old").read_text() == "old"
 
 
-def test_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "column"
     path.mkdir()
-    (path / "kept").write_text("old")
+    (path / "old").write_text("old")
     with pytest.raises(FileNotFoundError), whole_folder(path) as temporary:
-        temporary.rmdir()  # so the last rename fails, after the old folder was set aside
+        temporary.rmdir()  # so that the last rename fails, after the old folder was moved
     assert list(tmp_path.iterdir()) == [path]
-    assert (path / "kept").read_text() == "old"
+    assert (path / "old").read_text() == "old"
 
 
 @pytest.mark.parametrize("making", ["a file", "a folder"])
-def test_leftovers_of_a_killed_run_are_swept_whatever_they_are(tmp_path: Path, making: str) -> None:
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path, making: str) -> None:
     for stale in (f".column.{os.getpid()}.new.tmp", ".column.1.old.tmp"):
         (tmp_path / stale).mkdir()
         (tmp_path / stale / "half").write_text("half")
@@ -101,7 +102,7 @@ def test_leftovers_of_a_killed_run_are_swept_whatever_they_are(tmp_path: Path, m
     assert [file.name for file in tmp_path.iterdir()] == ["column"]
 
 
-def test_ctrl_c_just_behind_the_last_rename_is_ctrl_c(
+def test_ctrl_c_right_after_the_last_rename_leaves_the_new_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, rename = tmp_path / "column", Path.replace
@@ -121,7 +122,7 @@ def test_ctrl_c_just_behind_the_last_rename_is_ctrl_c(
     assert [file.name for file in path.iterdir()] == ["fresh"]
 
 
-def no_room() -> None:
+def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
@@ -129,21 +130,28 @@ def no_room() -> None:
     ("write", "words"),
     [
         (
-            "artifacts.write_array(path, numpy.zeros(9000))",
-            "not all of it could be written; is the disk full?",
+            "write_array(path, numpy.zeros(9000))",
+            "could not be written completely; is the disk full?",
         ),
-        ("artifacts.write_pack(path, numpy.zeros((9, 1, 99, 99), 'u1'), numpy.arange(9))", "File too large"),
-        ("artifacts.write_json(path, [0] * 9000)", "File too large"),
-        ("artifacts.write_table(path, pandas.DataFrame({'a': range(9000)}))", "File too large"),
+        ("write_pack(path, numpy.zeros((9, 1, 99, 99), 'u1'), numpy.arange(9))", "File too large"),
+        ("write_json(path, [0] * 9000)", "File too large"),
+        ("write_table(path, pandas.DataFrame({'a': range(9000)}))", "File too large"),
     ],
 )
-def test_a_full_disk_is_said_with_the_files_name(tmp_path: Path, write: str, words: str) -> None:
+def test_the_error_of_a_full_disk_names_the_file(tmp_path: Path, write: str, words: str) -> None:
     program = (
-        "import pathlib, numpy, pandas\nfrom stages import artifacts\nfrom stages.errors import reported\n"
+        "import pathlib, numpy, pandas\nfrom stages.errors import reported\n"
+        "from stages.files.json_files import write_json\n"
+        "from stages.files.packs import write_array, write_pack\n"
+        "from stages.files.tables import write_table\n"
         f"path = pathlib.Path({str(tmp_path / 'a')!r})\nwith reported():\n    {write}\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, preexec_fn=no_room
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit_file_size,
     )
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {tmp_path / 'a'}: {words}")
@@ -151,23 +159,41 @@ def test_a_full_disk_is_said_with_the_files_name(tmp_path: Path, write: str, wor
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_fails_within_a_folder_has_the_name_that_people_know(tmp_path: Path) -> None:
+def test_the_error_of_a_file_in_a_folder_has_the_final_path(tmp_path: Path) -> None:
     with (
         pytest.raises(FileNotFoundError) as caught,
         whole_folder(tmp_path / "column") as temporary,
     ):
-        (temporary / "new" / "a").write_text("in a folder that is not there")
+        (temporary / "new" / "a").write_text("in a folder that does not exist")
     assert caught.value.filename == str(tmp_path / "column" / "new" / "a")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_fails_early(tmp_path: Path) -> None:
     require_writable(tmp_path / "new" / "a.json")
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").write_text("a file where a folder should be")
     with pytest.raises(OSError, match="file") as caught:
         require_writable(tmp_path / "new" / "a.json", tmp_path / "file" / "a.json")
     assert str(tmp_path / "file") in str(caught.value.filename)
+
+
+def test_an_output_that_another_process_makes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    CLAIMS.mkdir(parents=True)
+    with (CLAIMS / "metrics-a.json").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another process holds it
+        file.write("123")
+        file.flush()
+        with pytest.raises(
+            InputError, match=r"^metrics/a\.json: another run \(process 123\) is making it; wait"
+        ):
+            require_writable(Path("metrics/a.json"))
+    require_writable(Path("metrics/a.json"))
+    assert (CLAIMS / "metrics-a.json").read_text() == str(os.getpid())
+    require_writable(Path("metrics/a.json"))  # the lock of this process
 
 
 # --- JSON and tables
@@ -182,7 +208,7 @@ def test_json_comes_back_and_is_sorted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_json_refuses_what_is_no_number(tmp_path: Path, number: float) -> None:
+def test_json_refuses_nan_and_infinity(tmp_path: Path, number: float) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"loss": 1.0})
     with pytest.raises(ValueError, match="JSON compliant"):
@@ -199,7 +225,7 @@ def test_damaged_json_is_named(tmp_path: Path, content: bytes) -> None:
         read_json(path)
 
 
-def test_table_comes_back_without_row_numbers(tmp_path: Path) -> None:
+def test_a_table_comes_back_without_its_index(tmp_path: Path) -> None:
     table = pd.DataFrame({"id": ["a", "b"], "label": [3, 4]}, index=[7, 8])
     write_table(tmp_path / "a.csv", table)
     assert (tmp_path / "a.csv").read_bytes() == b"id,label\na,3\nb,4\n"
@@ -209,7 +235,7 @@ def test_table_comes_back_without_row_numbers(tmp_path: Path) -> None:
     assert labels.tolist() == [3, 4]
 
 
-def test_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+def test_a_missing_column_is_named_with_the_present_ones(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,lable\na,1\n")
     with pytest.raises(InputError, match=r"a\.csv: column label is missing; it has id, lable"):
         read_labels(tmp_path / "a.csv")
@@ -225,29 +251,29 @@ def test_damaged_table_is_named(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
 @pytest.mark.parametrize("label", ["cat", "1.5", "-1"])
-def test_label_that_is_no_class_is_refused(tmp_path: Path, label: str) -> None:
+def test_a_label_that_is_not_a_class_number_is_refused(tmp_path: Path, label: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"id,label\na,1\nb,{label}\n")
     with pytest.raises(InputError, match=str(path)):
         read_labels(path)
 
 
-def test_an_empty_label_is_none_and_a_line_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+def test_an_empty_label_is_no_label_and_a_truncated_line_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id,label,file\na,1,x\nb,,y\n")
     assert read_labels(path).tolist() == [1, -1]
     path.write_text("id,label,file\na,1,x\nb\n")
-    with pytest.raises(InputError, match="line 3 has 1 fields, its head 3"):
+    with pytest.raises(InputError, match="line 3 has 1 fields, the header 3"):
         read_labels(path)
 
 
 @pytest.mark.parametrize("text", ["\x003", "3\x00", "3\n", " 3", "+3", "-1", "1_0", "٣", "²", "1" * 10])
-def test_what_is_no_number_of_a_class_is_known_whatever_pandas_uses_for_text(text: str) -> None:
+def test_text_that_is_not_a_class_number(text: str) -> None:
     assert class_number(text) is None
     assert [class_number(text) for text in ("", "0", "007", "9" * 9)] == [-1, 0, 7, 999_999_999]
 
 
-def test_a_table_in_pieces_is_the_table(tmp_path: Path) -> None:
+def test_a_table_in_pieces_has_the_same_bytes(tmp_path: Path) -> None:
     table = pd.DataFrame({"id": ["a", 'b "c"', "d,e", "é", "\n"], "label": ["", "1", "", "2", ""]})
     table.to_csv(tmp_path / "pandas.csv", index=False, lineterminator="\n")
     write_table(tmp_path / "whole.csv", table)
@@ -258,7 +284,9 @@ def test_a_table_in_pieces_is_the_table(tmp_path: Path) -> None:
     assert (tmp_path / "empty.csv").read_bytes() == b"id,label\n"
 
 
-def test_a_pack_is_written_in_parts_as_numpy_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pack_written_in_parts_has_the_bytes_of_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(packs, "PART", 2 * 3 * 8 * 8)  # two images
     images = np.random.default_rng(1).integers(0, 255, (50, 3, 8, 8), dtype=np.uint8)
     rows = np.array([4, 0, 49, 3, 3, 20, 21])
@@ -270,11 +298,11 @@ def test_a_pack_is_written_in_parts_as_numpy_would(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("shape", "images"), [((1, 28, 28), 4096), ((3, 32, 32), 1045), ((3, 224, 224), 21), ((3, 2048, 2048), 1)]
 )
-def test_a_part_is_measured_by_bytes(shape: tuple[int, int, int], images: int) -> None:
+def test_the_size_of_a_part_is_a_number_of_bytes(shape: tuple[int, int, int], images: int) -> None:
     assert part_size(shape) == images
 
 
-def test_writing_large_images_takes_no_more_memory_than_small_ones(tmp_path: Path) -> None:
+def test_writing_large_images_takes_little_memory(tmp_path: Path) -> None:
     images = np.zeros((80, 3, 512, 512), dtype=np.uint8)  # 63 MB
     tracemalloc.start()
     write_pack(tmp_path / "pool.npy", images, np.arange(80))
@@ -287,9 +315,9 @@ def test_writing_large_images_takes_no_more_memory_than_small_ones(tmp_path: Pat
     ("labels", "word"),
     [
         ("id,label\na,0\nb,2\n", "row 2, is 2; allowed: 0 to 1"),
-        ("id,label\na,-1\nb,1\n", "row 1, is '-1'; allowed: the number"),
-        ("id,label\nb,1\na,0\n", "ids"),
-        ("id,label\na,0\n", "ids"),
+        ("id,label\na,-1\nb,1\n", "row 1, is '-1'; allowed: the number of a class"),
+        ("id,label\nb,1\na,0\n", "its ids differ"),
+        ("id,label\na,0\n", "its ids differ"),
     ],
 )
 def test_labels_that_do_not_fit_the_pool_are_refused(
@@ -300,8 +328,8 @@ def test_labels_that_do_not_fit_the_pool_are_refused(
     write_json(LABELS / "classes.json", ["zero", "one"])
     table = LABELS / "pool.csv"
     table.write_text("id,label\na,0\nb,1\n")
-    found, classes = read_pool_labels()
-    assert found.tolist() == [0, 1]
+    numbers, classes = read_pool_labels()
+    assert numbers.tolist() == [0, 1]
     assert classes == ["zero", "one"]
     table.write_text(labels)
     with pytest.raises(InputError, match=f"{table}: .*{word}"):
@@ -333,12 +361,12 @@ def test_pixels_are_fractions_of_white() -> None:
 
 
 @pytest.mark.parametrize("classes", [["a", ""], ["a", "a"], ["\ud800"], "a", [1], {"a": 1}])
-def test_classes_that_are_no_names_are_refused(
+def test_classes_that_are_not_names_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: object
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_json(LABELS / "classes.json", classes)
-    with pytest.raises(InputError, match=r"classes\.json: is no list of different names"):
+    with pytest.raises(InputError, match=r"classes\.json: is not a list of distinct names"):
         read_pool_labels()
 
 
@@ -352,24 +380,24 @@ def test_classes_that_are_no_names_are_refused(
         np.zeros((), np.uint8),
     ],
 )
-def test_array_that_is_no_image_pack_is_refused(tmp_path: Path, array: np.ndarray) -> None:
+def test_an_array_that_is_not_an_image_pack_is_refused(tmp_path: Path, array: np.ndarray) -> None:
     path = tmp_path / "pool.npy"
     write_array(path, array)
     with pytest.raises(InputError, match=f"{path}: holds {array.dtype}.*allowed: uint8"):
         read_pack(path)
 
 
-def headed(head: str) -> Callable[[Path], object]:
-    """A .npy file with this head."""
-    magic = b"\x93NUMPY\x01\x00" + (len(head) + 1).to_bytes(2, "little")
-    return lambda path: path.write_bytes(magic + head.encode() + b"\n" + bytes(256))
+def with_header(header: str) -> Callable[[Path], object]:
+    """Writes a .npy file with this header."""
+    magic = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little")
+    return lambda path: path.write_bytes(magic + header.encode() + b"\n" + bytes(256))
 
 
 def broken_packs() -> dict[str, Callable[[Path], object]]:
-    whole = np.zeros((4, 1, 8, 8), np.uint8)
+    images = np.zeros((4, 1, 8, 8), np.uint8)
 
     def truncated(path: Path) -> None:
-        np.save(path, whole)
+        np.save(path, images)
         path.write_bytes(path.read_bytes()[:-10])
 
     def pickled(path: Path) -> None:
@@ -381,21 +409,17 @@ def broken_packs() -> dict[str, Callable[[Path], object]]:
         "truncated": truncated,
         "pickled array": pickled,
         "pickle": lambda path: path.write_bytes(pickle.dumps(Bomb(path.parent / "boom"))),
-        "archive": lambda path: np.savez(path.open("wb"), images=whole),
-        "head without a type": headed("{'descr': (), 'fortran_order': False, 'shape': (4, 1, 8, 8)}"),
-        "head with half a type": headed("{'descr': ('|u1',), 'fortran_order': False, 'shape': (4, 1, 8, 8)}"),
-        "head that is deep": headed("[" * 5000 + "]" * 5000),
-        "head that is deep another way": headed("-" * 5000 + "1"),
+        "archive": lambda path: np.savez(path.open("wb"), images=images),
+        "header without a type": with_header("{'descr': (), 'fortran_order': False, 'shape': (4, 1, 8, 8)}"),
+        "header with half a type": with_header(
+            "{'descr': ('|u1',), 'fortran_order': False, 'shape': (4, 1, 8, 8)}"
+        ),
+        "deeply nested header": with_header("[" * 5000 + "]" * 5000),
+        "header with many operators": with_header("-" * 5000 + "1"),
     }
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *(kind for kind in broken_packs() if kind != "archive"),
-        "archive",
-    ],
-)
+@pytest.mark.parametrize("kind", broken_packs())
 def test_broken_image_pack_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "pool.npy"
     broken_packs()[kind](path)
@@ -404,7 +428,7 @@ def test_broken_image_pack_is_refused_by_name(tmp_path: Path, kind: str) -> None
     assert not (tmp_path / "boom").exists()
 
 
-def test_another_number_of_images_than_the_tables_rows_is_refused(tmp_path: Path) -> None:
+def test_a_pack_that_does_not_fit_its_table_is_refused(tmp_path: Path) -> None:
     write_array(tmp_path / "pool.npy", np.zeros((4, 1, 8, 8), np.uint8))
     assert len(read_pack(tmp_path / "pool.npy", rows=4)) == 4
     for rows in (3, 5, 0):

@@ -1,4 +1,4 @@
-"""Mutated files: each gets a clear error or is read as what it says; no traceback, no wrong result."""
+"""Mutated files: reading one gives a clear error or the content of the file, never a traceback."""
 
 import csv
 import json
@@ -23,36 +23,42 @@ from tests.conftest import tiny_encoder
 MUTATIONS = 200
 
 
-def mutated(content: bytes, chance: random.Random) -> bytes:
-    """One to three random changes: bits, bytes, pieces taken out, put in, copied, or the end cut off."""
-    for _ in range(chance.randint(1, 3)):
-        # The head of a file is where formats are, so half of the changes are there.
-        end = len(content) if chance.random() < 0.5 else min(len(content), 400)
-        at = chance.randrange(max(1, end))
-        size = chance.choice([1, 1, 2, 8, 100])
-        kind = chance.choice(["bit", "byte", "remove", "insert", "repeat", "cut", "digit"])
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """Make one to three random changes: to a bit or byte, or remove, insert, repeat or truncate bytes."""
+    for _ in range(rng.randint(1, 3)):
+        # Half of the changes are in the header, where the format is most sensitive.
+        end = len(content) if rng.random() < 0.5 else min(len(content), 400)
+        at = rng.randrange(max(1, end))
+        size = rng.choice([1, 1, 2, 8, 100])
+        kind = rng.choice(["bit", "byte", "remove", "insert", "repeat", "cut", "digit"])
         piece = content[at : at + size]
         if kind == "bit":
-            piece = bytes([piece[0] ^ 1 << chance.randrange(8)]) + piece[1:] if piece else piece
+            piece = bytes([piece[0] ^ 1 << rng.randrange(8)]) + piece[1:] if piece else piece
         elif kind == "byte":
-            piece = chance.randbytes(len(piece))
+            piece = rng.randbytes(len(piece))
         elif kind == "remove":
             piece = b""
         elif kind == "insert":
-            piece += chance.choice([b",", b"\n", b'"', b".", b"-1", b"\0", b"\xff", b"1e3", b"nan", b" "])
+            piece += rng.choice([b",", b"\n", b'"', b".", b"-1", b"\0", b"\xff", b"1e3", b"nan", b" "])
         elif kind == "repeat":
             piece *= 2
         elif kind == "digit":
-            piece = str(chance.randrange(10**size if size < 9 else 10**30)).encode()
+            piece = str(rng.randrange(10**size if size < 9 else 10**30)).encode()
         content = content[:at] + piece + (b"" if kind == "cut" else content[at + size :])
     return content
 
 
 def outcomes(path: Path, name: str, check: Callable[[Path], bool]) -> tuple[int, int]:
-    """How many of the mutations of a file are refused, and how many are read and found right."""
-    whole, refused, read = path.read_bytes(), 0, 0
+    """The numbers of mutations that raise an `InputError`, and that are read correctly.
+
+    Args:
+        path: the file to mutate; it is restored at the end.
+        name: of the random stream.
+        check: reads the file and returns whether the result is correct.
+    """
+    original, refused, read = path.read_bytes(), 0, 0
     for number in range(MUTATIONS):
-        content = mutated(whole, random.Random(f"{name} {number}"))  # noqa: S311
+        content = mutate(original, random.Random(f"{name} {number}"))  # noqa: S311
         path.write_bytes(content)
         try:
             assert check(path), f"mutation {number} of {name} gives a wrong result"
@@ -64,7 +70,7 @@ def outcomes(path: Path, name: str, check: Callable[[Path], bool]) -> tuple[int,
                 assert "\n" not in line
         except OSError as error:
             raise AssertionError(f"mutation {number}: {error!r}") from error
-    path.write_bytes(whole)
+    path.write_bytes(original)
     return refused, read
 
 
@@ -76,9 +82,9 @@ def test_mutated_weights(name: str, tmp_path: Path) -> None:
     state = encoder.state_dict()
 
     def check(path: Path) -> bool:
-        back = weights.read_encoder(path)
-        same = back.declaration == encoder.declaration
-        return same and all(torch.equal(value, state[key]) for key, value in back.state_dict().items())
+        restored = weights.read_encoder(path)
+        same = restored.declaration == encoder.declaration
+        return same and all(torch.equal(value, state[key]) for key, value in restored.state_dict().items())
 
     refused, _ = outcomes(path, name, check)
     assert refused > 0.9 * MUTATIONS
@@ -92,9 +98,9 @@ def test_mutated_classifiers(tmp_path: Path) -> None:
     state = classifier.state_dict()
 
     def check(path: Path) -> bool:
-        back, names = read_classifier(path)
-        same = back.encoder.declaration == classifier.encoder.declaration and names == classes
-        return same and all(torch.equal(value, state[key]) for key, value in back.state_dict().items())
+        restored, names = read_classifier(path)
+        same = restored.encoder.declaration == classifier.encoder.declaration and names == classes
+        return same and all(torch.equal(value, state[key]) for key, value in restored.state_dict().items())
 
     refused, _ = outcomes(path, "classifier", check)
     assert refused > 0.9 * MUTATIONS
@@ -106,12 +112,12 @@ def test_mutated_image_packs(tmp_path: Path) -> None:
 
     def check(path: Path) -> bool:
         images = read_pack(path)
-        # The pixels are the file's last bytes, as many as the shape says, and there is nothing else.
+        # The pixels are the last bytes of the file, as many as the shape says.
         return images.tobytes() == path.read_bytes()[-images.size :] and images.size > 0
 
     refused, read = outcomes(path, "pack", check)
     assert refused > 0.2 * MUTATIONS
-    assert read > 0.1 * MUTATIONS  # a changed pixel is a pixel
+    assert read > 0.1 * MUTATIONS  # a changed pixel cannot be detected
 
 
 SHAPES: list[tuple[int, ...]] = [
@@ -121,18 +127,18 @@ SHAPES: list[tuple[int, ...]] = [
 KINDS = ["|u1", "|i1", "|b1", "<u2", "<f4", "|S1", "|V1", "|O"]
 
 
-@pytest.mark.filterwarnings("ignore:overflow")  # numpy multiplies the shape first
+@pytest.mark.filterwarnings("ignore:overflow")  # NumPy multiplies the sizes of the shape
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_image_pack_with_a_valid_head_that_is_not_its_own(
+def test_an_image_pack_with_a_valid_header_that_does_not_fit_its_content(
     kind: str, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "pool.npy"
     body = np.random.default_rng(0).integers(0, 256, 567, dtype=np.uint8).tobytes()
-    head = str({"descr": kind, "fortran_order": False, "shape": shape})
+    header = str({"descr": kind, "fortran_order": False, "shape": shape})
     with path.open("wb") as file:
         file.write(
-            b"\x93NUMPY\x01\x00" + (len(head) + 1).to_bytes(2, "little") + head.encode() + b"\n" + body
+            b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header.encode() + b"\n" + body
         )
     if kind == "|u1" and shape in [(7, 1, 9, 9), (567, 1, 1, 1)]:
         images = read_pack(path)
@@ -146,7 +152,7 @@ def test_an_image_pack_with_a_valid_head_that_is_not_its_own(
 
 @pytest.fixture
 def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables of a small pool, in a working directory of their own."""
+    """The tables of a small pool, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     ids = [f"train-{number:05}" for number in range(40)]
     for folder, column in ((IMAGES, "source"), (LABELS, "label")):
@@ -158,33 +164,32 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("pool")
 def test_mutated_label_tables() -> None:
-    expected = [f"train-{number:05}" for number in range(40)]
+    ids = [f"train-{number:05}" for number in range(40)]
 
     def check(path: Path) -> bool:
         labels, classes = read_pool_labels()
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if any(row.values())]
-        said = torch.tensor([int(row["label"] or -1) for row in rows])
-        return torch.equal(labels, said) and [row["id"] for row in rows] == expected and len(classes) == 10
+        expected = torch.tensor([int(row["label"] or -1) for row in rows])
+        return torch.equal(labels, expected) and [row["id"] for row in rows] == ids and len(classes) == 10
 
     refused, read = outcomes(LABELS / "pool.csv", "table", check)
     assert refused > 0.5 * MUTATIONS
-    assert read > 0  # such as one label that became another
+    assert read > 0  # such as a changed label
 
 
 @pytest.mark.usefixtures("pool")
 def test_mutated_class_names() -> None:
-
     def check(path: Path) -> bool:
         _, classes = read_pool_labels()
         return bool(classes == json.loads(path.read_text()))
 
     refused, read = outcomes(LABELS / "classes.json", "classes", check)
     assert refused > 0.2 * MUTATIONS
-    assert read > 0  # such as a class of another name
+    assert read > 0  # such as a changed name
 
 
-def test_mutated_tables_of_validation_labels(tmp_path: Path) -> None:
+def test_mutated_validation_labels(tmp_path: Path) -> None:
     path = tmp_path / "validation.csv"
     path.write_text("id,split,label\n" + "".join(f"train-{n:05},validation,{n % 10}\n" for n in range(40)))
 

@@ -9,20 +9,20 @@ from stages.pretrain.methods.gan import Method, Params, discriminator_loss, gene
 from stages.training.randomness import Stream
 from tests.conftest import assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
-KNOBS = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+COMMON = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
 OWN = {"noise": 0.3, "latent": 6, "information": 1.0, "generator_width": 4}
 STEP = Stream.of(1, "test").at("step", 0)
 
 
 def method(encoder: dict[str, object] | None = None, seed: int = 0, **changes: object) -> Method:
-    params = Params(**{**KNOBS, **OWN, **changes})
+    params = Params(**{**COMMON, **OWN, **changes})
     return Method(tiny_encoder(**(encoder or {})), params, strengths(), Stream.of(seed, "init"))
 
 
-def test_who_cannot_tell_pays_ln_2_for_each_answer() -> None:
-    unsure = torch.zeros(7)
-    assert discriminator_loss(unsure, unsure).item() == pytest.approx(2 * math.log(2))
-    assert generator_loss(unsure).item() == pytest.approx(math.log(2))
+def test_logits_of_zero_cost_ln_2_each() -> None:
+    zeros = torch.zeros(7)
+    assert discriminator_loss(zeros, zeros).item() == pytest.approx(2 * math.log(2))
+    assert generator_loss(zeros).item() == pytest.approx(math.log(2))
 
 
 def test_losses_are_those_of_the_probabilities() -> None:
@@ -34,7 +34,7 @@ def test_losses_are_those_of_the_probabilities() -> None:
 
 
 def test_without_a_code_no_loss_is_uninformative() -> None:
-    # 3 ln 2 is what knows nothing, and where an ideal pair of networks ends.
+    # 3 ln 2 is the loss of untrained networks, and also that of an ideal pair.
     assert method(information=0.0).uninformative is None
 
 
@@ -60,29 +60,29 @@ def test_fakes_have_the_images_shape_and_range(name: str, size: int, channels: i
 def test_each_loss_trains_its_own_network(floats: Tensor) -> None:
     learner = method()
     fakes = learner.generator(torch.randn(8, 6, generator=torch.Generator().manual_seed(0)))
-    logits, _ = learner.judge_fakes(fakes, trained=False)
+    logits, _ = learner.discriminate(fakes, trained=False)
     generator_loss(logits).backward()
     assert all(p.grad is None for p in [*learner.encoder.parameters(), *learner.output.parameters()])
     assert all(p.grad is not None for p in learner.generator.parameters())
 
 
-def test_fakes_leave_the_running_statistics_alone(floats: Tensor) -> None:
+def test_fakes_do_not_change_the_running_statistics(floats: Tensor) -> None:
     learner = method()
     before = learner.encoder.norm.running_mean.clone()
-    learner.judge_fakes(floats[:16])
+    learner.discriminate(floats[:16])
     assert torch.equal(learner.encoder.norm.running_mean, before)
     learner(floats[:16], torch.arange(16), STEP)
     assert not torch.equal(learner.encoder.norm.running_mean, before)
 
 
-def test_positions_and_step_decide_the_fakes(floats: Tensor) -> None:
-    learner, seen = method().eval(), []
-    learner.generator.register_forward_hook(lambda _module, _input, out: seen.append(out))
+def test_fakes_depend_on_position_and_step(floats: Tensor) -> None:
+    learner, outputs = method().eval(), []
+    learner.generator.register_forward_hook(lambda _module, _input, out: outputs.append(out))
     learner(floats[:16], torch.arange(16), STEP)
     learner(floats[4:9], torch.arange(4, 9), STEP)
     learner(floats[:16], torch.arange(16), Stream.of(1, "test").at("step", 1))
-    torch.testing.assert_close(seen[1], seen[0][4:9])
-    assert not torch.allclose(seen[2], seen[0])
+    torch.testing.assert_close(outputs[1], outputs[0][4:9])
+    assert not torch.allclose(outputs[2], outputs[0])
 
 
 def test_gradients_reach_every_parameter(floats: Tensor) -> None:

@@ -7,11 +7,11 @@ from torchvision.transforms.v2 import functional as reference
 
 from stages.views import geometry
 
-# All comparisons: within 1e-4 of white, because a coordinate's rounding errors differ.
+# The tolerance of all comparisons is 1e-4 of white, because rounding errors of the coordinates differ.
 
 
 def affine(images: Tensor, **changes: list[float] | list[list[float]]) -> Tensor:
-    """Images through `geometry.affine`; what is not named changes nothing."""
+    """Views by `geometry.affine`; parameters that are not given change nothing."""
     n = len(images)
     still = {"angle": [0.0] * n, "scale": [1.0] * n, "shear": [0.0] * n, "shift": [[0.0, 0.0]] * n}
     parameters = {name: torch.tensor(value) for name, value in (still | changes).items()}
@@ -28,7 +28,7 @@ def cropped(images: Tensor, corner: Tensor, size: Tensor) -> Tensor:
 
 
 def dot(x: int, y: int) -> Tensor:
-    image = torch.zeros(1, 1, 29, 29)  # of odd side, so that (14, 14) is the centre
+    image = torch.zeros(1, 1, 29, 29)  # with an odd side, so that (14, 14) is the centre
     image[0, 0, y, x] = 1
     return image
 
@@ -38,7 +38,7 @@ def brightest(image: Tensor) -> tuple[int, int]:
     return x, y
 
 
-def test_positive_angles_turn_counter_clockwise_as_seen() -> None:
+def test_positive_angles_rotate_counter_clockwise() -> None:
     assert brightest(affine(dot(24, 14), angle=[90.0])) == (14, 4)  # from the right to the top
 
 
@@ -56,9 +56,9 @@ def test_positive_shift_moves_right_and_down_by_fractions_of_the_side() -> None:
 
 
 def test_shear_comes_before_rotation_and_the_shift_last() -> None:
-    # (14, 24) is 10 below the centre: sheared to (+10, +10), turned to (+10, −10), halved, then moved.
-    turned = affine(dot(14, 24), shear=[45.0], angle=[90.0])
-    assert brightest(turned) == (24, 4)
+    # (14, 24) is 10 below the centre. Shear moves it to (+10, +10), rotation to (+10, −10).
+    rotated = affine(dot(14, 24), shear=[45.0], angle=[90.0])
+    assert brightest(rotated) == (24, 4)
     large = affine(dot(14, 19), shear=[45.0], angle=[90.0], scale=[2.0], shift=[[-4 / 29, 0.0]])
     assert brightest(large) == (20, 4)
 
@@ -87,7 +87,7 @@ def test_affine_is_torchvisions_of_each_single_image(
     shift = [list(pair) for pair in zip(x, y, strict=True)]
     ours = affine(images, angle=angle, scale=scale, shear=shear, shift=shift)
     for image, out, (degrees, factor, slant, right, down) in zip(images, ours, GEOMETRY, strict=True):
-        # torchvision turns clockwise, shears to the left, and moves by pixels.
+        # torchvision rotates clockwise, shears to the left, and shifts by pixels.
         expected = reference.affine(
             image,
             angle=-degrees,
@@ -103,7 +103,7 @@ def test_affine_is_torchvisions_of_each_single_image(
 def test_elastic_is_torchvisions_with_the_same_field(floats: Tensor, size: tuple[int, int]) -> None:
     images = reference.resize(floats[:4], list(size))
     knots = 4 * torch.rand(4, 2 * geometry.KNOTS**2, generator=torch.Generator().manual_seed(1)) - 2
-    # Bilinear between the knots, which lie from corner to corner; x first; torchvision counts in half sides.
+    # Bilinear between the control points, which are from corner to corner; x first; in units of half a side.
     coarse = knots.view(4, 2, geometry.KNOTS, geometry.KNOTS)
     field = F.interpolate(coarse, size, mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
     field = field * 2 / torch.tensor([size[1], size[0]])
@@ -114,13 +114,13 @@ def test_elastic_is_torchvisions_with_the_same_field(floats: Tensor, size: tuple
 
 
 def test_elastic_knots_are_pixels_x_first_then_y() -> None:
-    # Every knot says 3 to the right, 5 down: where to look, so the dot moves left and up.
+    # All control points move 3 to the right and 5 down. They say where to look, so the dot moves left and up.
     side = geometry.KNOTS**2
     knots = torch.cat([torch.full((1, side), 3.0), torch.full((1, side), 5.0)], 1)
     assert brightest(elastic(dot(14, 14), knots)) == (11, 9)
 
 
-def test_flip_is_torchvisions_where_chosen(floats: Tensor) -> None:
+def test_flip_is_torchvisions_for_chosen_images(floats: Tensor) -> None:
     images = floats[:6].reshape(2, 3, 28, 28)
     points = geometry.flip(geometry.lattice(images), torch.tensor([True, False]))
     out = geometry.sample(images, points)
@@ -133,7 +133,7 @@ def test_flip_is_torchvisions_where_chosen(floats: Tensor) -> None:
 def test_crop_is_torchvisions_of_each_single_image(size: tuple[int, int], channels: int) -> None:
     height, width = size
     images = torch.rand(5, channels, height, width, generator=torch.Generator().manual_seed(5))
-    left, top, wide, high = (  # among them crops at each border and the whole image
+    left, top, wide, high = (  # crops at each border, and the whole image
         torch.tensor([0, 8, 3, 9, 0]), torch.tensor([2, 0, 9, 4, 0]),
         torch.tensor([12, width - 8, 16, 5, width]), torch.tensor([14, 10, height - 9, 7, height]),
     )  # fmt: skip
@@ -147,7 +147,7 @@ def test_crop_is_torchvisions_of_each_single_image(size: tuple[int, int], channe
         torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
 
 
-def test_boxes_have_the_area_and_aspect_that_was_asked_for_and_lie_inside() -> None:
+def test_boxes_have_the_given_area_and_aspect_and_are_inside_the_image() -> None:
     u = torch.rand(4000, 4, generator=torch.Generator().manual_seed(6))
     corner, size = geometry.boxes(u, 0.2, 1.0, 4 / 3)
     area, ratio = size.prod(1), size[:, 0] / size[:, 1]
@@ -158,8 +158,8 @@ def test_boxes_have_the_area_and_aspect_that_was_asked_for_and_lie_inside() -> N
     assert 0.75 <= ratio[small].min() < 0.76
     assert 1.32 < ratio[small].max() <= 4 / 3 + 1e-5
     assert ratio[small].log().mean().abs() < 0.02
-    place = corner / (1 - size)
-    assert place.mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.02)
+    position = corner / (1 - size)
+    assert position.mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.02)
 
 
 def test_a_box_of_the_whole_area_is_the_whole_image() -> None:
@@ -168,13 +168,13 @@ def test_a_box_of_the_whole_area_is_the_whole_image() -> None:
     torch.testing.assert_close(corner, torch.zeros(50, 2))
 
 
-def test_transforms_chain_like_torchvisions_one_after_the_other() -> None:
-    # Smooth and dark at the borders, so that looking up twice and once differ little.
+def test_transforms_are_chained_like_torchvisions() -> None:
+    # Smooth, and dark at the borders, so that interpolating once or several times differs little.
     along = torch.linspace(-1, 1, 64)
     image = torch.exp(-30 * ((along[:, None] - 0.2) ** 2 + (along + 0.1) ** 2))[None, None]
     corner, size = torch.tensor([[8 / 64, 4 / 64]]), torch.tensor([[48 / 64, 52 / 64]])
-    turn = {"angle": torch.tensor([30.0]), "scale": torch.ones(1), "shear": torch.zeros(1)}
-    points = geometry.affine(geometry.lattice(image), image, **turn, shift=torch.zeros(1, 2))
+    parameters = {"angle": torch.tensor([30.0]), "scale": torch.ones(1), "shear": torch.zeros(1)}
+    points = geometry.affine(geometry.lattice(image), image, **parameters, shift=torch.zeros(1, 2))
     points = geometry.crop(geometry.flip(points, torch.tensor([True])), image, corner, size)
     ours = geometry.sample(image, points, (corner, size))[0]
     expected = reference.resized_crop(image[0], 4, 8, 52, 48, size=[64, 64], antialias=False)

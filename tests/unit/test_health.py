@@ -14,16 +14,16 @@ from stages.training.machine import Machine
 from tests.conftest import tiny_encoder
 
 Labelled = tuple[Tensor, Tensor]
-HERE = Machine(torch.device("cpu"), "fp32")
+CPU = Machine(torch.device("cpu"), "fp32")
 
 
-def monitor(digits: Labelled, on_collapse: str = "warn") -> Monitor:
+def monitor_of(digits: Labelled, on_collapse: str = "warn") -> Monitor:
     neighbours = Neighbours(k=5, temperature=0.07)
-    return Monitor("byol", tiny_encoder(), *digits, neighbours, Health(on_collapse=on_collapse), HERE)
+    return Monitor("byol", tiny_encoder(), *digits, neighbours, Health(on_collapse=on_collapse), CPU)
 
 
 def collapse(encoder: nn.Module) -> None:
-    """Make all images look alike."""
+    """Make the features of all images equal."""
     for parameter in encoder.parameters():
         nn.init.zeros_(parameter)
     nn.init.ones_(encoder.blocks[-1].norm2.bias)
@@ -33,12 +33,12 @@ def normals(n: int, size: int) -> Tensor:
     return torch.randn(n, size, generator=torch.Generator().manual_seed(0))
 
 
-# --- the two figures
+# --- spread and rank
 
 
 def test_spread_of_features_in_all_directions_is_one() -> None:
     assert feature_std(normals(4000, 32)) == pytest.approx(1, abs=0.02)
-    assert feature_std(5 * normals(4000, 32)) == pytest.approx(1, abs=0.02)  # the length does not count
+    assert feature_std(5 * normals(4000, 32)) == pytest.approx(1, abs=0.02)  # lengths have no effect
 
 
 def test_spread_of_equal_features_is_zero() -> None:
@@ -61,174 +61,212 @@ def test_rankme_is_the_exponential_of_the_entropy() -> None:
 
 
 def test_a_healthy_encoder_raises_no_alarm(digits: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
-    watch = monitor(digits)
-    first = watch(0, None, True)
-    again = watch(10, 3.0, False)
-    assert watch.collapse is None
+    monitor = monitor_of(digits)
+    first = monitor(0, None, True)
+    again = monitor(10, 3.0, False)
+    assert monitor.collapse is None
     assert capsys.readouterr().err == ""
     assert set(first) == {"feature_std", "rankme", "knn"}
     assert 0.2 < first["knn"] <= 1
     assert again == {name: first[name] for name in ("feature_std", "rankme")}  # the same encoder
-    assert watch.seconds > 0
+    assert monitor.seconds > 0
 
 
-def test_collapse_is_said_once_and_kept(digits: Labelled, capsys: pytest.CaptureFixture[str]) -> None:
-    watch = monitor(digits)
-    watch(0, None, True)
-    collapse(watch.encoder)
-    columns = watch(10, 3.0, False)
+def test_a_collapse_is_printed_once_and_recorded(
+    digits: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monitor = monitor_of(digits)
+    monitor(0, None, True)
+    collapse(monitor.encoder)
+    columns = monitor(10, 3.0, False)
     for step in (20, 30, 40):
-        watch(step, 3.0, False)
+        monitor(step, 3.0, False)
     assert columns["feature_std"] == pytest.approx(0, abs=1e-3)
     assert columns["rankme"] == pytest.approx(1, abs=0.01)
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert said[0].startswith(
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(
         "warning: pretrain byol: collapse at step 30: the features' standard deviation is"
     )
-    assert watch.collapse is not None
-    assert watch.collapse.startswith("step 30: ")
+    assert monitor.collapse is not None
+    assert monitor.collapse.startswith("step 30: ")
 
 
-def test_features_that_are_no_numbers_are_collapse(digits: Labelled) -> None:
-    watch = monitor(digits)
-    watch(0, None, True)
-    nn.init.constant_(watch.encoder.stem.weight, float("nan"))
-    columns = watch(7, 3.0, True)
+def test_nan_features_count_as_collapse(digits: Labelled) -> None:
+    monitor = monitor_of(digits)
+    monitor(0, None, True)
+    nn.init.constant_(monitor.encoder.stem.weight, float("nan"))
+    columns = monitor(7, 3.0, True)
     assert columns["feature_std"] == 0
-    assert watch.collapse is not None
-    assert watch.collapse.startswith("step 7: ")
+    assert monitor.collapse is not None
+    assert monitor.collapse.startswith("step 7: ")
 
 
-def test_collapse_stops_the_run_where_that_is_asked_for(digits: Labelled) -> None:
-    watch = monitor(digits, on_collapse="stop")
-    watch(0, None, True)
-    collapse(watch.encoder)
-    with pytest.raises(InputError, match=r"^pretrain byol: collapse at step 30: .*; nothing was written$"):
-        watch(30, 3.0, True)
+def test_a_collapse_stops_the_run_if_params_say_so(digits: Labelled) -> None:
+    monitor = monitor_of(digits, on_collapse="stop")
+    monitor(0, None, True)
+    collapse(monitor.encoder)
+    with pytest.raises(InputError, match=r"^pretrain byol: collapse at step 30: .*; no model was written$"):
+        monitor(30, 3.0, True)
 
 
 def test_features_that_recover_raise_no_alarm(digits: Labelled) -> None:
-    watch = monitor(digits)
-    watch(0, None, True)
-    healthy = copy.deepcopy(watch.encoder)
-    ill = watch.encoder
-    collapse(ill)
-    for step, encoder in enumerate(([ill] * (PATIENCE - 1) + [healthy]) * 2):
-        watch.encoder = encoder
-        watch(step, 3.0, False)
-    assert watch.collapse is None
+    monitor = monitor_of(digits)
+    monitor(0, None, True)
+    healthy = copy.deepcopy(monitor.encoder)
+    collapsed = monitor.encoder
+    collapse(collapsed)
+    for step, encoder in enumerate(([collapsed] * (PATIENCE - 1) + [healthy]) * 2):
+        monitor.encoder = encoder
+        monitor(step, 3.0, False)
+    assert monitor.collapse is None
 
 
-def test_what_is_wrong_stands_in_the_curve_and_is_known_again_after_a_restart(digits: Labelled) -> None:
-    watch = monitor(digits)
-    curve = [{"step": 0, "loss": None, **watch(0, None, True)}]
-    collapse(watch.encoder)
+def test_the_alarm_is_in_the_curve_and_its_state_survives_an_interruption(digits: Labelled) -> None:
+    monitor = monitor_of(digits)
+    curve = [{"step": 0, "loss": None, **monitor(0, None, True)}]
+    collapse(monitor.encoder)
     for step in (10, 20, 30):
-        curve.append({"step": step, "loss": 3.0, **watch(step, 3.0, False)})
+        curve.append({"step": step, "loss": 3.0, **monitor(step, 3.0, False)})
     assert [("alarm" in row) for row in curve] == [False, False, False, True]
-    assert f"step 30: {curve[-1]['alarm']}" == watch.collapse
-    again = monitor(digits)
-    again.replay(curve[:3], watch.seen)
-    assert again.collapse is None
-    again.encoder = watch.encoder
-    again(30, 3.0, False)
-    assert again.collapse == watch.collapse
+    assert f"step 30: {curve[-1]['alarm']}" == monitor.collapse
+    resumed = monitor_of(digits)
+    resumed.replay(curve[:3], monitor.stored)
+    assert resumed.collapse is None
+    resumed.encoder = monitor.encoder
+    resumed(30, 3.0, False)
+    assert resumed.collapse == monitor.collapse
 
 
-def test_the_knn_is_measured_anew_where_more_images_have_a_label_than_before(digits: Labelled) -> None:
+def test_the_knn_is_measured_again_if_the_labels_have_changed(digits: Labelled) -> None:
     images, labels = digits
-    some = torch.where(torch.arange(len(labels)) % 2 == 0, labels, -1)
-    watch = monitor((images, some))
-    curve = [{"step": step, "loss": None, **watch(step, None, True)} for step in (0, 10)]
-    whole = monitor(digits)
-    expected = whole(0, None, True)["knn"]
+    half = torch.where(torch.arange(len(labels)) % 2 == 0, labels, -1)
+    monitor = monitor_of((images, half))
+    curve = [{"step": step, "loss": None, **monitor(step, None, True)} for step in (0, 10)]
+    relabelled = monitor_of(digits)
+    expected = relabelled(0, None, True)["knn"]
     assert curve[0]["knn"] != expected
-    again = monitor(digits)
-    again.replay(curve, watch.seen)
+    resumed = monitor_of(digits)
+    resumed.replay(curve, monitor.stored)
     assert [row["knn"] for row in curve] == [expected, expected]
 
 
-def test_of_many_looks_the_first_and_the_last_ones_are_kept(
+def test_features_of_the_first_and_the_last_epochs_are_stored(
     digits: Labelled, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, labels = digits
-    some = torch.where(torch.arange(len(labels)) % 2 == 0, labels, -1)
-    watch = monitor((images, some))
-    monkeypatch.setattr(health, "KEPT", 3 * 2 * len(images) * watch.encoder.features)  # three looks, in half
+    half = torch.where(torch.arange(len(labels)) % 2 == 0, labels, -1)
+    monitor = monitor_of((images, half))
+    monkeypatch.setattr(
+        health, "FEATURES_LIMIT", 3 * 2 * len(images) * monitor.encoder.features
+    )  # of three epochs, in float16
     curve = []
     for step in range(0, 60, 10):
-        curve.append({"step": step, "loss": None, **watch(step, None, True)})
-    assert sorted(watch.seen) == ["0", "40", "50", "labels"]
-    again, before = monitor((images, some)), copy.deepcopy(curve)
-    again.replay(curve, watch.seen)  # with the same labels nothing is lost
+        curve.append({"step": step, "loss": None, **monitor(step, None, True)})
+    assert sorted(monitor.stored) == ["0", "40", "50", "labels"]
+    resumed, before = monitor_of((images, half)), copy.deepcopy(curve)
+    resumed.replay(curve, monitor.stored)  # with the same labels nothing changes
     assert curve == before
     assert capsys.readouterr().out == ""
-    whole = monitor(digits)
-    expected = whole(0, None, True)["knn"]
-    whole.replay(curve, watch.seen)
+    relabelled = monitor_of(digits)
+    expected = relabelled(0, None, True)["knn"]
+    relabelled.replay(curve, monitor.stored)
     assert [row["knn"] for row in curve] == [expected, None, None, None, expected, expected]
-    assert "for them are 3 of the 6 looks, whose features are no longer kept" in capsys.readouterr().out
+    assert "the training curve has no kNN accuracy in 3 of 6 rows" in capsys.readouterr().out
 
 
-def test_a_look_that_is_larger_than_what_is_kept_is_kept_with_the_first(
+def test_the_last_features_are_stored_even_beyond_the_limit(
     digits: Labelled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "KEPT", 1)
-    watch = monitor(digits)
+    monkeypatch.setattr(health, "FEATURES_LIMIT", 1)
+    monitor = monitor_of(digits)
     for step in (0, 10, 20):
-        assert watch(step, None, True)["knn"] is not None
-    assert sorted(watch.seen) == ["0", "20", "labels"]
+        assert monitor(step, None, True)["knn"] is not None
+    assert sorted(monitor.stored) == ["0", "20", "labels"]
 
 
 def test_without_two_labels_there_is_no_knn(digits: Labelled) -> None:
     images, labels = digits
-    watch = monitor((images, torch.full_like(labels, -1)))
-    assert watch(0, None, True)["knn"] is None
+    monitor = monitor_of((images, torch.full_like(labels, -1)))
+    assert monitor(0, None, True)["knn"] is None
 
 
-def test_a_look_at_features_and_one_at_the_loss_do_not_add_up(digits: Labelled) -> None:
-    watch = monitor(digits)
-    watch.uninformative = 4.8
-    watch(0, None, True)
-    healthy = watch.encoder
-    ill = copy.deepcopy(healthy)
-    collapse(ill)
-    for step, (encoder, loss) in enumerate([(ill, 3.0), (healthy, 4.8)] * PATIENCE):
-        watch.encoder = encoder
-        watch(step, loss, False)
-    assert watch.collapse is None
+def test_faults_of_features_and_of_the_loss_are_counted_apart(digits: Labelled) -> None:
+    monitor = monitor_of(digits)
+    monitor.uninformative = 4.8
+    monitor(0, None, True)
+    healthy = monitor.encoder
+    collapsed = copy.deepcopy(healthy)
+    collapse(collapsed)
+    for step, (encoder, loss) in enumerate([(collapsed, 3.0), (healthy, 4.8)] * PATIENCE):
+        monitor.encoder = encoder
+        monitor(step, loss, False)
+    assert monitor.collapse is None
 
 
-def test_features_ill_at_an_epochs_end_are_an_alarm_at_once(digits: Labelled) -> None:
-    watch = monitor(digits)
-    watch(0, None, True)
-    collapse(watch.encoder)
-    watch(30, 3.0, True)
-    assert watch.collapse is not None
-    assert watch.collapse.startswith("step 30: ")
+def test_collapsed_features_at_the_end_of_an_epoch_are_an_alarm_at_once(digits: Labelled) -> None:
+    monitor = monitor_of(digits)
+    monitor(0, None, True)
+    collapse(monitor.encoder)
+    monitor(30, 3.0, True)
+    assert monitor.collapse is not None
+    assert monitor.collapse.startswith("step 30: ")
 
 
-def test_a_loss_that_stands_still_is_said_a_loss_that_passes_is_not(digits: Labelled) -> None:
-    watch = monitor(digits)
-    watch.uninformative = math.log(127)
+def test_a_loss_that_stays_at_its_uninformative_value_is_an_alarm(digits: Labelled) -> None:
+    monitor = monitor_of(digits)
+    monitor.uninformative = math.log(127)
     near = 0.995 * math.log(127)
-    watch(0, None, True)
+    monitor(0, None, True)
     for step, loss in enumerate([near] * (PATIENCE - 1) + [4.0] + [near] * (PATIENCE - 1)):
-        watch(step, loss, False)
-    assert watch.collapse is None
-    watch(99, near, False)
-    assert watch.collapse is not None
-    assert watch.collapse.startswith("step 99: the loss stays at 4.82")
+        monitor(step, loss, False)
+    assert monitor.collapse is None
+    monitor(99, near, False)
+    assert monitor.collapse is not None
+    assert monitor.collapse.startswith("step 99: the loss stays at 4.82")
 
 
 def test_features_in_few_directions_are_an_alarm(digits: Labelled) -> None:
-    watch = monitor(digits)
-    watch(0, None, True)
-    assert watch.untrained is not None
-    spread, rank = watch.untrained
-    watch._judge(5, spread, 0.5 * rank, None, True)
-    assert watch.collapse is None
-    watch._judge(6, spread, 0.1 * rank, None, True)
-    assert watch.collapse is not None
-    assert "effective rank" in watch.collapse
+    monitor = monitor_of(digits)
+    monitor(0, None, True)
+    assert monitor.untrained is not None
+    spread, rank = monitor.untrained
+    monitor._check(5, spread, 0.5 * rank, None, True)
+    assert monitor.collapse is None
+    monitor._check(6, spread, 0.1 * rank, None, True)
+    assert monitor.collapse is not None
+    assert "effective rank" in monitor.collapse
+
+
+# --- blank images
+
+
+@pytest.mark.parametrize("name", ["cnn", "residual", "vit"])
+@pytest.mark.parametrize("level", [0, 200])
+def test_blank_validation_images_are_an_alarm_at_once(
+    name: str, level: int, digits: Labelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monitor = monitor_of((torch.full_like(digits[0], level), digits[1]))
+    monitor.encoder = tiny_encoder(name)
+    columns = monitor(0, None, True)
+    assert columns["feature_std"] == 0
+    assert columns["alarm"].startswith("all validation images have the same features")
+    assert monitor.collapse == f"step 0: {columns['alarm']}"
+    assert capsys.readouterr().err == f"warning: pretrain byol: collapse at {monitor.collapse}\n"
+    assert "alarm" in monitor(10, 3.0, True)
+    assert capsys.readouterr().err == ""
+
+
+def test_blank_validation_images_stop_the_run_if_params_say_so(digits: Labelled) -> None:
+    monitor = monitor_of((torch.zeros_like(digits[0]), digits[1]), on_collapse="stop")
+    with pytest.raises(
+        InputError, match=r"^pretrain byol: collapse at step 0: all validation images have the"
+    ):
+        monitor(0, None, True)
+
+
+def test_a_single_image_that_differs_raises_no_alarm(digits: Labelled) -> None:
+    images = torch.zeros_like(digits[0])
+    images[7] = digits[0][7]
+    monitor = monitor_of((images, digits[1]))
+    assert "alarm" not in monitor(0, None, True)

@@ -1,4 +1,4 @@
-"""The losses of methods that compare views: closed-form values, and the papers' sums term by term."""
+"""The losses of methods that compare views: closed-form values, and the papers' formulas term by term."""
 
 import math
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def off_diagonal(matrix: Tensor) -> list[float]:
     return [matrix[i, j].item() for i in range(size) for j in range(size) if i != j]
 
 
-# --- What the loss of collapsed embeddings is
+# --- the loss of collapsed embeddings
 
 N, D = 32, 8
 COLLAPSED: dict[str, tuple[dict[str, float], Callable[[Tensor], Tensor]]] = {
@@ -50,12 +50,12 @@ COLLAPSED: dict[str, tuple[dict[str, float], Callable[[Tensor], Tensor]]] = {
 
 
 def learner(name: str, own: dict[str, float]) -> Learner:
-    plain = {"epochs": 1, "batch_size": N, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
-    knobs = method_params(name).model_validate(
-        {**plain, "projector_hidden": 16, "projector_output": D, **own}
+    common = {"epochs": 1, "batch_size": N, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+    params = method_params(name).model_validate(
+        {**common, "projector_hidden": 16, "projector_output": D, **own}
     )
-    assert isinstance(knobs, Training)
-    return build(name, tiny_encoder(), knobs, strengths(rotate=20), Stream.of(0, "init"))
+    assert isinstance(params, Training)
+    return build(name, tiny_encoder(), params, strengths(rotate=20), Stream.of(0, "init"))
 
 
 @pytest.mark.parametrize("name", COLLAPSED)
@@ -63,7 +63,9 @@ def test_uninformative_is_the_loss_of_embeddings_at_the_origin(name: str) -> Non
     own, loss = COLLAPSED[name]
     expected = loss(torch.zeros(N, D)).item()
     assert learner(name, own).uninformative == pytest.approx(expected, rel=1e-5)
-    if name != "lejepa":  # which draws the embeddings to the origin; to the others all points are the same
+    if (
+        name != "lejepa"
+    ):  # whose loss moves the embeddings to the origin; those of the others are the same at all points
         assert loss(torch.full((N, D), 3.0)).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -71,15 +73,15 @@ def test_uninformative_is_the_loss_of_embeddings_at_the_origin(name: str) -> Non
 def test_uninformative_is_the_loss_of_a_dead_projector(name: str, floats: Tensor) -> None:
     method = learner(name, COLLAPSED[name][0])
     images, positions, step = floats[:N], torch.arange(N), Stream.of(1, "test").at("step", 0)
-    alive = method(images, positions, step).item()
+    trained = method(images, positions, step).item()
     projector = method.projector
     assert isinstance(projector, nn.Sequential)
     nn.init.zeros_(projector[-1].weight)
     assert method(images, positions, step).item() == pytest.approx(method.uninformative, rel=1e-5)
-    assert alive != pytest.approx(method.uninformative, rel=1e-3)
+    assert trained != pytest.approx(method.uninformative, rel=1e-3)
 
 
-def test_collapsed_byol_has_its_best_loss_and_nothing_to_be_told_by() -> None:
+def test_collapsed_byol_has_the_smallest_loss_so_none_is_uninformative() -> None:
     assert learner("byol", {"momentum": 0.9}).uninformative is None
     same = torch.full((2 * N, D), 3.0)
     assert byol(same, same).item() == pytest.approx(0, abs=1e-6)
@@ -164,7 +166,7 @@ def test_sigreg_prefers_the_gaussian() -> None:
 
 
 def test_sigreg_of_a_collapsed_batch_is_the_integral() -> None:
-    """All at the origin: the characteristic function is 1 everywhere."""
+    """All embeddings are at the origin, so their characteristic function is 1 everywhere."""
     t = torch.linspace(-3, 3, 20001, dtype=torch.float64)
     phi = torch.exp(-(t**2) / 2)
     expected = 50 * torch.trapezoid((1 - phi) ** 2 * phi, t).item()
@@ -175,7 +177,9 @@ def test_sigreg_of_a_collapsed_batch_is_the_integral() -> None:
 def test_lejepa_adds_the_distance_to_the_mean_of_the_views() -> None:
     embeddings = normals(2, 16, 4).float()
     directions = slices(4, 8, Stream.of(1, "a"))
-    distance = F.mse_loss(embeddings[0], embeddings[1]) / 4  # each view is half of it from the mean
+    distance = (
+        F.mse_loss(embeddings[0], embeddings[1]) / 4
+    )  # each view differs from the mean by half of the difference
     expected = 0.9 * distance + 0.1 * sigreg(embeddings, directions)
     torch.testing.assert_close(lejepa(embeddings, directions, 0.1), expected)
 
@@ -188,9 +192,9 @@ DINO = {
 }  # fmt: skip
 
 
-def test_dino_of_a_student_that_is_near_no_prototype_more_than_another() -> None:
-    near_all = torch.full((N, 12), 0.3)
-    loss = dino(near_all, normals(N, 12).float(), torch.zeros(12), 0.1, 0.04).item()
+def test_dino_of_a_student_that_is_equally_near_to_all_prototypes() -> None:
+    equal = torch.full((N, 12), 0.3)
+    loss = dino(equal, normals(N, 12).float(), torch.zeros(12), 0.1, 0.04).item()
     assert loss == pytest.approx(math.log(12), rel=1e-6)
 
 
@@ -199,18 +203,18 @@ def test_dino_term_by_term() -> None:
     expected = 0.0
     for row in range(6):
         targets = [math.exp((teacher[row, k] - centre[k]) / 0.5) for k in range(4)]
-        guesses = [math.exp(student[row, k] / 0.8) for k in range(4)]
-        for target, guess in zip(targets, guesses, strict=True):
-            expected -= target / sum(targets) * math.log(guess / sum(guesses)) / 6
+        predictions = [math.exp(student[row, k] / 0.8) for k in range(4)]
+        for target, prediction in zip(targets, predictions, strict=True):
+            expected -= target / sum(targets) * math.log(prediction / sum(predictions)) / 6
     assert dino(student, teacher, centre, 0.8, 0.5).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_dinos_teacher_must_be_sharper() -> None:
+def test_the_teachers_temperature_must_be_lower_than_the_students() -> None:
     with pytest.raises(ValidationError, match=r"teacher_temperature is 0\.1; allowed: less than"):
         learner("dino", {**DINO, "teacher_temperature": 0.1})
 
 
-def test_dinos_centre_follows_its_teacher_and_its_prototypes_stay(floats: Tensor) -> None:
+def test_dinos_centre_follows_the_teacher_and_its_prototypes_are_constant(floats: Tensor) -> None:
     method = learner("dino", DINO)
     assert isinstance(method, Dino)
     prototypes = method.prototypes.clone()

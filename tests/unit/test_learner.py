@@ -21,7 +21,7 @@ def test_teacher_is_the_average_of_its_student() -> None:
     start = student.weight.detach().clone()
     assert torch.equal(teacher.network.weight, start)
     nn.init.constant_(student.weight, 5.0)
-    assert torch.equal(teacher.network.weight, start)  # a copy of its own
+    assert torch.equal(teacher.network.weight, start)  # it is a copy
     teacher.follow(student, 0.75)
     torch.testing.assert_close(teacher.network.weight, 0.75 * start + 0.25 * 5)
     teacher.follow(student, 0.0)

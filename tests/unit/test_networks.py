@@ -35,7 +35,7 @@ def test_images_become_features(name: str, size: int, channels: int) -> None:
     features = encoder(torch.rand(5, channels, size, size, generator=generator(0)))
     assert features.shape == (5, encoder.features)
     assert features.dtype == torch.float32
-    assert (features >= 0).all() or name == "vit"  # the others end in a rectified layer
+    assert (features >= 0).all() or name == "vit"  # the others end in a ReLU
     assert features.std(0).max() > 0  # different images, different features
 
 
@@ -48,12 +48,12 @@ def test_every_parameter_is_used(name: str) -> None:
         assert parameter.grad.abs().sum() > 0, key
 
 
-def test_classic_cnn_is_the_known_network() -> None:
-    # PyTorch's MNIST example, with its head of ten classes, has 1,199,882 parameters.
+def test_classic_cnn_is_that_of_pytorchs_mnist_example() -> None:
+    # PyTorch's MNIST example has 1,199,882 parameters, including its head for ten classes.
     assert count(Classifier(full_size("cnn"), 10)) == 1_199_882
 
 
-def test_residual_has_the_maps_that_its_docstring_names() -> None:
+def test_residual_has_the_feature_maps_of_its_docstring() -> None:
     encoder, shapes = full_size("residual"), []
     for layer in (encoder.norm, *encoder.blocks):
         layer.register_forward_hook(lambda _module, _input, out: shapes.append(tuple(out.shape[1:])))
@@ -62,7 +62,7 @@ def test_residual_has_the_maps_that_its_docstring_names() -> None:
     assert 200_000 < count(encoder) < 400_000
 
 
-def test_pooling_lies_between_average_and_maximum() -> None:
+def test_pooling_is_between_average_and_maximum() -> None:
     maps = torch.rand(2, 3, 4, 5, generator=generator(0)) + 0.1
     torch.testing.assert_close(generalised_mean(maps, 1.0), maps.mean((2, 3)))
     torch.testing.assert_close(generalised_mean(maps, 200.0), maps.amax((2, 3)), rtol=0.02, atol=0)
@@ -71,14 +71,14 @@ def test_pooling_lies_between_average_and_maximum() -> None:
 
 
 def test_pooling_of_dead_channels_has_finite_gradients() -> None:
-    maps = torch.zeros(1, 2, 3, 3, requires_grad=True)  # the root's slope at zero is infinite
+    maps = torch.zeros(1, 2, 3, 3, requires_grad=True)  # the slope of the root is infinite at zero
     generalised_mean(maps).sum().backward()
     assert maps.grad is not None
     assert maps.grad.isfinite().all()
 
 
 @EACH
-def test_twice_the_width_is_about_four_times_the_parameters(name: str) -> None:
+def test_doubling_the_width_gives_about_four_times_the_parameters(name: str) -> None:
     assert 3.5 < count(full_size(name, 32)) / count(full_size(name, 16)) < 4.1
 
 
@@ -91,8 +91,8 @@ def test_statistics_normalise_the_images(name: str, floats: Tensor) -> None:
     torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-4)
     torch.testing.assert_close(normalised.std((0, 2, 3)), torch.ones(3), rtol=0, atol=1e-4)
     assert normalised.is_contiguous(memory_format=torch.channels_last)
-    assert {"mean", "std"} <= encoder.state_dict().keys()  # they travel with the weights
-    assert not {"mean", "std"} & dict(encoder.named_parameters()).keys()  # and are not trained
+    assert {"mean", "std"} <= encoder.state_dict().keys()  # they are saved with the weights
+    assert not {"mean", "std"} & dict(encoder.named_parameters()).keys()  # and not trained
 
 
 @EACH
@@ -115,7 +115,7 @@ def test_constant_channel_does_not_divide_by_zero(name: str) -> None:
 
 
 @EACH
-def test_weights_depend_on_the_generator_alone(name: str) -> None:
+def test_weights_depend_only_on_the_generator(name: str) -> None:
     torch.manual_seed(1)
     first = tiny_encoder(name, seed=3).state_dict()
     torch.manual_seed(2)
@@ -124,7 +124,7 @@ def test_weights_depend_on_the_generator_alone(name: str) -> None:
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-def test_initialisation_is_hes() -> None:
+def test_initialisation_is_he_initialisation() -> None:
     layers = nn.Sequential(nn.Conv2d(16, 200, 3), nn.Linear(300, 400))
     initialise(layers, generator(0))
     for layer, inputs in zip(layers, (16 * 9, 300), strict=True):
@@ -134,13 +134,13 @@ def test_initialisation_is_hes() -> None:
 
 
 @EACH
-def test_weights_are_laid_out_channels_last(name: str) -> None:
+def test_weights_are_channels_last(name: str) -> None:
     convolutions = [m for m in tiny_encoder(name).modules() if isinstance(m, nn.Conv2d)]
     assert convolutions
     assert all(m.weight.is_contiguous(memory_format=torch.channels_last) for m in convolutions)
 
 
-def test_classifier_starts_with_equal_chances(floats: Tensor) -> None:
+def test_a_new_classifier_gives_all_classes_the_same_logit(floats: Tensor) -> None:
     classifier = Classifier(tiny_encoder(), 7)
     assert torch.equal(classifier(floats[:3]), torch.zeros(3, 7))
     nn.init.ones_(classifier.head.weight)

@@ -9,7 +9,7 @@ from torchvision import models
 
 from stages.errors import InputError
 from stages.files import weights
-from stages.networks.build import build, unfilled
+from stages.networks.build import build, build_on_meta
 from stages.networks.encoder import Declaration
 from stages.networks.torchvision import TorchvisionEncoder
 from stages.pretrain.start import fresh_encoder
@@ -29,21 +29,21 @@ def encoder(name: str, seed: int = 0, channels: int = 3, image_size: int = 64) -
 
 @pytest.mark.parametrize("name", FEATURES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_features_are_those_of_torchvisions_network(name: str, channels: int) -> None:
+def test_features_are_those_of_torchvision(name: str, channels: int) -> None:
     ours, images = encoder(name, channels=channels), torch.rand(2, channels, 64, 64)
     assert ours(images).shape == (2, FEATURES[name])
     if channels == 3:
         options = {"image_size": 64} if name == "vit_b_16" else {}
-        theirs = models.get_model(name, weights=None, **options).eval()
+        reference = models.get_model(name, weights=None, **options).eval()
         state = ours.network.state_dict()
-        theirs.load_state_dict(state, strict=False)
+        reference.load_state_dict(state, strict=False)
         last = "heads" if name == "vit_b_16" else "fc"
-        setattr(theirs, last, torch.nn.Identity())
-        assert torch.equal(theirs(ours.normalise(images)), ours(images))
+        setattr(reference, last, torch.nn.Identity())
+        assert torch.equal(reference(ours.normalise(images)), ours(images))
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_weights_depend_on_the_generator_alone(name: str) -> None:
+def test_weights_depend_only_on_the_generator(name: str) -> None:
     torch.manual_seed(1)
     first = encoder(name).state_dict()
     torch.manual_seed(2)
@@ -54,14 +54,14 @@ def test_weights_depend_on_the_generator_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_a_file_brings_it_back(name: str, tmp_path: Path) -> None:
+def test_an_encoder_comes_back_from_its_file(name: str, tmp_path: Path) -> None:
     ours, images = encoder(name), torch.rand(2, 3, 64, 64)
     weights.write_encoder(tmp_path / "a.safetensors", ours)
     assert torch.equal(weights.read_encoder(tmp_path / "a.safetensors").eval()(images), ours(images))
-    assert unfilled(ours.declaration).state_dict().keys() == ours.state_dict().keys()
+    assert build_on_meta(ours.declaration).state_dict().keys() == ours.state_dict().keys()
 
 
-def test_a_transformer_takes_whole_patches_alone(raw: dict[str, Any]) -> None:
+def test_images_of_vit_b_16_must_divide_into_patches(raw: dict[str, Any]) -> None:
     from stages.settings import load
 
     raw["encoder"]["name"] = "vit_b_16"
@@ -73,7 +73,7 @@ def test_a_transformer_takes_whole_patches_alone(raw: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", FEATURES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_published_weights_are_filled_in(name: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_are_loaded(name: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     published = models.get_model(name, weights=None)
     state = copy.deepcopy(published.state_dict())
     monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", lambda *_a, **_k: dict(state))
@@ -83,12 +83,12 @@ def test_published_weights_are_filled_in(name: str, channels: int, monkeypatch: 
     published.eval()
     setattr(published, "heads" if name == "vit_b_16" else "fc", torch.nn.Identity())
     grey = torch.rand(1, 1, size, size)
-    # A grey image looks to the first layer as the same image in three channels.
+    # For the first layer, a grey image is the same image in three channels.
     mean, std = ours.mean[:, None, None], ours.std[:, None, None]
-    seen = published(((grey - mean) / std).expand(1, 3, size, size)) if channels == 1 else published(
+    expected = published(((grey - mean) / std).expand(1, 3, size, size)) if channels == 1 else published(
         (grey.expand(1, 3, size, size) - mean) / std
     )  # fmt: skip
-    torch.testing.assert_close(ours(grey.expand(1, channels, size, size)), seen, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours(grey.expand(1, channels, size, size)), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_smaller_transformer_gets_interpolated_positions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,20 +100,20 @@ def test_a_smaller_transformer_gets_interpolated_positions(monkeypatch: pytest.M
     assert torch.equal(ours.network.encoder.pos_embedding[:, 0], state["encoder.pos_embedding"][:, 0])
 
 
-def test_what_cannot_be_fetched_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_downloaded_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_a: object, **_k: object) -> None:
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", refused)
-    with pytest.raises(InputError, match=r"encoder\.weights is 'torchvision', but resnet18's cannot"):
+    with pytest.raises(InputError, match=r"encoder\.weights is 'torchvision', but those of resnet18 cannot"):
         encoder("resnet18").load_published()
 
 
-def test_our_own_encoders_have_no_published_weights(raw: dict[str, Any]) -> None:
+def test_small_encoders_have_no_published_weights(raw: dict[str, Any]) -> None:
     from stages.settings import load
 
     raw["encoder"]["weights"] = "torchvision"
-    with pytest.raises(InputError, match="residual is not torchvision's"):
+    with pytest.raises(InputError, match="torchvision has no weights for residual"):
         load.validated(raw)
     raw["encoder"]["name"] = "resnet18"
     assert load.validated(raw).encoder.weights == "torchvision"

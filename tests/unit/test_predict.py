@@ -1,4 +1,4 @@
-"""From image files to labels, with a real classifier file."""
+"""`stages.tools.predict`: from image files to a table of labels, with a real classifier file."""
 
 from pathlib import Path
 
@@ -12,9 +12,12 @@ from torch import Tensor
 from stages.errors import InputError
 from stages.files.json_files import write_json
 from stages.files.paths import CLASSIFIERS, METRICS
-from stages.tasks.classifier import Classifier, write_classifier
+from stages.images import pictures
+from stages.tasks.classifier import Classifier, probabilities, write_classifier
 from stages.tools import predict
+from stages.training.machine import Machine
 from tests.conftest import tiny_encoder
+from tests.pipeline.conftest import change
 
 Digits = tuple[Tensor, Tensor]
 CLASSES = [f"digit {number}" for number in range(10)]
@@ -22,12 +25,12 @@ CLASSES = [f"digit {number}" for number in range(10)]
 
 @pytest.fixture
 def classifier(in_copy: Path) -> Classifier:
-    """A classifier with random weights, written as simclr/n10, draw 0; the working directory is a copy's."""
+    """A classifier with random weights, written as simclr/n10, draw 0, in a copy of the project."""
     assert Path.cwd() == in_copy
-    made = Classifier(tiny_encoder(), 10).eval()
-    torch.nn.init.normal_(made.head.weight, generator=torch.Generator().manual_seed(0))
-    write_classifier(CLASSIFIERS / "simclr/n10-draw0.safetensors", made, CLASSES)
-    return made
+    random = Classifier(tiny_encoder(), 10).eval()
+    torch.nn.init.normal_(random.head.weight, generator=torch.Generator().manual_seed(0))
+    write_classifier(CLASSIFIERS / "simclr/n10-draw0.safetensors", random, CLASSES)
+    return random
 
 
 @pytest.fixture
@@ -36,45 +39,61 @@ def folder(digits: Digits, in_copy: Path) -> Path:
     images = in_copy / "new images"
     (images / "more").mkdir(parents=True)
     for number, image in enumerate(digits[0][:20]):
-        place = images / "more" if number % 2 else images
-        Image.fromarray(image[0].numpy()).save(place / f"{number:02}.png")
+        parent = images / "more" if number % 2 else images
+        Image.fromarray(image[0].numpy()).save(parent / f"{number:02}.png")
     return images
 
 
-def predicted(*arguments: object) -> tuple[int, pd.DataFrame]:
-    wrong = predict.main([*map(str, arguments), "--output", "out.csv"])
-    return wrong, pd.read_csv("out.csv")
+def run(*arguments: object) -> tuple[int, pd.DataFrame]:
+    """Run the command; the number of paths that could not be used, and the table."""
+    failures = predict.main([*map(str, arguments), "--output", "out.csv"])
+    return failures, pd.read_csv("out.csv")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_probabilities_are_those_of_evaluate(
+    classifier: Classifier, folder: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`evaluate` gives the decoded images to `probabilities`; `predict` decodes and classifies in batches."""
+    files = sorted(folder.rglob("*.png"))
+    machine = Machine(torch.device("cpu"), precision)
+    decoded = torch.from_numpy(np.stack([pictures.read(file, size=28, channels=1) for file in files]))
+    if precision == "fp32":  # in bf16 the size of a batch may change the rounding
+        monkeypatch.setattr(predict, "BATCH", 7)  # 20 is not a multiple of it
+    readable, predicted, unreadable = predict.classify(files, classifier, machine)
+    assert (readable, unreadable) == (files, [])
+    torch.testing.assert_close(predicted, probabilities(classifier, decoded, machine), rtol=0, atol=1e-6)
 
 
 def test_files_are_classified_as_their_pixels_are(
-    classifier: Classifier, folder: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch
+    classifier: Classifier, folder: Path, digits: Digits, in_copy: Path
 ) -> None:
-    monkeypatch.setattr(predict, "BATCH", 7)  # 20 is no multiple of it
-    wrong, table = predicted(folder, "--model", "simclr/n10")
-    assert wrong == 0
+    change(in_copy / "params.yaml", {"runtime.device": "cpu", "runtime.precision": "fp32"})
+    failures, table = run(folder, "--model", "simclr/n10")
+    assert failures == 0
     assert list(table["file"]) == [str(file) for file in sorted(folder.rglob("*.png"))]
     numbers = [int(Path(file).stem) for file in table["file"]]
     with torch.no_grad():
         expected = classifier(digits[0][numbers].float() / 255).softmax(1)
     values, index = expected.topk(3, dim=1)
-    for rank, end in enumerate(["", "_2", "_3"]):
-        np.testing.assert_allclose(table[f"probability{end}"], values[:, rank], atol=0.02)  # bf16
-    clear = values[:, 0] - values[:, 1] > 0.05
-    assert clear.sum() > 5
-    found = np.array(table["label"])[clear.numpy()]
-    assert list(found) == [CLASSES[number] for number in index[clear][:, 0].tolist()]
+    for rank, suffix in enumerate(["", "_2", "_3"]):  # the table has four decimals
+        np.testing.assert_allclose(table[f"probability{suffix}"], values[:, rank], rtol=0, atol=6e-5)
+    distinct = (values[:, 0] - values[:, 1] > 1e-3).numpy()
+    assert distinct.sum() > 15
+    labels = np.array([CLASSES[number] for number in index[:, 0].tolist()])
+    assert list(table["label"][distinct]) == list(labels[distinct])
 
 
 @pytest.mark.usefixtures("classifier")
-def test_bad_images_are_said_and_do_not_stop_the_rest(
+def test_bad_images_are_reported_and_the_others_classified(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "05 broken.png").write_bytes(b"no image")
-    (folder / "notes.txt").write_text("not looked at")
+    (folder / "notes.txt").write_text("not an image")
     empty = folder.parent / "empty"
     empty.mkdir()
-    wrong, table = predicted(folder, folder.parent / "gone.png", empty, "--model", "simclr/n10")
-    assert wrong == 3
+    failures, table = run(folder, folder.parent / "gone.png", empty, "--model", "simclr/n10")
+    assert failures == 3
     assert len(table) == 20
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[1].strip() for line in lines] == [
@@ -83,55 +102,68 @@ def test_bad_images_are_said_and_do_not_stop_the_rest(
 
 
 @pytest.mark.usefixtures("classifier")
-def test_folders_are_searched_as_prepare_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "._00.png").write_bytes(b"what macOS puts beside 00.png")
+def test_folders_are_searched_as_by_prepare(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "._00.png").write_bytes(b"as macOS writes it beside 00.png")
     (folder / "gone.png").symlink_to("nowhere")
     (folder / "00.png").rename(str(folder / "caf") + "\udce9.png")
     elsewhere = folder.rename(folder.parent / "elsewhere")
     folder.mkdir()
     (folder / "linked").symlink_to(elsewhere)
-    wrong, table = predicted(folder, "--model", "simclr/n10")
-    assert (wrong, len(table)) == (2, 19)
+    failures, table = run(folder, "--model", "simclr/n10")
+    assert (failures, len(table)) == (2, 19)
     assert capsys.readouterr().err.splitlines() == [
-        f"error: {folder}/'linked/caf\\udce9.png': has a name that is no valid UTF-8",
-        f"error: {folder}/linked/gone.png: is a link to nothing",
+        f"error: {folder}/'linked/caf\\udce9.png': has a name that is not valid UTF-8",
+        f"error: {folder}/linked/gone.png: is a broken link",
     ]
 
 
 @pytest.mark.usefixtures("classifier")
-def test_a_path_that_is_no_utf8_is_a_bad_path(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_is_not_utf8_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = str(folder / "caf") + "\udce9.png"
     (folder / "00.png").rename(bad)
-    wrong, table = predicted(bad, folder / "01.png", folder / "02.png", "--model", "simclr/n10")
-    assert (wrong, len(table)) == (2, 1)  # 01.png is in the other folder
-    assert "caf\\udce9.png': has a name that is no valid UTF-8" in capsys.readouterr().err
+    failures, table = run(bad, folder / "01.png", folder / "02.png", "--model", "simclr/n10")
+    assert (failures, len(table)) == (2, 1)  # 01.png is in the other folder
+    assert "caf\\udce9.png': has a name that is not valid UTF-8" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("classifier")
 @pytest.mark.parametrize("summary", [{}, {"scratch": {}, "simclr": {}}])
-def test_without_any_label_there_is_no_classifier_yet(summary: dict[str, dict[str, float]]) -> None:
+def test_without_labels_there_is_no_classifier_yet(summary: dict[str, dict[str, float]]) -> None:
     write_json(METRICS / "summary.json", summary)
     with pytest.raises(InputError, match=r"^metrics/summary\.json: there is no classifier yet"):
         predict.model_file(None)
 
 
 @pytest.mark.usefixtures("classifier")
-def test_without_a_readable_image_nothing_is_written(in_copy: Path) -> None:
-    assert predict.main([str(in_copy / "gone.png"), "--model", "simclr/n10", "--output", "out.csv"]) == 1
+def test_without_a_readable_image_nothing_is_written(
+    in_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(in_copy / "gone.png"), "--model", "simclr/n10", "--output", "out.csv"]
+    assert predict.main(arguments) == 1
     assert not Path("out.csv").exists()
-
-
-def test_a_model_is_found_by_its_names(classifier: Classifier) -> None:
-    assert classifier is not None
-    file = Path("models/classifiers/simclr/n10-draw0.safetensors")
-    for name in ("simclr/n10", "simclr/n10-draw0", str(file)):
-        assert predict.model_file(name) == file
-    with pytest.raises(InputError, match=r"^--model simclr/n7: there is no \S+; there are: simclr/n10$"):
-        predict.model_file("simclr/n7")
+    Path("out.csv").write_text("an older table")
+    assert predict.main(arguments) == 1
+    assert Path("out.csv").read_text() == "an older table"
+    assert "out.csv: not changed, because no image could be read" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("classifier")
-def test_without_a_name_it_is_the_best_of_the_summary() -> None:
+def test_a_model_has_several_names() -> None:
+    file = Path("models/classifiers/simclr/n10-draw0.safetensors")
+    for name in ("simclr/n10", "simclr/n10-draw0", str(file)):
+        assert predict.model_file(name) == file
+    with pytest.raises(InputError, match=r"^--model simclr/n7: there is no file \S+; available: simclr/n10$"):
+        predict.model_file("simclr/n7")
+
+
+@pytest.mark.usefixtures("in_copy")
+def test_without_classifiers_the_message_says_what_to_run() -> None:
+    with pytest.raises(InputError, match=r"there are no classifiers yet; run `dvc repro`$"):
+        predict.model_file("simclr/n10")
+
+
+@pytest.mark.usefixtures("classifier")
+def test_the_default_model_is_the_best_of_the_summary() -> None:
     summary = {
         "scratch": {"n10": {"accuracy": 0.7}},
         "simclr": {"n10": {"accuracy": 0.9}, "n5": {"accuracy": 0.1}},
@@ -141,18 +173,17 @@ def test_without_a_name_it_is_the_best_of_the_summary() -> None:
 
 
 @pytest.mark.usefixtures("classifier")
-def test_the_images_that_a_model_was_made_of_are_not_needed(in_copy: Path, folder: Path) -> None:
+def test_predicting_does_not_need_the_training_images(in_copy: Path, folder: Path) -> None:
     yaml = (in_copy / "params.yaml").read_text()
     yaml = yaml.replace("source: mnist", "source: folder").replace("path: data/raw", "path: data/images")
     (in_copy / "params.yaml").write_text(yaml)
     assert not Path("data/images").exists()
-    wrong, table = predicted(folder, "--model", "models/classifiers/simclr/n10-draw0.safetensors")
-    assert (wrong, len(table)) == (0, 20)
+    failures, table = run(folder, "--model", "models/classifiers/simclr/n10-draw0.safetensors")
+    assert (failures, len(table)) == (0, 20)
 
 
-def test_fewer_classes_than_places(classifier: Classifier) -> None:
-    table = predict.table([Path("a")], torch.tensor([[0.25, 0.75]]), ["cat", "dog"])
-    assert classifier.head.out_features == 10
+def test_the_table_of_two_classes() -> None:
+    table = predict.prediction_table([Path("a")], torch.tensor([[0.25, 0.75]]), ["cat", "dog"])
     assert table.to_dict("records") == [
         {"file": "a", "label": "dog", "probability": 0.75, "label_2": "cat", "probability_2": 0.25}
     ]

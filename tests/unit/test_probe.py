@@ -32,13 +32,13 @@ def random_set(n: int, seed: int = 0) -> Labelled:
 def test_encode_is_the_encoder_in_evaluation_mode(digits: Labelled, floats: Tensor, cpu: Machine) -> None:
     encoder = tiny_encoder().train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    features = encode(encoder, digits[0][:100], cpu, chunk=32)  # 100 is no multiple of it
+    features = encode(encoder, digits[0][:100], cpu, chunk=32)  # 100 is not a multiple of it
     assert not features.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     torch.testing.assert_close(features, encoder.eval()(floats[:100]).detach())
 
 
-def test_encode_gives_single_precision_in_bf16_too(digits: Labelled) -> None:
+def test_encode_gives_fp32_features_in_bf16(digits: Labelled) -> None:
     encoder = tiny_encoder()
     exact = encode(encoder, digits[0][:64], Machine(torch.device("cpu"), "fp32"))
     mixed = encode(encoder, digits[0][:64], Machine(torch.device("cpu"), "bf16"))
@@ -67,7 +67,7 @@ def test_linear_probe_is_scikit_learns_optimum(features: Tensor, digits: Labelle
     np.testing.assert_allclose(ours, expected, atol=2e-4)
 
 
-def test_linear_probe_expects_next_to_nothing_of_a_class_without_labels(
+def test_linear_probe_gives_a_class_without_labels_almost_no_probability(
     features: Tensor, digits: Labelled
 ) -> None:
     seen = digits[1] < 5
@@ -77,7 +77,9 @@ def test_linear_probe_expects_next_to_nothing_of_a_class_without_labels(
     assert probabilities[:, 5:].max() < 0.01
 
 
-def test_linear_probe_does_not_depend_on_scale_and_centre(features: Tensor, digits: Labelled) -> None:
+def test_linear_probe_does_not_depend_on_scale_and_mean_of_the_features(
+    features: Tensor, digits: Labelled
+) -> None:
     labels = digits[1][:200]
     one = probe.fit_linear(features[:200], labels, 10, 0.1)(features).softmax(1)
     moved = 100 * features + 7
@@ -85,7 +87,7 @@ def test_linear_probe_does_not_depend_on_scale_and_centre(features: Tensor, digi
     torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
 
 
-def test_stronger_prior_means_smaller_weights(features: Tensor, digits: Labelled) -> None:
+def test_a_larger_penalty_gives_smaller_weights(features: Tensor, digits: Labelled) -> None:
     norms = [
         probe.fit_linear(features[:200], digits[1][:200], 10, l2).weight.norm().item()
         for l2 in (0.01, 0.1, 1.0, 10.0)
@@ -94,11 +96,10 @@ def test_stronger_prior_means_smaller_weights(features: Tensor, digits: Labelled
     assert norms[0] > 3 * norms[-1]
 
 
-def test_linear_probe_survives_equal_features() -> None:
+def test_linear_probe_of_equal_features_learns_the_class_frequencies() -> None:
     head = probe.fit_linear(torch.ones(6, 3), torch.tensor([0, 0, 0, 0, 1, 2]), 3, 0.1)
-    # Nothing to tell them apart, so the free bias learns the shares.
-    shares = head(torch.ones(1, 3)).softmax(1)[0]
-    torch.testing.assert_close(shares, torch.tensor([4 / 6, 1 / 6, 1 / 6]), rtol=0, atol=1e-3)
+    frequencies = head(torch.ones(1, 3)).softmax(1)[0]
+    torch.testing.assert_close(frequencies, torch.tensor([4 / 6, 1 / 6, 1 / 6]), rtol=0, atol=1e-3)
 
 
 # --- nearest neighbours
@@ -131,25 +132,25 @@ def test_knn_is_brute_force(k: int, temperature: float) -> None:
 @pytest.mark.parametrize("k", [1, 7, 1000])
 def test_leave_one_out_accuracy_is_brute_force(k: int) -> None:
     x, labels = random_set(150)
-    x[:, 0] += 2 * labels  # so that the neighbours know something
-    right = 0
+    x[:, 0] += 2 * labels  # so that neighbours are better than chance
+    correct = 0
     for i in range(150):
         others = np.arange(150) != i
         votes = by_hand(x[i].double().numpy(), x[others].double().numpy(), labels[others].numpy(), k, 0.5)
-        right += int(votes.argmax() == labels[i])
-    assert 0.2 < right / 150 < 1
+        correct += int(votes.argmax() == labels[i])
+    assert 0.2 < correct / 150 < 1
     settings = Neighbours(k=k, temperature=0.5)
-    assert probe.knn_accuracy(x, labels, settings) == right / 150
-    assert probe.knn_accuracy(x, labels, settings, chunk=32) == right / 150
+    assert probe.knn_accuracy(x, labels, settings) == correct / 150
+    assert probe.knn_accuracy(x, labels, settings, chunk=32) == correct / 150
 
 
 @pytest.mark.parametrize("changes", [{"k": 1}, {"k": 20}, {"k": 20, "chunk": 7}])
-def test_no_image_votes_for_itself(changes: dict[str, Any]) -> None:
+def test_an_image_does_not_vote_for_itself(changes: dict[str, Any]) -> None:
     x, _ = random_set(60)
     settings = Neighbours(k=changes.pop("k"), temperature=0.07)
-    # With a class of its own each, only an image itself could vote for its class.
+    # If each image is a class, only the image itself could vote for its class.
     assert probe.knn_accuracy(x, torch.arange(60), settings, **changes) == 0
-    # With a twin each, the nearest other image is always right.
+    # If each image has a duplicate, the nearest other image has the right class.
     twins = probe.knn_accuracy(x.repeat(2, 1), torch.arange(60).repeat(2), settings, **changes)
     assert twins > 0.95
 

@@ -1,4 +1,4 @@
-"""Labels spread along nearest neighbours: against plain dense arithmetic, and on real digits."""
+"""Label propagation: against dense arithmetic in NumPy, and on real digits."""
 
 from pathlib import Path
 
@@ -9,10 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.finetune import propagation
-from stages.finetune.propagation import ALPHA, NEIGHBOURS, POWER, ROUNDS, Neighbourhood, joined, propagated
-from stages.finetune.train import Labelled
+from stages.finetune.propagation import (
+    ALPHA,
+    ITERATIONS,
+    NEIGHBOURS,
+    POWER,
+    NeighbourGraph,
+    neighbour_graph,
+    propagate,
+)
+from stages.finetune.finetuning import Labelled
 from stages.networks.encoder import Encoder
-from stages.tasks import probe
 from stages.training.checkpoint import Checkpoint
 from stages.training.machine import Machine
 from tests.conftest import tiny_encoder
@@ -41,25 +48,27 @@ def dense(unit: Tensor) -> np.ndarray:
 @pytest.mark.parametrize("chunk", [7, 64, 1000])
 def test_the_graph_is_that_of_the_definition(chunk: int) -> None:
     unit = unit_vectors(64)
-    graph = joined(unit, chunk).to_dense()
+    graph = neighbour_graph(unit, chunk).to_dense()
     np.testing.assert_allclose(graph.numpy(), dense(unit), atol=1e-6)
     assert torch.equal(graph, graph.T)
     assert graph.diagonal().abs().sum() == 0
 
 
-def test_labels_go_round_as_the_definition_says() -> None:
+def test_scores_are_those_of_the_definition() -> None:
     unit = unit_vectors(64)
     seeds = torch.zeros(64, 3)
     seeds[[0, 1, 2], [0, 1, 2]] = 1
     expected, matrix, start = seeds.double().numpy(), dense(unit), seeds.double().numpy()
-    for _ in range(ROUNDS):
+    for _ in range(ITERATIONS):
         expected = ALPHA * matrix @ expected + (1 - ALPHA) * start
-    np.testing.assert_allclose(propagated(joined(unit), seeds).numpy(), expected, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(
+        propagate(neighbour_graph(unit), seeds).numpy(), expected, rtol=1e-3, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("vectors", [torch.ones(30, 4), torch.zeros(30, 4), torch.eye(4).repeat(5, 1)])
 def test_equal_and_empty_features_give_finite_scores(vectors: Tensor) -> None:
-    scores = propagated(joined(F.normalize(vectors, dim=1)), torch.eye(len(vectors))[:, :2])
+    scores = propagate(neighbour_graph(F.normalize(vectors, dim=1)), torch.eye(len(vectors))[:, :2])
     assert scores.isfinite().all()
 
 
@@ -76,7 +85,7 @@ def one_of_each(digits: Digits, of: range = range(512)) -> list[int]:
 
 
 class Pixels(Encoder):
-    """An image's features are its pixels: near ones look alike."""
+    """The features of an image are its pixels, so similar images are near."""
 
     def __init__(self) -> None:
         super().__init__(tiny_encoder().declaration, features=28 * 28)
@@ -85,12 +94,12 @@ class Pixels(Encoder):
         return images.flatten(1)
 
 
-def spread(own: Labelled, cpu: Machine) -> Labelled:
+def spread(given: Labelled, cpu: Machine) -> Labelled:
     encoder = Pixels()
-    return Neighbourhood(encoder, own.pack, cpu).spread(own, 10, encoder, cpu)
+    return NeighbourGraph(encoder, given.pack, cpu).spread(given, 10, encoder, cpu)
 
 
-def test_every_image_has_one_label_and_the_given_ones_keep_theirs(digits: Digits, cpu: Machine) -> None:
+def test_every_image_gets_one_label_and_given_labels_do_not_change(digits: Digits, cpu: Machine) -> None:
     rows = one_of_each(digits)
     result = spread(labelled(digits, rows), cpu)
     assert result.given == 10
@@ -101,82 +110,82 @@ def test_every_image_has_one_label_and_the_given_ones_keep_theirs(digits: Digits
 
 
 def test_equal_inputs_give_equal_labels(digits: Digits, cpu: Machine) -> None:
-    own = labelled(digits, one_of_each(digits))
-    assert torch.equal(spread(own, cpu).labels, spread(own, cpu).labels)
+    given = labelled(digits, one_of_each(digits))
+    assert torch.equal(spread(given, cpu).labels, spread(given, cpu).labels)
 
 
-def test_a_kept_graph_spreads_the_same_labels_and_no_neighbour_is_looked_for_again(
+def test_a_saved_graph_is_not_computed_again_and_spreads_the_same_labels(
     digits: Digits, cpu: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder, own = Pixels(), labelled(digits, one_of_each(digits))
-    first = Neighbourhood(encoder, own.pack, cpu, Checkpoint(tmp_path / "graph", "key"))
-    expected = first.spread(own, 10, encoder, cpu)
+    encoder, given = Pixels(), labelled(digits, one_of_each(digits))
+    first = NeighbourGraph(encoder, given.pack, cpu, Checkpoint(tmp_path / "graph", "key"))
+    expected = first.spread(given, 10, encoder, cpu)
     with monkeypatch.context() as patch:
-        patch.setattr(propagation, "strongest", None)
-        patch.setattr(probe, "encode", None)
-        again = Neighbourhood(encoder, own.pack, cpu, Checkpoint(tmp_path / "graph", "key"))
-    result = again.spread(own, 10, encoder, cpu)
-    assert torch.equal(again.joined.to_dense(), first.joined.to_dense())
+        patch.setattr(propagation, "nearest_neighbours", None)
+        patch.setattr(propagation, "encode", None)
+        again = NeighbourGraph(encoder, given.pack, cpu, Checkpoint(tmp_path / "graph", "key"))
+    result = again.spread(given, 10, encoder, cpu)
+    assert torch.equal(again.graph.to_dense(), first.graph.to_dense())
     assert torch.equal(result.rows, expected.rows)
     assert torch.equal(result.labels, expected.labels)
 
 
-def test_looking_for_neighbours_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unit, path, looked = unit_vectors(100), tmp_path / "graph", []
-    expected, strongest = joined(unit, chunk=16), propagation.strongest
+def test_an_interrupted_graph_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit, path, sizes = unit_vectors(100), tmp_path / "graph", []
+    expected, nearest_neighbours = neighbour_graph(unit, chunk=16), propagation.nearest_neighbours
 
     def killed(similarity: Tensor) -> tuple[Tensor, Tensor]:
-        if len(looked) in (2, 5):
-            looked.append(0)
+        if len(sizes) in (2, 5):
+            sizes.append(0)
             raise KeyboardInterrupt
-        looked.append(len(similarity))
-        return strongest(similarity)
+        sizes.append(len(similarity))
+        return nearest_neighbours(similarity)
 
-    monkeypatch.setattr(propagation, "strongest", killed)
-    monkeypatch.setattr(Checkpoint, "due", lambda _kept: True)
+    monkeypatch.setattr(propagation, "nearest_neighbours", killed)
+    monkeypatch.setattr(Checkpoint, "due", lambda _checkpoint: True)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            joined(unit, 16, Checkpoint(path, "key"))
-    graph = joined(unit, 16, Checkpoint(path, "key"))
-    assert sum(looked) == 100  # each once
+            neighbour_graph(unit, 16, Checkpoint(path, "key"))
+    graph = neighbour_graph(unit, 16, Checkpoint(path, "key"))
+    assert sum(sizes) == 100  # each row once
     for part in ("crow_indices", "col_indices", "values"):
         assert torch.equal(getattr(graph, part)(), getattr(expected, part)())
 
 
 @pytest.mark.parametrize(("key", "content"), [("another", None), ("key", b"damaged")])
-def test_a_graph_that_is_damaged_or_of_something_else_is_not_used(
+def test_a_damaged_graph_or_one_of_another_key_is_not_used(
     digits: Digits, cpu: Machine, tmp_path: Path, key: str, content: bytes | None
 ) -> None:
     pack, path = digits[0].numpy(), tmp_path / "graph"
-    Neighbourhood(Pixels(), 255 - pack[:100], cpu, Checkpoint(path, key))
+    NeighbourGraph(Pixels(), 255 - pack[:100], cpu, Checkpoint(path, key))
     if content:
         path.write_bytes(content)
-    result = Neighbourhood(Pixels(), pack, cpu, Checkpoint(path, "key"))
+    result = NeighbourGraph(Pixels(), pack, cpu, Checkpoint(path, "key"))
     assert len(result.unit) == len(pack)
     assert torch.equal(Checkpoint(path, "key").beside["unit"], result.unit)
 
 
-def test_a_label_reaches_all_that_looks_like_its_image(digits: Digits, cpu: Machine) -> None:
-    """Ten clear crowds: each of ten digits, 30 times, with a little noise."""
+def test_a_label_reaches_all_similar_images(digits: Digits, cpu: Machine) -> None:
+    """Ten clusters: each of ten digits, 30 times, with a little noise."""
     rows = one_of_each(digits)
     noise = torch.randint(0, 40, (300, 1, 28, 28), generator=torch.Generator().manual_seed(0))
-    crowd = (digits[0][rows].repeat(30, 1, 1, 1).int() + noise).clamp(0, 255).to(torch.uint8)
-    own = Labelled(crowd.numpy(), torch.arange(10), torch.arange(10), given=10)
-    result = spread(own, cpu)
+    cluster = (digits[0][rows].repeat(30, 1, 1, 1).int() + noise).clamp(0, 255).to(torch.uint8)
+    given = Labelled(cluster.numpy(), torch.arange(10), torch.arange(10), given=10)
+    result = spread(given, cpu)
     assert torch.equal(result.labels, result.rows % 10)
 
 
-def test_the_labels_of_the_others_are_better_than_chance(digits: Digits, cpu: Machine) -> None:
+def test_spread_labels_are_better_than_chance(digits: Digits, cpu: Machine) -> None:
     rows = list(range(100))
     result = spread(labelled(digits, rows), cpu)
     assert (result.labels[100:] == digits[1][result.rows[100:]]).float().mean() > 0.5
 
 
-def test_what_no_label_reaches_is_left_out(digits: Digits, cpu: Machine) -> None:
-    """Two crowds of equal images, and a label in one of them: near the other there is none."""
-    crowd = digits[0][one_of_each(digits)[:2]].repeat(30, 1, 1, 1)
-    own = Labelled(crowd.numpy(), torch.tensor([1]), torch.tensor([1]), given=1)
-    result = spread(own, cpu)
+def test_images_that_no_label_reaches_are_left_out(digits: Digits, cpu: Machine) -> None:
+    """Two clusters of equal images, with a label in one of them only."""
+    cluster = digits[0][one_of_each(digits)[:2]].repeat(30, 1, 1, 1)
+    given = Labelled(cluster.numpy(), torch.tensor([1]), torch.tensor([1]), given=1)
+    result = spread(given, cpu)
     assert sorted(result.rows.tolist()) == list(range(1, 60, 2))
     assert set(result.labels.tolist()) == {1}
 
@@ -184,14 +193,14 @@ def test_what_no_label_reaches_is_left_out(digits: Digits, cpu: Machine) -> None
 def test_a_label_starts_at_the_nearest_images_by_their_weight(
     digits: Digits, cpu: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder, own = Pixels(), labelled(digits, [5, 9])
-    around = Neighbourhood(encoder, own.pack, cpu)
+    encoder, given = Pixels(), labelled(digits, [5, 9])
+    graph = NeighbourGraph(encoder, given.pack, cpu)
     seen: list[Tensor] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            propagation, "propagated", lambda graph, seeds: seen.append(seeds) or propagated(graph, seeds)
+            propagation, "propagate", lambda graph, seeds: seen.append(seeds) or propagate(graph, seeds)
         )
-        around.spread(own, 10, encoder, cpu)
+        graph.spread(given, 10, encoder, cpu)
     features = (digits[0].float() / 255).flatten(1).double()
     unit = F.normalize(features - features.mean(0), dim=1)
     expected = torch.zeros(512, 10, dtype=torch.float64)
@@ -201,7 +210,7 @@ def test_a_label_starts_at_the_nearest_images_by_their_weight(
     torch.testing.assert_close(seen[0].double(), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_of_a_large_pool_evenly_spaced_images_are_joined(
+def test_the_graph_of_a_large_pool_has_evenly_spaced_images(
     digits: Digits, cpu: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(propagation, "IMAGES", 200)

@@ -20,47 +20,48 @@ def project(in_copy: Path) -> Path:
     return in_copy
 
 
-def test_it_names_parameters_code_and_inputs(project: Path) -> None:
-    found = provenance.made_from("finetune", "simclr")
-    assert found["parameters"] == load.declared_values("finetune", "simclr")
-    assert found["parameters"]["seed"] == 1
-    assert set(found["inputs"]) == {
+def test_parameters_code_and_inputs_are_recorded(project: Path) -> None:
+    record = provenance.made_from("finetune", "simclr")
+    assert record["parameters"] == load.declared_values("finetune", "simclr")
+    assert record["parameters"]["seed"] == 1
+    assert set(record["inputs"]) == {
         "data/prepared/images", "data/prepared/labels", "models/encoders/simclr.safetensors",
     }  # fmt: skip
-    assert all(len(value) == provenance.DIGITS for value in (found["code"], *found["inputs"].values()))
-    assert provenance.made_from("finetune", "simclr") == found
+    assert all(len(value) == provenance.DIGITS for value in (record["code"], *record["inputs"].values()))
+    assert provenance.made_from("finetune", "simclr") == record
     assert provenance.made_from("finetune", "simclr", inputs=False)["inputs"] == {}
 
 
-def test_hashes_that_were_taken_before_are_taken_on(project: Path) -> None:
-    hashed, found = provenance.hashes("finetune", "simclr"), provenance.made_from("finetune", "simclr")
+def test_given_hashes_are_not_computed_again(project: Path) -> None:
+    hashed = provenance.hashes("finetune", "simclr")
+    record = provenance.made_from("finetune", "simclr")
     (project / "data" / "prepared" / "images" / "pool.csv").unlink()  # it is not read again
-    assert provenance.made_from("finetune", "simclr", hashed=hashed) == found
+    assert provenance.made_from("finetune", "simclr", hashed=hashed) == record
 
 
 @pytest.mark.parametrize(
-    ("file", "moved"),
+    ("file", "changed"),
     [
-        ("stages/finetune/train.py", "code"),
-        ("stages/views.py", "code"),
+        ("stages/finetune/finetuning.py", "code"),
+        ("stages/views/augment.py", "code"),
         ("data/prepared/labels/pool.csv", "data/prepared/labels"),
         ("models/encoders/simclr.safetensors", "models/encoders/simclr.safetensors"),
-        ("stages/evaluate/metrics.py", None),  # no part of finetuning
+        ("stages/evaluate/cost.py", None),  # finetuning does not depend on it
     ],
 )
-def test_what_changes_changes_its_own_hash(project: Path, file: str, moved: str | None) -> None:
+def test_a_changed_file_changes_only_its_own_hash(project: Path, file: str, changed: str | None) -> None:
     def hashes() -> dict[str, str]:
-        found = provenance.made_from("finetune", "simclr")
-        return {"code": found["code"], **found["inputs"]}
+        record = provenance.made_from("finetune", "simclr")
+        return {"code": record["code"], **record["inputs"]}
 
     before = hashes()
     with (project / file).open("a") as opened:
         opened.write("# changed\n")
     after = hashes()
-    assert {name for name in before if before[name] != after[name]} == ({moved} if moved else set())
+    assert {name for name in before if before[name] != after[name]} == ({changed} if changed else set())
 
 
-def test_a_renamed_file_in_a_folder_is_noticed(project: Path) -> None:
+def test_a_renamed_file_changes_the_hash_of_its_folder(project: Path) -> None:
     before = provenance.made_from("finetune", "simclr")["inputs"]["data/prepared/images"]
     folder = project / "data" / "prepared" / "images"
     (folder / "pool.csv").rename(folder / "other.csv")

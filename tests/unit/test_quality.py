@@ -1,22 +1,28 @@
-"""The tables of quality: cut out of the label-efficiency table, by experiment. tests/pipeline makes one."""
+"""The tables of `benchmarks.quality` and `benchmarks.transfer`. tests/pipeline makes them with real runs."""
 
 import math
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from benchmarks.quality import ORDER, accuracies, gains, link, possible, replaced, timings
+from benchmarks import transfer
+from benchmarks.quality import ORDER, accuracies, gains, link, replaced, runnable, timings
 from stages.files.json_files import write_json
 from stages.files.tables import write_table
+from stages.files.weights import read_digest, write_encoder
+from stages.settings import load
+from stages.tools import experiment
+from tests.conftest import ROOT, tiny_encoder
 
 BUDGETS = (10, 1000, "all")
 
 
 @pytest.fixture
 def efficiency() -> pd.DataFrame:
-    """As compare writes it: the pool's size for `all`, nearest neighbours too, no gain of the control."""
+    """The table that compare writes: the size of the pool for `all`, all protocols, no gain for scratch."""
     rows = [
         (protocol, method, labels, 0.5 + labels / 1e6, 0.01, gain, gain / 10, 5)
         for protocol in ("finetuned", "knn", "linear")
@@ -27,7 +33,7 @@ def efficiency() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_accuracies_have_a_row_for_each_budget_protocol_and_method(efficiency: pd.DataFrame) -> None:
+def test_accuracies_have_a_row_per_budget_protocol_and_method(efficiency: pd.DataFrame) -> None:
     table = accuracies(efficiency, "mnist", BUDGETS)
     assert list(table.columns) == ["experiment", "labels", "protocol", "method", "accuracy", "ci95"]
     assert len(table) == 3 * 2 * 2
@@ -39,7 +45,7 @@ def test_accuracies_have_a_row_for_each_budget_protocol_and_method(efficiency: p
     assert set(table["ci95"]) == {0.01}
 
 
-def test_gains_leave_the_control_out_and_have_their_own_interval(efficiency: pd.DataFrame) -> None:
+def test_gains_have_no_rows_of_scratch_and_their_own_interval(efficiency: pd.DataFrame) -> None:
     table = gains(efficiency, "mnist", BUDGETS)
     assert list(table.columns) == ["experiment", "labels", "protocol", "method", "gain", "ci95"]
     assert len(table) == 3 * 2
@@ -48,25 +54,27 @@ def test_gains_leave_the_control_out_and_have_their_own_interval(efficiency: pd.
     assert set(table["ci95"]) == {0.01}
 
 
-def test_an_experiments_rows_are_replaced_and_the_others_kept_to_the_letter(
+def test_the_rows_of_an_experiment_are_replaced_and_the_others_keep_every_digit(
     tmp_path: Path, efficiency: pd.DataFrame
 ) -> None:
     file = tmp_path / "quality.csv"
-    kept = "letters,100,linear,scratch,0.10000000000000003,1e-3\n"
+    other = "letters,100,linear,scratch,0.10000000000000003,1e-3\n"
     file.write_text(
         "experiment,labels,protocol,method,accuracy,ci95\n"
-        f"mnist,20,linear,scratch,0.9,0.1\n{kept}mnist,10,linear,simclr,0.9,0.1\n"
+        f"mnist,20,linear,scratch,0.9,0.1\n{other}mnist,10,linear,simclr,0.9,0.1\n"
     )
     write_table(file, replaced(file, accuracies(efficiency, "mnist", BUDGETS)))
     lines = file.read_text().splitlines(keepends=True)
-    assert lines[1] == kept
+    assert lines[1] == other
     assert len(lines) == 1 + 1 + 12
     assert lines[2].startswith("mnist,10,finetuned,scratch,0.50001,0.01")
     labels = [line.split(",")[1] for line in lines[2:]]
     assert labels == ["10"] * 4 + ["1000"] * 4 + ["all"] * 4
 
 
-def test_the_order_does_not_depend_on_what_was_run_first(tmp_path: Path, efficiency: pd.DataFrame) -> None:
+def test_the_order_of_rows_does_not_depend_on_the_order_of_runs(
+    tmp_path: Path, efficiency: pd.DataFrame
+) -> None:
     written = []
     for names in (["mnist", "fashion-mnist", "mnist"], ["fashion-mnist", "mnist"]):
         file = tmp_path / f"{len(names)}.csv"
@@ -92,27 +100,88 @@ def test_timings_are_read_by_method(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]  # fmt: skip
 
 
-def test_a_clone_sees_the_files_of_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("here", "clone"):
+def test_the_data_files_of_the_workspace_are_linked_into_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("workspace", "clone"):
         (tmp_path / name / "data/raw").mkdir(parents=True)
         (tmp_path / name / "data/raw/README.md").write_text(name)
-    (tmp_path / "here/data/raw/train.gz").write_bytes(b"images")
+    (tmp_path / "workspace/data/raw/train.gz").write_bytes(b"images")
     monkeypatch.chdir(tmp_path / "clone")
     for folder in ("data/raw", "data/raw", "data/none"):
-        link(Path(folder), tmp_path / "here")
+        link(Path(folder), tmp_path / "workspace")
     assert Path("data/raw/train.gz").read_bytes() == b"images"
     assert Path("data/raw/README.md").read_text() == "clone"
     assert not Path("data/none").exists()
 
 
-def test_an_experiment_for_a_gpu_is_left_out_where_there_is_none(
+def test_an_experiment_for_a_gpu_is_skipped_without_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("experiments").mkdir()
     Path("experiments/large.yaml").write_text("runtime.device: cuda\n")
     Path("experiments/small.yaml").write_text("seed: 2\n")
-    for there, expected in ((False, ["small"]), (True, ["large", "small"])):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert possible(["large", "small"]) == expected
-        assert ("large" in capsys.readouterr().out) != there
+    for has_gpu, expected in ((False, ["small"]), (True, ["large", "small"])):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
+        assert runnable(["large", "small"]) == expected
+        assert ("large" in capsys.readouterr().out) != has_gpu
+
+
+# --- transfer
+
+
+@pytest.fixture
+def target(in_copy: Path) -> Path:
+    """The file of an encoder, with a copy of the project and its experiments as the working directory."""
+    shutil.copytree(ROOT / experiment.FOLDER, experiment.FOLDER)
+    encoder = in_copy / "elsewhere.safetensors"
+    write_encoder(encoder, tiny_encoder())
+    return encoder
+
+
+@pytest.mark.parametrize("name", transfer.SOURCES)
+def test_an_encoder_without_further_training_has_the_recipe_of_imported(target: Path, name: str) -> None:
+    expected = load.validated(experiment.applied(load.read(load.PARAMS), experiment.read(name)))
+    transfer.set_up(name, target, further=False, workspace=target.parent)
+    settings = load.validated(load.read(load.PARAMS))
+    assert settings.methods == ("scratch", "simclr", "imported")
+    assert settings.finetune.budgets == (10, 100, 1000)
+    start = settings.pretrain["imported"].start
+    assert start.digest == read_digest(Path(start.file)) == read_digest(target)
+    assert settings.pretrain["simclr"] == expected.pretrain["simclr"]
+    assert settings.pretrain["simclr"].start is None
+    assert settings.finetune.recipe == expected.finetune.recipe
+    assert settings.finetune.recipe["imported"].encoder_learning_rate == 0.003  # as tuned
+    assert settings.data.source == name
+
+
+@pytest.mark.parametrize("name", transfer.SOURCES)
+def test_further_training_is_one_epoch_of_simclr_from_the_encoder_with_its_recipe(
+    target: Path, name: str
+) -> None:
+    expected = load.validated(experiment.applied(load.read(load.PARAMS), experiment.read(name)))
+    transfer.set_up(name, target, further=True, workspace=target.parent)
+    settings = load.validated(load.read(load.PARAMS))
+    assert settings.methods == ("scratch", "simclr")
+    assert settings.finetune.budgets == (10, 100, 1000)
+    section = settings.pretrain["simclr"]
+    assert (section.epochs, section.learning_rate) == (1, 0.003)
+    assert section.start.digest == read_digest(Path(section.start.file)) == read_digest(target)
+    unchanged = expected.pretrain["simclr"]
+    same = {"epochs": unchanged.epochs, "learning_rate": unchanged.learning_rate, "start": None}
+    assert section.model_copy(update=same) == unchanged
+    assert settings.finetune.recipe == expected.finetune.recipe
+
+
+def test_the_rows_of_both_runs_have_the_names_of_the_committed_table(efficiency: pd.DataFrame) -> None:
+    imported = efficiency[efficiency["method"] == "simclr"].assign(method="imported")
+    first = transfer.transfer_rows(pd.concat([efficiency, imported]), "mnist", further=False)
+    second = transfer.transfer_rows(efficiency, "mnist", further=True)
+    rows, committed = pd.concat([first, second]), pd.read_csv(ROOT / "benchmarks/results/transfer.csv")
+    assert set(second["method"]) == {"imported, then 1 epoch"}
+    assert set(rows["method"]) == set(committed["method"])
+    assert list(rows.columns) == list(committed.columns)
+    assert len(rows) == 3 * 2 * 4
+    assert not rows.duplicated(["labels", "protocol", "method"]).any()
+    assert not rows["protocol"].isin(["knn"]).any()

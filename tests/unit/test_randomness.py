@@ -1,16 +1,18 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from stages.training.randomness import NOISE_TABLE, Stream
+from stages.training.randomness import LARGEST_WINDOW, Stream
 
 STREAM = Stream.of(1, "test")
 MANY = torch.arange(200_000)
 
 
 def mix(x: int) -> int:
-    """lowbias32 in Python's own integers, which cannot overflow."""
+    """lowbias32 in Python integers, which cannot overflow."""
     x ^= x >> 16
     x = (x * 0x7FEB352D) % 2**32
     x ^= x >> 15
@@ -18,7 +20,7 @@ def mix(x: int) -> int:
     return x ^ (x >> 16)
 
 
-def assert_even(counts: np.ndarray) -> None:
+def assert_equally_frequent(counts: np.ndarray) -> None:
     assert stats.chisquare(counts.ravel()).pvalue > 1e-3
 
 
@@ -29,7 +31,7 @@ def test_equal_names_give_equal_numbers() -> None:
     assert torch.equal(STREAM.permutation(100), again.permutation(100))
 
 
-def test_names_are_not_glued_together() -> None:
+def test_names_are_not_concatenated() -> None:
     streams = [
         STREAM.at("a", "b"), STREAM.at("ab"), STREAM.at("b", "a"), STREAM.at("a"), STREAM.at("a", ""),
         STREAM.at(1), STREAM.at("1"), STREAM.at(1, 1), STREAM.at(11), STREAM,
@@ -56,13 +58,14 @@ def test_uniform_is_the_published_mixer_without_overflow(stream: Stream) -> None
     assert stream.uniform(positions, 3).tolist() == expected
 
 
-@pytest.mark.parametrize("kind", ["uniform", "normal"])
-def test_a_part_of_the_batch_draws_its_part_of_the_numbers(kind: str) -> None:
-    whole = getattr(STREAM, kind)(MANY[:64], 7)
-    assert torch.equal(getattr(STREAM, kind)(MANY[16:48], 7), whole[16:48])
+@pytest.mark.parametrize(("kind", "count"), [("uniform", 7), ("normal", 7), ("normal", LARGEST_WINDOW + 1)])
+def test_the_numbers_of_a_position_do_not_depend_on_the_other_positions(kind: str, count: int) -> None:
+    of_all = getattr(STREAM, kind)(MANY[:64], count)
+    assert of_all.shape == (64, count)
+    assert torch.equal(getattr(STREAM, kind)(MANY[16:48], count), of_all[16:48])
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(getattr(STREAM, kind)(order, 7), whole[order])
-    assert torch.equal(getattr(STREAM, kind)(MANY[63:64], 7), whole[63:])
+    assert torch.equal(getattr(STREAM, kind)(order, count), of_all[order])
+    assert torch.equal(getattr(STREAM, kind)(MANY[63:64], count), of_all[63:])
 
 
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
@@ -91,9 +94,9 @@ def test_uniform_has_the_moments_and_range_of_the_uniform() -> None:
 def test_uniform_is_uniform() -> None:
     u = STREAM.uniform(MANY, 1)[:, 0].numpy()
     assert stats.kstest(u, "uniform").pvalue > 1e-3
-    assert_even(np.histogram(u, 1000, (0, 1))[0])
+    assert_equally_frequent(np.histogram(u, 1000, (0, 1))[0])
     low_bits = (u * 2**24).astype(np.int64) % 256
-    assert_even(np.bincount(low_bits, minlength=256))
+    assert_equally_frequent(np.bincount(low_bits, minlength=256))
 
 
 def test_neighbours_are_independent() -> None:
@@ -108,7 +111,7 @@ def test_neighbours_are_independent() -> None:
     }
     for first, second in pairs.values():
         assert abs(np.corrcoef(first, second)[0, 1]) < 0.008  # 3.5 σ
-        assert_even(np.histogram2d(first, second, 16, [[0, 1], [0, 1]])[0])
+        assert_equally_frequent(np.histogram2d(first, second, 16, [[0, 1], [0, 1]])[0])
 
 
 def test_one_position_is_uniform_over_steps() -> None:
@@ -119,7 +122,7 @@ def test_one_position_is_uniform_over_steps() -> None:
 def test_normal_has_the_moments_of_the_normal() -> None:
     z = STREAM.normal(MANY[:2000], 100).double().numpy()
     assert z.shape == (2000, 100)
-    # Windows of one table overlap now and then, so the limits are wide.
+    # Windows of one table overlap sometimes, so the limits are wide.
     assert z.mean() == pytest.approx(0, abs=0.01)
     assert z.std() == pytest.approx(1, abs=0.01)
     assert stats.skew(z, axis=None) == pytest.approx(0, abs=0.03)
@@ -133,20 +136,59 @@ def test_normals_of_different_images_are_uncorrelated() -> None:
     assert np.abs(correlation).max() < 0.2  # 5 σ of 1,770 pairs
 
 
-def test_normal_takes_either_sign_and_the_whole_table() -> None:
+def test_normal_uses_the_whole_table() -> None:
     z = STREAM.normal(MANY[:4000], 1)
-    # Without the random sign and offset a single image's value would be one constant.
+    # Without a random offset all values would be equal.
     assert len(z.unique()) > 3900
-    with pytest.raises(ValueError, match=str(NOISE_TABLE)):
-        STREAM.normal(MANY[:1], NOISE_TABLE)
 
 
-def test_normal_flips_windows_of_the_table() -> None:
-    # Among so many draws some windows come twice; with a random sign, some of these with both signs.
+def test_windows_of_the_table_have_random_signs() -> None:
+    # Among so many draws some windows occur twice, some of them with both signs.
     windows = STREAM.normal(MANY[:20_000], 4)
-    seen = {tuple(row) for row in windows.tolist()}
-    assert len(seen) < 20_000
-    assert any(tuple(row) in seen for row in (-windows).tolist())
+    drawn = {tuple(row) for row in windows.tolist()}
+    assert len(drawn) < 20_000
+    assert any(tuple(row) in drawn for row in (-windows).tolist())
+
+
+# --- normals of large images, which are drawn value by value
+
+RGB_224, RGB_512 = 3 * 224**2, 3 * 512**2
+
+
+@pytest.mark.parametrize("count", [LARGEST_WINDOW, LARGEST_WINDOW + 1, RGB_224, RGB_512])
+def test_normals_of_any_image_size_have_mean_0_and_deviation_1(count: int) -> None:
+    positions = torch.tensor([0, 1, 255])
+    z = STREAM.normal(positions, count)
+    assert z.shape == (3, count)
+    assert z.dtype == torch.float32
+    for row in z.double():
+        assert row.mean().item() == pytest.approx(0, abs=4 / math.sqrt(count))  # 4 σ
+        assert row.std().item() == pytest.approx(1, abs=4 / math.sqrt(2 * count))  # 4 σ
+    assert torch.equal(z, Stream.of(1, "test").normal(positions, count))
+    assert not torch.equal(z, STREAM.at("step", 1).normal(positions, count))
+
+
+def test_normals_of_large_images_are_normal_and_uncorrelated() -> None:
+    z = STREAM.normal(torch.tensor([0, 1, 2, 255]), RGB_512).double().numpy()
+    limit = 4 / math.sqrt(RGB_512)  # 4 σ of a correlation
+    assert np.abs(np.corrcoef(z) - np.eye(4)).max() < limit
+    for distance in (1, 2, 512, 512**2):  # within one image; two neighbours share their random bits
+        assert abs(np.corrcoef(z[0, :-distance], z[0, distance:])[0, 1]) < limit
+    assert abs(np.corrcoef(z[0, ::2] ** 2, z[0, 1::2] ** 2)[0, 1]) < 2 * limit
+    assert stats.skew(z, axis=None) == pytest.approx(0, abs=0.01)
+    assert stats.kurtosis(z, axis=None) == pytest.approx(0, abs=0.02)
+    assert stats.kstest(z[0, :50_000], "norm").pvalue > 1e-3
+    assert 4.5 < np.abs(z).max() < 4.9
+
+
+def test_no_two_positions_share_a_run_of_normals_at_224_pixels() -> None:
+    # Two windows of one table would: at some offset, with equal or opposite signs.
+    run = 4
+    bits = STREAM.normal(MANY[:8], RGB_224).abs().numpy().view(np.int32).astype(np.int64)
+    hashes = np.zeros_like(bits[:, run - 1 :])
+    for start in range(run):
+        hashes = hashes * 1_000_003 + bits[:, start : bits.shape[1] - run + 1 + start]
+    assert len(np.unique(hashes)) == hashes.size
 
 
 def test_permutation_holds_every_number_once() -> None:
@@ -154,10 +196,10 @@ def test_permutation_holds_every_number_once() -> None:
     assert STREAM.permutation(0).tolist() == []
 
 
-def test_every_place_of_a_permutation_is_equally_likely() -> None:
+def test_every_number_is_equally_likely_at_every_position_of_a_permutation() -> None:
     orders = torch.stack([STREAM.at(i).permutation(5) for i in range(2000)])
-    for place in range(5):
-        assert_even(np.bincount(orders[:, place], minlength=5))
+    for position in range(5):
+        assert_equally_frequent(np.bincount(orders[:, position], minlength=5))
 
 
 def test_nothing_depends_on_torchs_global_state() -> None:

@@ -1,20 +1,39 @@
+"""The README's table of results, and the check that the committed one is current."""
+
 import json
-import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pytest
 
-from benchmarks.readme import HEADING, README, table, updated
-from tests.conftest import ROOT
+from benchmarks.readme import HEADING, README, SUMMARY, is_current, main, table, updated
+from stages.errors import InputError
 
-SUMMARY = json.loads((ROOT / "metrics" / "summary.json").read_text())
 ROW: dict[str, Any] = {"accuracy": 0.9, "accuracy_ci95": 0.01, "linear_probe": 0.8}
+SMALL = {"scratch": {"n10": ROW}}
 
 
-def test_the_figures_in_the_readme_are_the_committed_ones() -> None:
-    text = (ROOT / README).read_text()
-    assert HEADING in text
-    assert updated(text, SUMMARY) == text, "run `make readme`"
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory under git with a summary and a README that has its table, both committed."""
+    monkeypatch.chdir(tmp_path)
+    SUMMARY.parent.mkdir()
+    SUMMARY.write_text(json.dumps(SMALL))
+    README.write_text(f"before\n\n{table(SMALL)}\nafter\n")
+    git("init", "--quiet")
+    commit()
+    return tmp_path
+
+
+def git(*arguments: str) -> None:
+    author = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+    subprocess.run(["git", *author, *arguments], check=True)
+
+
+def commit() -> None:
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "files")
 
 
 def test_the_table_has_a_row_for_each_budget_and_method() -> None:
@@ -28,60 +47,45 @@ def test_the_table_has_a_row_for_each_budget_and_method() -> None:
 
 
 def test_an_old_table_is_replaced_and_the_rest_kept() -> None:
-    summary = {"scratch": {"n10": ROW}}
     old = f"before\n\n{HEADING}| 1 | old |\n| 2 | old |\n\nafter | x |\n"
-    assert updated(old, summary) == f"before\n\n{table(summary)}\nafter | x |\n"
+    assert not is_current(old, SMALL)
+    new = updated(old, SMALL)
+    assert new == f"before\n\n{table(SMALL)}\nafter | x |\n"
+    assert is_current(new, SMALL)
 
 
-def test_the_transfer_table_has_the_figures_of_its_file() -> None:
-    text = (ROOT / README).read_text().partition("| used on | encoder |")[2].partition("\n\n")[0]
-    said = [
-        [float(number) for number in re.findall(r"[\d.]+", line.split("|", 3)[3])]
-        for line in text.splitlines()[2:]
-    ]
-    rows = pd.read_csv(ROOT / "benchmarks/results/transfer.csv").set_index(["dataset", "method", "labels"])
-    finetuned, linear = (rows[rows["protocol"] == name] for name in ("finetuned", "linear"))
-    expected = [
-        [
-            float(f"{100 * figure:.1f}")
-            for labels in (10, 100, 1000)
-            for figure in (
-                *finetuned.loc[(dataset, method, labels), ["accuracy", "ci95"]],
-                linear.loc[(dataset, method, labels), "accuracy"],
-            )
-        ]
-        for dataset in ("mnist", "fashion-mnist")
-        for method in ("scratch", "imported", "imported, then 1 epoch", "simclr")
-    ]
-    assert said == expected
+def test_a_text_without_the_table_is_refused() -> None:
+    with pytest.raises(InputError, match=r"README\.md: has no table"):
+        updated("no table\n", SMALL)
 
 
-def test_the_rates_on_a_gpu_are_those_of_their_file() -> None:
-    measured = pd.read_csv(ROOT / "benchmarks/results/encoders.csv")
-    expected = {
-        (row.image_size, row.batch_size, row.images_per_second, int(row.memory_mb), f"{row.gemm_share:.1%}")
-        for row in measured[measured["memory_mb"].notna()].itertuples()
-    }
-    lines = (ROOT / README).read_text().partition("| encoder | images | batch |")[2].partition("\n\n")[0]
-    for line in lines.splitlines()[2:]:
-        _, size, batch, rate, memory, share = (cell.strip() for cell in line.strip("|").split("|"))
-        numbers = (int(text.replace(",", "")) for text in (size.split()[0], batch, rate, memory))
-        assert (*numbers, share.replace(" ", "")) in expected, line
+def test_the_table_is_written_from_the_summary(repository: Path) -> None:
+    changed = {"scratch": {"n10": ROW | {"accuracy": 0.5}}}
+    SUMMARY.write_text(json.dumps(changed))
+    assert main([]) == 0
+    assert README.read_text() == f"before\n\n{table(changed)}\nafter\n"
 
 
-def test_the_large_experiments_figures_are_those_of_their_files() -> None:
-    text = (ROOT / README).read_text().partition("| | 10 labels | 100 | 1,000 |")[2].partition("\n\n")[0]
-    keys = ["experiment", "labels", "protocol", "method"]
-    accuracies, gains = (
-        pd.read_csv(ROOT / f"benchmarks/results/{name}.csv", dtype={"labels": str}).set_index(keys)
-        for name in ("quality", "quality_gains")
-    )
-    found = [re.findall(r"[+-]?[\d.]+", line.split("|", 2)[2]) for line in text.splitlines()[2:]]
-    for name, figures in zip(("mnist-large", "fashion-mnist-large"), found, strict=True):
-        expected = []
-        for labels in ("10", "100", "1000"):
-            key = (name, labels, "finetuned", "simclr")
-            (accuracy, its_ci95), (gain, ci95) = accuracies.loc[key], gains.loc[key]
-            expected += [f"{100 * accuracy:.1f}", f"{100 * its_ci95:.1f}"]
-            expected += [f"{100 * gain:+.1f}", f"{100 * ci95:.1f}"]
-        assert figures == expected, name
+def test_the_check_reads_what_is_committed(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 0
+    SUMMARY.write_text(json.dumps({"scratch": {"n10": ROW | {"accuracy": 0.5}}}))
+    assert main(["--check"]) == 0  # a run in the working tree changes nothing that is committed
+    commit()
+    assert main(["--check"]) == 1
+    assert "run `make readme`" in capsys.readouterr().err
+    assert main([]) == 0
+    assert main(["--check"]) == 1  # the table was written and not committed
+    commit()
+    assert main(["--check"]) == 0
+
+
+def test_the_check_says_where_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(InputError, match=r"README\.md: cannot be read from git"):
+        main(["--check"])
+
+
+def test_other_arguments_are_refused() -> None:
+    with pytest.raises(InputError, match="usage"):
+        main(["--chek"])

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,7 +25,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Page(HTMLParser):
-    """What stands on a page: sections, figures by their keys, pictures, links, text."""
+    """The content of a page: identifiers, figures by their keys, images, links and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -38,15 +39,15 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        found = dict(attributes)
-        if found.get("id"):
-            self.ids.append(str(found["id"]))
+        values = dict(attributes)
+        if values.get("id"):
+            self.ids.append(str(values["id"]))
         if tag == "data":
-            self._key = found["data-key"]
+            self._key = values["data-key"]
         if tag == "img":
-            self.images.append(found)
+            self.images.append(values)
         self.addresses += [
-            str(found[name]) for name in ("src", "href", "xlink:href", "action") if found.get(name)
+            str(values[name]) for name in ("src", "href", "xlink:href", "action") if values.get(name)
         ]
         if tag not in ("meta", "link", "img", "br"):
             self.open.append(tag)
@@ -62,11 +63,11 @@ class Page(HTMLParser):
             self.words += text
 
 
-def rendered(found: report.Evidence) -> Page:
-    whole = Page(report.render(found))
-    assert whole.open == []  # every element is closed
-    assert len(set(whole.ids)) == len(whole.ids)
-    return whole
+def rendered(of: report.Evidence) -> Page:
+    page = Page(report.render(of))
+    assert page.open == []  # every element is closed
+    assert len(set(page.ids)) == len(page.ids)
+    return page
 
 
 def value(summary: Any, key: str) -> float:
@@ -79,44 +80,44 @@ def value(summary: Any, key: str) -> float:
     "methods", [["scratch", "autoencoder", "simclr"], ["scratch"], ["simclr"], ["simclr", "vicreg"]]
 )
 @pytest.mark.parametrize("draws", [1, 3])
-def test_every_figure_is_the_summarys(methods: list[str], draws: int) -> None:
-    found = evidence.write(methods, LABELS, draws, CLASSES)
-    whole = rendered(found)
-    summary = json.loads(json.dumps(found.summary))
-    for key, text in whole.figures:
+def test_every_marked_figure_is_that_of_the_summary(methods: list[str], draws: int) -> None:
+    made_up = evidence.write(methods, LABELS, draws, CLASSES)
+    page = rendered(made_up)
+    summary = json.loads(json.dumps(made_up.summary))
+    for key, text in page.figures:
         assert float(text) == pytest.approx(100 * value(summary, key), abs=1e-9), key
-    shown = {key for key, _ in whole.figures}
+    shown = {key for key, _ in page.figures}
     every = {
         f"{m}.{b}.{name}" for m, budgets in summary.items() for b, row in budgets.items() for name in row
     }
     assert shown == every
     assert ("accuracy_ci95" in summary[methods[0]]["n10"]) == (draws > 1)
-    assert "nan" not in whole.words.lower().split()
-    assert "None" not in whole.words.split()
+    assert "nan" not in page.words.lower().split()
+    assert "None" not in page.words.split()
 
 
-def test_sections_pictures_and_no_address_outside() -> None:
-    whole = rendered(evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES))
+def test_the_page_has_its_sections_and_pictures_and_no_outside_address() -> None:
+    page = rendered(evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES))
     for name in ("verdict", "labels", "models", "training", "methods", "data", "provenance"):
-        assert name in whole.ids
-    assert {"tab-scratch", "panel-simclr", "choices", "summary"} <= set(whole.ids)
-    assert whole.addresses
-    assert all(address.startswith(("#", "data:")) for address in whole.addresses)
-    inside = {address[1:] for address in whole.addresses if address.startswith("#")}
-    assert inside <= set(whole.ids)
-    assert all(image["alt"] for image in whole.images)
-    mistaken = [image for image in whole.images if "taken for" in str(image["alt"])]
-    tables = [inputs.read(method).mistakes for method in ("scratch", "simclr")]
+        assert name in page.ids
+    assert {"tab-scratch", "panel-simclr", "choices", "summary"} <= set(page.ids)
+    assert page.addresses
+    assert all(address.startswith(("#", "data:")) for address in page.addresses)
+    inside = {address[1:] for address in page.addresses if address.startswith("#")}
+    assert inside <= set(page.ids)
+    assert all(image["alt"] for image in page.images)
+    mistaken = [image for image in page.images if "predicted" in str(image["alt"])]
+    tables = [inputs.read_method(method).mistakes for method in ("scratch", "simclr")]
     expected = [
-        f"is {row.actual}, taken for {row.predicted}" for table in tables for row in table.itertuples()
+        f"is {row.actual}, predicted {row.predicted}" for table in tables for row in table.itertuples()
     ]
     assert [image["alt"] for image in mistaken] == expected
     assert len(mistaken) > 10
 
 
-def test_equal_inputs_are_equal_bytes_and_small() -> None:
-    found = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES)
-    report.write(Path("a.html"), found)
+def test_equal_inputs_give_equal_bytes_of_moderate_size() -> None:
+    made_up = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES)
+    report.write(Path("a.html"), made_up)
     report.write(Path("b.html"), evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES))
     assert Path("a.html").read_bytes() == Path("b.html").read_bytes()
     assert Path("a.html").stat().st_size < 5_000_000
@@ -124,36 +125,38 @@ def test_equal_inputs_are_equal_bytes_and_small() -> None:
 
 def test_fifty_classes_are_shown_and_the_page_stays_small() -> None:
     names = [f"class é {number}" for number in range(49)] + ["NA"]
-    found = evidence.write(["scratch", "simclr"], {"n50": 50, "n100": 100, "nall": 4000}, 2, names, test=1000)
-    text = report.render(found)
-    assert len(text.encode()) / len(found.sheets) < 5_000_000 / 11  # eleven methods have room
-    whole = Page(text)
-    assert all(name in whole.words for name in names)
-    assert "4,000" in whole.words
+    made_up = evidence.write(
+        ["scratch", "simclr"], {"n50": 50, "n100": 100, "nall": 4000}, 2, names, test=1000
+    )
+    text = report.render(made_up)
+    assert len(text.encode()) / len(made_up.results) < 5_000_000 / 11  # eleven methods have room
+    page = Page(text)
+    assert all(name in page.words for name in names)
+    assert "4,000" in page.words
 
 
 def test_a_class_that_is_never_predicted_has_a_recall_of_zero() -> None:
-    found = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES, never=4)
-    assert found.details["simclr"]["n100"]["finetuned"]["recall"][4]["mean"] == 0
-    rendered(found)
-    predicted = inputs.read("simclr").confusion
+    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES, never=4)
+    assert made_up.details["simclr"]["n100"]["finetuned"]["recall"][4]["mean"] == 0
+    rendered(made_up)
+    predicted = inputs.read_method("simclr").confusion
     assert (predicted[predicted["predicted"] == "4"]["share"] == 0).all()
 
 
-def test_without_any_label_the_page_says_so() -> None:
-    whole = rendered(evidence.write(["scratch", "simclr"], {}, 0, []))
-    assert "nothing was finetuned" in whole.words
-    assert whole.figures == []
-    assert "choices" not in whole.ids
-    assert "panel-simclr" in whole.ids  # what it sees is still shown
+def test_without_labels_the_page_says_so() -> None:
+    page = rendered(evidence.write(["scratch", "simclr"], {}, 0, []))
+    assert "nothing was finetuned" in page.words
+    assert page.figures == []
+    assert "choices" not in page.ids
+    assert "panel-simclr" in page.ids  # its images are still shown
 
 
 def test_a_flawless_model_has_no_mistakes() -> None:
-    whole = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES, flawless=True))
-    assert "None: every test image is classified rightly." in whole.words
+    page = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES, flawless=True))
+    assert "None: every test image is classified correctly." in page.words
 
 
-def test_names_from_outside_are_no_markup() -> None:
+def test_names_in_the_data_are_escaped() -> None:
     text = report.render(
         evidence.write(
             ["scratch", "simclr"],
@@ -163,8 +166,7 @@ def test_names_from_outside_are_no_markup() -> None:
         )
     )
     assert "<b>a</b>" not in text
-    assert "<script>" in text  # the page's own
-    assert text.count("<script>") == 1
+    assert text.count("<script>") == 1  # that of the page
     assert "&lt;b&gt;bad&lt;/b&gt; &amp; file" in text
 
 
@@ -181,70 +183,106 @@ def test_names_from_outside_are_no_markup() -> None:
         ' id="q" y',
     ],
 )
-def test_a_name_that_looks_like_drawing_stands_in_a_chart_as_it_is(name: str) -> None:
+def test_a_name_that_looks_like_svg_is_unchanged_in_a_chart(name: str) -> None:
     with svg.panel() as (figure, axis):
         axis.set(title=name)
         assert name in Page(svg.svg(figure, "chart", "a chart")).words
 
 
-def test_what_was_left_out_is_listed_in_part() -> None:
-    whole = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES))
-    assert "And 10 more" in whole.words
+def test_at_most_fifty_left_out_files_are_listed() -> None:
+    page = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES))
+    assert "And 10 more" in page.words
 
 
-def test_the_pareto_best_are_marked() -> None:
-    found = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES)
-    rows = {row.sheet.method: row for row in choices(found.sheets, found.summary, found.budgets)}
-    # A skill and a time that grow from method to method: none is beaten in both.
+def test_pareto_optimal_methods_are_marked() -> None:
+    made_up = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES)
+    rows = {row.result.method: row for row in choices(made_up.results, made_up.summary, made_up.budgets)}
+    # Accuracy and training time both grow from method to method, so every method is optimal.
     assert [rows[m].training_seconds for m in rows] == [0, 20, 40]
-    assert all(row.best == {"n10", "n100"} for row in rows.values())
-    worse = {
-        **found.summary,
-        "simclr": {b: {**row, "accuracy": 0.1} for b, row in found.summary["simclr"].items()},
+    assert all(row.optimal == {"n10", "n100"} for row in rows.values())
+    lowered = {
+        **made_up.summary,
+        "simclr": {b: {**row, "accuracy": 0.1} for b, row in made_up.summary["simclr"].items()},
     }
-    beaten = choices(found.sheets, worse, found.budgets)
-    assert [row.best for row in beaten if row.sheet.method == "simclr"] == [frozenset()]
+    rows_lowered = choices(made_up.results, lowered, made_up.budgets)
+    assert [row.optimal for row in rows_lowered if row.result.method == "simclr"] == [frozenset()]
 
 
-def test_headline_is_chosen_on_validation() -> None:
+def test_the_method_of_the_verdict_is_chosen_on_validation() -> None:
     assert verdict.headline({"scratch": 0.99, "simclr": 0.7, "vicreg": 0.8}) == "vicreg"
     assert verdict.headline({"scratch": 0.9}) == "scratch"
     assert verdict.headline({"scratch": None, "simclr": None, "vicreg": None}) == "simclr"
 
 
-def test_the_choice_is_said_only_where_there_was_one(tmp_path: Path) -> None:
-    found = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 2, CLASSES)
-    assert "do best on validation (kNN)" in report.render(found)
-    for sheet in found.sheets:
-        sheet.pretrain["knn"] = None
-    text = report.render(found)
-    assert "do best on validation (kNN)" not in text
-    assert "Validation has no labels to choose a method by" in text
-    alone = report.render(evidence.write(["scratch", "simclr"], LABELS, 1, CLASSES))
-    assert "do best on validation" not in alone
-    assert "no gain can be called measurable" in alone
-    assert "95 % ones" not in Page(alone).words
-    assert "95 % interval" not in Page(alone).words
+def test_the_choice_of_a_method_is_explained_only_where_there_was_one() -> None:
+    made_up = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 2, CLASSES)
+    assert "best kNN accuracy on validation" in report.render(made_up)
+    for result in made_up.results:
+        result.pretrain["knn"] = None
+    text = report.render(made_up)
+    assert "best kNN accuracy on validation" not in text
+    assert "because validation has no labels" in text
+    text = report.render(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES))
+    assert "The verdict is about" not in text
+
+
+def test_intervals_are_explained() -> None:
+    words = rendered(evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)).words
+    assert "± is the 95 % interval over 3 draws" in words
+    assert words.count("Error bars: 95 % intervals over 3 draws") == 2 + 1 + 2  # efficiency, gains, recall
+    assert "No error bars" not in words
+
+
+def test_one_draw_has_no_interval_and_no_measurable_gain() -> None:
+    words = rendered(evidence.write(["scratch", "simclr"], LABELS, 1, CLASSES)).words
+    assert "95 % interval" not in words
+    assert "±" not in words
+    assert "no gain can be called measurable" in words
+    assert words.count("on one draw; one draw has no interval, so the difference cannot be called") == 2
+    assert words.count("No error bars: one draw has no interval.") == 2 + 1 + 2
+    assert "Labels saved" not in words
+
+
+def test_equal_draws_have_no_interval_and_no_measurable_gain() -> None:
+    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES, equal=True)
+    page = rendered(made_up)
+    assert made_up.summary["simclr"]["n10"]["gain"] > 0.1
+    assert not any(key.endswith("ci95") for key, _ in page.figures)
+    words = page.words
+    assert (
+        words.count("in each of 3 draws; equal draws have no interval, so the difference cannot be called")
+        == 2
+    )
+    assert words.count("No error bars: equal draws have no interval.") == 2 + 1 + 2
+    assert "measurable gain" not in words
+    assert "Labels saved" not in words
+
+
+def test_missing_error_bars_are_explained_beside_the_others() -> None:
+    assert report.describe([0.1, 0.2], 3) == "Error bars: 95 % intervals over 3 draws."
+    some = "Error bars: 95 % intervals over 3 draws; equal draws have no interval."
+    assert report.describe([0.1, math.nan], 3) == some
+    assert report.describe([math.nan], 1) == "No error bars: one draw has no interval."
 
 
 def test_a_damaged_picture_or_table_is_named() -> None:
-    found = evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)
+    made_up = evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)
     file = METRICS / "evaluate" / "simclr_mistakes.png"
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=re.escape(str(file))):
-        inputs.read("simclr")
-    file.write_bytes(whole)
+        inputs.read_method("simclr")
+    file.write_bytes(content)
     table = METRICS / "evaluate" / "simclr_map.csv"
     table.write_text("x,y,class\n1,two,3\n")
     with pytest.raises(InputError, match=re.escape(str(table))):
-        inputs.read("simclr")
-    assert found.labels == LABELS
+        inputs.read_method("simclr")
+    assert made_up.labels == LABELS
 
 
 def test_gallery_pictures_are_the_mistaken_images() -> None:
     evidence.write(["simclr"], LABELS, 2, CLASSES)
-    found = inputs.read("simclr")
-    assert inputs.GALLERY_ACROSS == diagnostics.ACROSS  # two stages, which import nothing from each other
-    assert len(found.gallery) == len(found.mistakes)
-    assert all(isinstance(tile, Image.Image) and tile.size == (28, 28) for tile in found.gallery)
+    results = inputs.read_method("simclr")
+    assert inputs.GALLERY_COLUMNS == diagnostics.ACROSS  # stages do not import from each other
+    assert len(results.gallery) == len(results.mistakes)
+    assert all(isinstance(tile, Image.Image) and tile.size == (28, 28) for tile in results.gallery)

@@ -1,4 +1,4 @@
-"""The check that no key is committed, with real git repositories."""
+"""The check that no key is committed, in real git repositories."""
 
 import shutil
 import subprocess
@@ -25,18 +25,18 @@ def checked(repository: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_nothing_is_found_where_nothing_is(repository: Path) -> None:
+def test_a_repository_without_secrets_passes(repository: Path) -> None:
     result = checked(repository)
     assert (result.returncode, result.stdout) == (0, "")
 
 
-def test_outside_a_repository_nothing_is_said_to_be_fine(repository: Path) -> None:
+def test_outside_a_repository_the_check_fails(repository: Path) -> None:
     shutil.rmtree(repository / ".git")
     result = subprocess.run(["sh", ".ci/secrets"], cwd=repository, capture_output=True, check=False)
     assert result.returncode != 0
 
 
-# Put together here, so that the check does not find them in this file.
+# In two parts, so that the check does not find them in this file.
 KEYS = {
     "AWS": "AKIA" + "ABCDEFGHIJKLMNOP",
     "SSH": "-----BEGIN " + "OPENSSH PRIVATE KEY-----",
@@ -52,7 +52,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_a_key_in_any_file_is_found_by_its_line(repository: Path, kind: str) -> None:
+def test_a_key_in_any_file_is_reported_with_its_line(repository: Path, kind: str) -> None:
     (repository / "notes.txt").write_text(f"one\nkey: {KEYS[kind]}\n")
     result = checked(repository)
     assert result.returncode == 1
@@ -63,7 +63,7 @@ def test_a_key_in_any_file_is_found_by_its_line(repository: Path, kind: str) -> 
     "setting",
     ["secret_access_key = abc", "Password = abc", "keyfile = /home/me/key", "url = https://me:word@host/x"],
 )
-def test_credentials_in_the_shared_configuration_are_found(repository: Path, setting: str) -> None:
+def test_credentials_in_the_shared_configuration_are_reported(repository: Path, setting: str) -> None:
     with (repository / ".dvc" / "config").open("a") as file:
         file.write(f"    {setting}\n")
     result = checked(repository)
@@ -73,7 +73,7 @@ def test_credentials_in_the_shared_configuration_are_found(repository: Path, set
 
 
 @pytest.mark.parametrize("folder", ["", "nested/", "deep/er/"])
-def test_a_local_configuration_in_git_is_found(repository: Path, folder: str) -> None:
+def test_a_local_configuration_in_git_is_reported(repository: Path, folder: str) -> None:
     (repository / folder / ".dvc").mkdir(parents=True, exist_ok=True)
     (repository / folder / ".dvc" / "config.local").write_text("")
     result = checked(repository)

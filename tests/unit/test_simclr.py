@@ -10,14 +10,14 @@ from stages.training.randomness import Stream
 from stages.views import augment
 from tests.conftest import MOVING, assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
-FAR = Views(**MOVING)
-KNOBS = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+STRONG = Views(**MOVING)
+COMMON = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
 STEP = Stream.of(1, "test").at("step", 0)
 
 
-def method(seed: int = 0, moving: Views = FAR, **changes: object) -> Method:
+def method(seed: int = 0, views: Views = STRONG, **changes: object) -> Method:
     own = {"temperature": 0.5, "projector_hidden": 16, "projector_output": 8}
-    return Method(tiny_encoder(), Params(**{**KNOBS, **own, **changes}), moving, Stream.of(seed, "init"))
+    return Method(tiny_encoder(), Params(**{**COMMON, **own, **changes}), views, Stream.of(seed, "init"))
 
 
 def random_pairs(n: int = 6, size: int = 4) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def naive(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
 @pytest.mark.parametrize("n", [2, 7, 50])
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
-def test_identical_embeddings_leave_a_guess_among_the_others(n: int, temperature: float) -> None:
+def test_equal_embeddings_make_the_other_views_equally_likely(n: int, temperature: float) -> None:
     same = torch.ones(n, 5)
     assert nt_xent(same, same, temperature).item() == pytest.approx(math.log(2 * n - 1), rel=1e-5)
 
@@ -54,12 +54,12 @@ def test_identical_embeddings_leave_a_guess_among_the_others(n: int, temperature
 def test_orthonormal_images_with_perfect_positives(n: int, temperature: float) -> None:
     basis = torch.eye(16, dtype=torch.float64)[:n]
     expected = math.log(1 + (2 * n - 2) * math.exp(-1 / temperature))
-    # Lengths do not count, only directions.
+    # Only directions count, not lengths.
     assert nt_xent(3 * basis, 0.1 * basis, temperature).item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
-def test_loss_and_gradient_are_the_papers_sum(temperature: float) -> None:
+def test_loss_and_gradient_are_those_of_equation_1(temperature: float) -> None:
     losses, gradients = [], []
     for function in (nt_xent, naive):
         pair = [part.clone().requires_grad_() for part in random_pairs()]
@@ -95,7 +95,7 @@ def test_a_batch_is_two_views_through_encoder_and_projector(floats: Tensor) -> N
 def test_temperature_and_views_come_from_the_parameters(floats: Tensor) -> None:
     batch, positions = floats[:16], torch.arange(16)
     assert method(temperature=0.1)(batch, positions, STEP) != method()(batch, positions, STEP)
-    still = method(moving=strengths())  # without views both are the image itself: perfect positives
+    still = method(views=strengths())  # both views are the image itself: perfect positives
     assert still(batch, positions, STEP) < method()(batch, positions, STEP)
 
 
@@ -103,7 +103,7 @@ def test_gradients_reach_every_parameter(floats: Tensor) -> None:
     assert_gradients_reach_every_parameter(method(), floats[:32], STEP)
 
 
-def test_projector_depends_on_its_stream_alone() -> None:
+def test_projector_depends_only_on_its_stream() -> None:
     torch.manual_seed(1)
     first = method(seed=3).projector.state_dict()
     torch.manual_seed(2)

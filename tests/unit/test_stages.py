@@ -1,4 +1,4 @@
-"""The stages themselves, in this process, on a few digits: what a fault in the midst of one leaves behind."""
+"""Stages in this process on a few digits: what a failure in the middle of a stage leaves behind."""
 
 import shutil
 from collections import defaultdict
@@ -11,17 +11,17 @@ import pytest
 from torch import Tensor
 
 from stages.errors import InputError
-from stages.evaluate import __main__ as evaluate
+from stages.evaluate.frozen import FrozenEncoder
 from stages.files.json_files import write_json
 from stages.files.packs import write_array
-from stages.files.paths import IMAGES, LABELS
+from stages.files.paths import ENCODERS, IMAGES, LABELS
 from stages.files.tables import read_table, write_table
 from stages.finetune import __main__ as finetune
-from stages.finetune import propagation
-from stages.finetune.propagation import Neighbourhood
+from stages.finetune import propagation, train
+from stages.finetune.propagation import NeighbourGraph
 from stages.pretrain import __main__ as pretrain
+from stages.pretrain import health
 from stages.settings import load
-from stages.tasks import probe
 from stages.tasks.features import encode
 from stages.training.checkpoint import Checkpoint
 from stages.training.machine import Machine
@@ -38,8 +38,8 @@ def write_part(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) 
 
 
 @pytest.fixture
-def column(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
-    """A working directory with a small pool, whose parameters make each stage take a moment."""
+def project(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
+    """A working directory with a small pool, and parameters with which each stage takes a moment."""
     (in_copy / "stages").symlink_to(ROOT / "stages")
     change(in_copy / "params.yaml", SMALL | {"finetune.budgets": [10], "finetune.draws": 1})
     images, labels = (part.numpy() for part in digits)
@@ -61,27 +61,27 @@ def outputs() -> dict[Path, bytes]:
     }
 
 
-@pytest.mark.parametrize("stage", [pretrain, finetune])
+@pytest.mark.parametrize(("stage", "module"), [(pretrain, health), (finetune, train)])
 def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
-    stage: Any, column: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Any, module: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finetune.main("scratch")
     before = outputs()
 
-    def meanwhile(*arguments: Any) -> Tensor:
-        change(column / "params.yaml", {"seed": 2})
+    def meanwhile(*arguments: Any) -> Tensor:  # the stage has read the parameters
+        change(project / "params.yaml", {"seed": 2})
         return encode(*arguments)
 
-    (column / "models/checkpoints/finetune/scratch/n10-draw0").unlink()
-    monkeypatch.setattr(probe, "encode", meanwhile)
-    with pytest.raises(InputError, match=r"changed while it ran \(seed\): nothing was written"):
+    (project / "models/checkpoints/finetune/scratch/n10-draw0").unlink()
+    monkeypatch.setattr(module, "encode", meanwhile)
+    with pytest.raises(InputError, match=r"changed while it ran \(seed\); no model was written"):
         stage.main("scratch")
     assert load.read(load.PARAMS)["seed"] == 2
     assert outputs() == before
 
 
-@pytest.mark.usefixtures("column")
-def test_a_new_label_of_a_validation_image_trains_no_classifier_again(
+@pytest.mark.usefixtures("project")
+def test_a_changed_validation_label_does_not_train_classifiers_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     finetune.main("scratch")
@@ -99,86 +99,87 @@ def test_a_new_label_of_a_validation_image_trains_no_classifier_again(
 
 
 class KilledError(Exception):
-    """Stands for a signal that cannot be caught."""
+    """Stands for SIGKILL."""
 
 
-def test_labels_are_spread_once_whatever_is_killed(
-    column: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_labels_are_spread_once_if_the_stage_is_killed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spreading = {"finetune.recipe.scratch.labels": "propagated", "finetune.draws": 2}
-    change(column / "params.yaml", spreading)
+    change(project / "params.yaml", spreading)
     finetune.main("scratch")
-    expected, checkpoints = outputs(), column / "models/checkpoints/finetune/scratch"
+    expected, checkpoints = outputs(), project / "models/checkpoints/finetune/scratch"
     assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1", "neighbourhood"}
     shutil.rmtree(checkpoints)
 
-    done: dict[str, int] = defaultdict(int)
-    write, strongest, spread = Checkpoint.write, propagation.strongest, Neighbourhood.spread
+    calls: dict[str, int] = defaultdict(int)
+    write, spread = Checkpoint.write, NeighbourGraph.spread
+    nearest_neighbours = propagation.nearest_neighbours
 
-    def killed(kept: Checkpoint, *state: Any) -> None:
-        write(kept, *state)
+    def killed(checkpoint: Checkpoint, *state: Any) -> None:
+        write(checkpoint, *state)
         raise KilledError
 
     def counted(name: str, work: Any) -> Any:
         def counting(*arguments: Any) -> Any:
-            done[name] += 1
+            calls[name] += 1
             return work(*arguments)
 
         return counting
 
-    monkeypatch.setattr(propagation, "strongest", counted("strongest", strongest))
-    monkeypatch.setattr(Neighbourhood, "spread", counted("spread", spread))
-    monkeypatch.setattr(Checkpoint, "due", lambda _kept: True)
+    monkeypatch.setattr(propagation, "nearest_neighbours", counted("nearest", nearest_neighbours))
+    monkeypatch.setattr(NeighbourGraph, "spread", counted("spread", spread))
+    monkeypatch.setattr(Checkpoint, "due", lambda _checkpoint: True)
     monkeypatch.setattr(Checkpoint, "write", killed)
     for _ in range(1 + 2 * 4):  # after the graph, and after each step of each draw
         with pytest.raises(KilledError):
             finetune.main("scratch")
     finetune.main("scratch")
-    assert done == {"strongest": 1 + 2, "spread": 2}  # the pool's neighbours once, each draw's once
+    assert calls == {"nearest": 1 + 2, "spread": 2}  # of the pool once, of each draw once
     assert "finetune scratch n10-draw1: resumed at step 4 of 4" in capsys.readouterr().out
     classifiers = [path for path in expected if path.suffix == ".safetensors"]
     assert {path: outputs()[path] for path in classifiers} == {path: expected[path] for path in classifiers}
 
     monkeypatch.setattr(Checkpoint, "write", write)
-    change(column / "params.yaml", {"finetune.recipe.scratch.labels": "own"})
+    change(project / "params.yaml", {"finetune.recipe.scratch.labels": "own"})
     finetune.main("scratch")
     assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1"}
 
 
-def test_odd_leftovers_among_the_checkpoints_are_said_and_ignored(
-    column: Path, capsys: pytest.CaptureFixture[str]
+def test_other_files_and_folders_among_the_checkpoints_are_reported_and_ignored(
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finetune.main("scratch")
-    expected, checkpoints = outputs(), column / "models/checkpoints/finetune/scratch"
+    expected, checkpoints = outputs(), project / "models/checkpoints/finetune/scratch"
     (checkpoints / "n10-draw0").unlink()
-    for name in ("n10-draw0", "of someone"):
+    for name in ("n10-draw0", "unknown"):
         (checkpoints / name).mkdir()
-        (checkpoints / name / "kept").write_text("theirs")
-    (checkpoints / "n99-draw0").write_text("of a budget that is gone")
-    (column / "models/classifiers/.scratch.1.tmp").write_text("no folder")
+        (checkpoints / name / "file").write_text("content")
+    (checkpoints / "n99-draw0").write_text("a budget that was removed")
+    (project / "models/classifiers/.scratch.1.tmp").write_text("not a folder")
     capsys.readouterr()
     finetune.main("scratch")
-    said = capsys.readouterr().out
-    assert "finetune/scratch/of someone: is a folder, which no stage has made; it is left alone" in said
-    assert "finetune/scratch/n10-draw0: is a folder; no state of this training is kept" in said
-    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "of someone"}
-    assert (checkpoints / "n10-draw0" / "kept").read_text() == "theirs"
+    output = capsys.readouterr().out
+    assert "finetune/scratch/unknown: is a folder, which no stage makes; it is not removed" in output
+    assert "finetune/scratch/n10-draw0: is a folder, so no checkpoint of this training is written" in output
+    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "unknown"}
+    assert (checkpoints / "n10-draw0" / "file").read_text() == "content"
     classifiers = [path for path in expected if path.suffix == ".safetensors"]
     assert {path: outputs()[path] for path in classifiers} == {path: expected[path] for path in classifiers}
 
 
 @pytest.mark.parametrize("images", [POOL - 1, POOL + 1])
-@pytest.mark.usefixtures("column")
+@pytest.mark.usefixtures("project")
 def test_a_pool_of_another_length_than_its_table_is_refused(
     images: int, digits: tuple[Tensor, Tensor], cpu: Machine
 ) -> None:
     write_array(IMAGES / "pool.npy", digits[0][:images].numpy())
-    words = rf"pool\.npy: holds {images} images; its table has {POOL} rows"
-    with pytest.raises(InputError, match=words):
+    message = rf"pool\.npy: holds {images} images; its table has {POOL} rows"
+    with pytest.raises(InputError, match=message):
         finetune.main("scratch")
     settings = load.parameters("evaluate", "scratch")
-    with pytest.raises(InputError, match=words):
-        evaluate.FrozenFeatures("scratch", digits[0], digits[1][:POOL], 10, settings, cpu)
+    with pytest.raises(InputError, match=message):
+        FrozenEncoder(ENCODERS / "scratch.safetensors", digits[0], digits[1][:POOL], 10, settings, cpu)
     write_array(IMAGES / "validation.npy", digits[0][:images].numpy())
     with pytest.raises(InputError, match=r"validation\.npy: holds"):
         pretrain.main("scratch")

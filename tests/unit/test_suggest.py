@@ -1,4 +1,4 @@
-"""The table and the contact sheet of what to label next, from a small pool on disk."""
+"""`stages.tools.suggest`: the table and the contact sheet of images to label, from a small pool on disk."""
 
 from pathlib import Path
 
@@ -20,19 +20,19 @@ from tests.conftest import tiny_encoder
 from tests.pipeline.conftest import change
 
 LABELLED = 30
-SEED = 1  # that of params.yaml
+SEED = 1  # as in params.yaml
 
 
 @pytest.fixture
 def pool(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
-    """Two hundred digits, of which the first thirty have a label; and two encoders."""
+    """Two hundred digits, of which the first thirty have a label, and three encoders."""
     images, labels = digits
-    change(in_copy / "params.yaml", {"runtime.precision": "fp32"})  # the same on all processors
+    change(in_copy / "params.yaml", {"runtime.precision": "fp32"})  # the same on all CPUs
     write_array(IMAGES / "pool.npy", images[:200].numpy())
     index = pd.DataFrame({"id": [f"train-{row:05}" for row in range(200)], "source": "mnist/train"})
     write_table(IMAGES / "pool.csv", index)
-    some = index[["id"]].assign(label=labels[:200].numpy()).iloc[:LABELLED]
-    write_table(LABELS / "pool.csv", some)
+    labelled = index[["id"]].assign(label=labels[:200].numpy()).iloc[:LABELLED]
+    write_table(LABELS / "pool.csv", labelled)
     for method, knn in (("scratch", 0.7), ("autoencoder", 0.8), ("simclr", 0.9)):
         write_json(METRICS / "pretrain" / f"{method}.json", {"knn": knn})
         encoder = tiny_encoder(seed=round(10 * knn))
@@ -42,59 +42,57 @@ def pool(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
 
 @pytest.mark.parametrize("strategy", selection.STRATEGIES)
 @pytest.mark.usefixtures("pool")
-def test_the_table_names_images_without_a_label_in_order(
-    strategy: str, digits: tuple[Tensor, Tensor]
-) -> None:
+def test_the_table_has_images_without_a_label_in_order(strategy: str, digits: tuple[Tensor, Tensor]) -> None:
     suggest.main(["--count", "12", "--strategy", strategy])
     table = pd.read_csv("suggestions.csv")
     assert list(table.columns) == ["rank", "id", "source"]
     assert list(table["rank"]) == list(range(1, 13))
     rows = [int(name.removeprefix("train-")) for name in table["id"]]
     assert min(rows) >= LABELLED
-    encoder = tiny_encoder(seed=9).eval()  # simclr's, the best by kNN
+    encoder = tiny_encoder(seed=9).eval()  # that of simclr, the best by kNN
     with torch.no_grad():
         features = encoder(digits[0][:200].float() / 255).float()
     unit = torch.nn.functional.normalize(features - features.mean(0), dim=1).numpy()
     expected = selection.STRATEGIES[strategy](unit, np.arange(LABELLED), 12, SEED)
-    assert len(set(rows) & set(expected.tolist())) >= 10  # another number of threads: nearly the same
+    assert len(set(rows) & set(expected.tolist())) >= 10  # the number of threads changes the last bits
 
 
 @pytest.mark.usefixtures("pool")
-def test_the_sheet_shows_them(digits: tuple[Tensor, Tensor]) -> None:
+def test_the_sheet_shows_the_images(digits: tuple[Tensor, Tensor]) -> None:
     suggest.main(["--count", "12"])
     sheet = np.asarray(Image.open("suggestions.png").convert("L"))
-    first = int(pd.read_csv("suggestions.csv")["id"][11].removeprefix("train-"))
+    row = int(pd.read_csv("suggestions.csv")["id"][11].removeprefix("train-"))
     left, top = suggest.GAP + (suggest.THUMBNAIL + suggest.GAP), 2 * suggest.GAP + suggest.THUMBNAIL
     top += 2 * suggest.CAPTION  # the twelfth: second row, second column
-    shown = sheet[top : top + suggest.THUMBNAIL, left : left + suggest.THUMBNAIL]
-    picture = Image.fromarray(digits[0][first, 0].numpy()).resize((suggest.THUMBNAIL, suggest.THUMBNAIL))
-    assert np.array_equal(shown, np.asarray(picture))
+    thumbnail = sheet[top : top + suggest.THUMBNAIL, left : left + suggest.THUMBNAIL]
+    picture = Image.fromarray(digits[0][row, 0].numpy()).resize((suggest.THUMBNAIL, suggest.THUMBNAIL))
+    assert np.array_equal(thumbnail, np.asarray(picture))
 
 
 @pytest.mark.usefixtures("pool")
-def test_labels_can_be_ignored_and_a_method_named() -> None:
+def test_labels_can_be_ignored_and_a_method_chosen() -> None:
     suggest.main(["--count", "200", "--ignore-labels", "--method", "autoencoder", "--output", "all.csv"])
     assert len(pd.read_csv("all.csv")) == 200
 
 
 @pytest.mark.parametrize("count", ["0", "-3", "171"])
 @pytest.mark.usefixtures("pool")
-def test_a_count_that_cannot_be_is_refused_before_anything_is_written(count: str) -> None:
+def test_an_impossible_count_is_refused_before_anything_is_written(count: str) -> None:
     with pytest.raises(InputError, match=f"^--count is {count}; allowed: 1 to 170, the images without a"):
         suggest.main(["--count", count])
     assert not Path("suggestions.csv").exists()
 
 
 @pytest.mark.usefixtures("pool")
-def test_where_all_have_a_label_that_is_said() -> None:
+def test_a_fully_labelled_pool_is_refused() -> None:
     index = read_table(IMAGES / "pool.csv", "id")
     write_table(LABELS / "pool.csv", index[["id"]].assign(label=1))
-    with pytest.raises(InputError, match=r"^every image of the pool has a label; --ignore-labels"):
+    with pytest.raises(InputError, match=r"^all images of the pool have a label; --ignore-labels"):
         suggest.main(["--count", "5"])
 
 
 @pytest.mark.usefixtures("pool")
-def test_a_pool_of_another_length_than_its_table_is_refused(digits: tuple[Tensor, Tensor]) -> None:
+def test_a_pool_that_does_not_match_its_table_is_refused(digits: tuple[Tensor, Tensor]) -> None:
     write_array(IMAGES / "pool.npy", digits[0][:201].numpy())
     with pytest.raises(InputError, match=r"pool\.npy: holds 201 images; its table has 200 rows"):
         suggest.main(["--count", "5"])

@@ -1,4 +1,4 @@
-"""The committed tuning tables: the same grid for every arm, and their choices are those in force."""
+"""`stages.tools.tune`, and its committed tables: one grid for all methods, whose best recipes are in use."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from torch import Tensor
 
+from stages.errors import InputError
 from stages.files import weights
 from stages.files.json_files import write_json
 from stages.files.packs import write_array
@@ -28,41 +29,43 @@ tables = pytest.mark.parametrize(("table", "grid", "budgets", "draws"), TABLES.v
 Grid = dict[str, list[Any]]
 
 
-def in_force(table: pd.DataFrame) -> list[Params]:
-    """The parameters of params.yaml and of every experiment, those that the table's budgets matter to."""
+def parameter_sets(table: pd.DataFrame) -> list[Params]:
+    """The parameters of params.yaml and of every experiment that have budgets of the table."""
     raw = load.read(ROOT / load.PARAMS)
     changed = [
         experiment.applied(raw, load.read(file)) for file in sorted((ROOT / experiment.FOLDER).glob("*.yaml"))
     ]
-    found = [load.validated(content) for content in (raw, *changed)]
-    return [settings for settings in found if table is FEW or has_many(settings.finetune)]
+    candidates = [load.validated(content) for content in (raw, *changed)]
+    return [settings for settings in candidates if table is FEW or has_many(settings.finetune)]
 
 
 def has_many(finetune: Finetune) -> bool:
-    """Whether a budget has many labels."""
+    """Whether the recipe for many labels applies to a budget."""
     return any(budget == "all" or int(budget) >= finetune.schedule.many for budget in finetune.budgets)
 
 
 @tables
-def test_every_arm_was_tuned_on_the_same_grid(
+def test_every_method_was_tuned_on_the_same_grid(
     table: pd.DataFrame, grid: Grid, budgets: list[str], draws: int
 ) -> None:
     expected = pd.MultiIndex.from_product([budgets, *grid.values()])
     tuned = table.groupby(["dataset", "method"])
-    for arm, rows in tuned:
+    for key, rows in tuned:
         points = pd.MultiIndex.from_frame(rows[["budget", *grid]])
-        assert sorted(points) == sorted(expected), arm
+        assert sorted(points) == sorted(expected), key
         assert set(rows["draws"]) == {draws}
-    for settings in in_force(table):
-        if table is FEW:  # for many labels the passes through them count
+    for settings in parameter_sets(table):
+        if table is FEW:  # with many labels the epochs set the length
             assert set(table["steps"]) == {settings.finetune.schedule.steps}
         assert {(settings.data.source, method) for method in settings.methods} <= set(tuned.groups)
 
 
 @pytest.mark.parametrize(("table", "grid"), [(FEW, tune.GRID), (MANY, tune.MANY)], ids=["few", "many"])
-def test_the_chosen_points_are_the_best_on_validation_and_in_force(table: pd.DataFrame, grid: Grid) -> None:
+def test_the_chosen_points_are_the_best_on_validation_and_the_recipes_in_use(
+    table: pd.DataFrame, grid: Grid
+) -> None:
     knobs = list(grid)
-    for settings in in_force(table):
+    for settings in parameter_sets(table):
         for method in settings.methods:
             rows = table[(table["dataset"] == settings.data.source) & (table["method"] == method)]
             errors = tune.mean_errors(rows, knobs)
@@ -74,12 +77,12 @@ def test_the_chosen_points_are_the_best_on_validation_and_in_force(table: pd.Dat
             assert recipe == point, (settings.data.source, method)
 
 
-# --- measuring
+# --- measuring on a small pool
 
 
 @pytest.fixture
 def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Real digits, an encoder, and a grid of two points; three steps each."""
+    """Real digits, an encoder, and grids of two points; three steps each."""
     images, labels = digits
     write_array(IMAGES / "pool.npy", images[:300].numpy())
     write_array(IMAGES / "validation.npy", images[300:].numpy())
@@ -100,7 +103,7 @@ def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("small")
-def test_a_method_is_measured_and_its_rows_are_replaced() -> None:
+def test_the_rows_of_a_method_are_replaced() -> None:
     for _ in range(2):
         tune.main(["simclr"])
         tune.main(["--many", "simclr"])
@@ -117,9 +120,9 @@ def test_a_method_is_measured_and_its_rows_are_replaced() -> None:
         assert table["validation_accuracy"].between(0.05, 0.95).all()
 
 
-def test_the_point_of_the_lowest_mean_error_is_chosen(small: Path) -> None:
+def test_the_point_with_the_lowest_mean_error_is_chosen(small: Path) -> None:
     rows = pd.DataFrame({"budget": ["n10", "n20"] * 2, "knob": [1, 1, 2, 2]})
-    rows["validation_accuracy"] = [0.5, 0.98, 0.7, 0.96]  # geometric means of the errors: 0.1 and 0.11
+    rows["validation_accuracy"] = [0.5, 0.98, 0.7, 0.96]  # geometric means of the error: 0.1 and 0.11
     tune.save(small / "table.csv", "mnist", "simclr", ["knob"], rows)
     tune.save(small / "table.csv", "mnist", "scratch", ["knob"], rows.iloc[2:])
     tune.save(small / "table.csv", "fashion-mnist", "simclr", ["knob"], rows)
@@ -127,3 +130,12 @@ def test_the_point_of_the_lowest_mean_error_is_chosen(small: Path) -> None:
     assert len(table) == 10
     assert set(table[table["method"] == "simclr"].query("chosen")["knob"]) == {1}
     assert set(table[table["method"] == "scratch"].query("chosen")["knob"]) == {2}
+
+
+@pytest.mark.usefixtures("small")
+def test_an_unknown_method_is_named_before_anything_is_trained() -> None:
+    with pytest.raises(
+        InputError, match=r"^METHOD: unknown name 'simclear' \(did you mean simclr\?\); allowed: "
+    ):
+        tune.main(["simclr", "simclear"])
+    assert not tune.RESULT.exists()

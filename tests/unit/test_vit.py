@@ -1,4 +1,4 @@
-"""The transformer's parts against their formulas, one image and one head at a time."""
+"""The parts of the transformer against their formulas, one image and one head at a time."""
 
 import math
 
@@ -15,42 +15,44 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def block(size: int = 8, heads: int = 2) -> Block:
-    made = Block(size, heads)
-    initialise_transformer(made, generator())
-    return made
+    result = Block(size, heads)
+    initialise_transformer(result, generator())
+    return result
 
 
 def test_block_is_attention_and_a_perceptron_on_normalised_tokens() -> None:
-    made, x = block(), torch.randn(1, 5, 8, generator=generator(1))
-    queries, keys, values = made.attention(made.norm1(x))[0].split(8, dim=1)
+    layer, x = block(), torch.randn(1, 5, 8, generator=generator(1))
+    queries, keys, values = layer.attention(layer.norm1(x))[0].split(8, dim=1)
     mixed = torch.empty(5, 8)
     for head in (slice(0, 4), slice(4, 8)):
         weights = (queries[:, head] @ keys[:, head].T / math.sqrt(4)).softmax(1)
         mixed[:, head] = weights @ values[:, head]
-    expected = x[0] + made.output(mixed)
-    expected = expected + made.perceptron(made.norm2(expected))
-    torch.testing.assert_close(made(x)[0], expected)
+    expected = x[0] + layer.output(mixed)
+    expected = expected + layer.perceptron(layer.norm2(expected))
+    torch.testing.assert_close(layer(x)[0], expected)
 
 
-def test_block_knows_no_order_of_tokens_and_no_other_image() -> None:
-    made, x = block(), torch.randn(3, 6, 8, generator=generator(1))
+def test_a_block_depends_neither_on_the_order_of_tokens_nor_on_other_images() -> None:
+    layer, x = block(), torch.randn(3, 6, 8, generator=generator(1))
     order = torch.randperm(6, generator=generator(2))
-    torch.testing.assert_close(made(x[:, order]), made(x)[:, order])
-    torch.testing.assert_close(made(x[1:2]), made(x)[1:2])
+    torch.testing.assert_close(layer(x[:, order]), layer(x)[:, order])
+    torch.testing.assert_close(layer(x[1:2]), layer(x)[1:2])
 
 
-def test_every_place_of_the_grid_has_an_embedding_of_its_own() -> None:
-    places = sinusoids(7, 16).unflatten(0, (7, 7))  # row, column, dimension
-    assert places.flatten(0, 1).unique(dim=0).shape == (49, 16)
-    assert torch.equal(places[2, :, :8], places[2, :1, :8].expand(7, 8))  # the first half tells the row
-    assert torch.equal(places[:, 4, 8:], places[:1, 4, 8:].expand(7, 8))  # the second the column
-    torch.testing.assert_close(places[3, 5, 0], torch.tensor(math.sin(3)))
-    torch.testing.assert_close(places[3, 5, 8], torch.tensor(math.sin(5)))
-    torch.testing.assert_close(places[3, 5, 12], torch.tensor(math.cos(5)))
-    torch.testing.assert_close(places[3, 5, 9], torch.tensor(math.sin(5 / 10)))  # 10,000 ** (1/4) = 10
+def test_every_position_has_its_own_embedding() -> None:
+    positions = sinusoids(7, 16).unflatten(0, (7, 7))  # row, column, dimension
+    assert positions.flatten(0, 1).unique(dim=0).shape == (49, 16)
+    assert torch.equal(
+        positions[2, :, :8], positions[2, :1, :8].expand(7, 8)
+    )  # the first half encodes the row
+    assert torch.equal(positions[:, 4, 8:], positions[:1, 4, 8:].expand(7, 8))  # the second the column
+    torch.testing.assert_close(positions[3, 5, 0], torch.tensor(math.sin(3)))
+    torch.testing.assert_close(positions[3, 5, 8], torch.tensor(math.sin(5)))
+    torch.testing.assert_close(positions[3, 5, 12], torch.tensor(math.cos(5)))
+    torch.testing.assert_close(positions[3, 5, 9], torch.tensor(math.sin(5 / 10)))  # 10,000 ** (1/4) = 10
 
 
-def test_initialisation_is_glorots() -> None:
+def test_initialisation_is_glorot_initialisation() -> None:
     layers = nn.Sequential(nn.Linear(300, 400), nn.Conv2d(3, 200, 5))
     initialise_transformer(layers, generator())
     for layer, total in zip(layers, (700, 200 + 75), strict=True):
@@ -62,7 +64,7 @@ def test_initialisation_is_glorots() -> None:
 @pytest.mark.parametrize(
     ("size", "patch", "side"), [(8, 4, 2), (28, 4, 7), (30, 4, 8), (32, 4, 8), (64, 5, 13), (224, 16, 14)]
 )
-def test_patches_are_a_fourteenth_of_the_side_and_at_least_4_pixels(size: int, patch: int, side: int) -> None:
+def test_patches_are_a_fourteenth_of_the_side_but_at_least_4_pixels(size: int, patch: int, side: int) -> None:
     encoder = vit(image_size=size)
     assert (encoder.patch, encoder.side) == (patch, side)
     images = torch.rand(2, 1, size, size, generator=generator())
@@ -74,7 +76,7 @@ def test_patches_are_a_fourteenth_of_the_side_and_at_least_4_pixels(size: int, p
     assert (padded[:, :, :, size:] == 0).all()
 
 
-def test_a_token_sees_its_own_patch_in_the_order_of_the_positions(floats: Tensor) -> None:
+def test_a_token_depends_only_on_its_patch(floats: Tensor) -> None:
     encoder, changed = vit(), floats[:1].clone()
     changed[:, :, 8:12, 20:24] += 0.5  # row 2, column 5
     differs = (encoder.tokens(changed) != encoder.tokens(floats[:1])).any(2)[0]
@@ -93,9 +95,9 @@ def test_features_are_the_mean_over_tokens(floats: Tensor) -> None:
     torch.testing.assert_close(encoder(floats[:3]), tokens.mean(1))
 
 
-def test_half_precision_gives_nearly_the_same_features(floats: Tensor) -> None:
+def test_bf16_gives_nearly_the_same_features(floats: Tensor) -> None:
     encoder = vit()
     with torch.autocast("cpu", torch.bfloat16):
-        rough = encoder(floats[:8])
-    assert rough.dtype == torch.float32
-    torch.testing.assert_close(rough, encoder(floats[:8]), rtol=0, atol=0.05)
+        mixed = encoder(floats[:8])
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, encoder(floats[:8]), rtol=0, atol=0.05)

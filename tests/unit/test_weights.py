@@ -12,7 +12,7 @@ from torch import Tensor
 from stages.errors import InputError, reported
 from stages.files import weights
 from stages.networks.encoder import Encoder
-from stages.tasks.classifier import Classifier, read_classifier, write_classifier
+from stages.tasks.classifier import Classifier, read_classifier
 from tests.conftest import Bomb, tiny_encoder
 
 
@@ -24,21 +24,12 @@ def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 @pytest.mark.parametrize("name", ["cnn", "residual", "vit"])
 def test_encoder_comes_back(tmp_path: Path, name: str, floats: Tensor) -> None:
     encoder = tiny_encoder(name)
-    encoder(floats[:64])  # so that the running statistics are not those of a new one
+    encoder(floats[:64])  # so that the running statistics are not the initial ones
     weights.write_encoder(tmp_path / "a.safetensors", encoder)
     back = weights.read_encoder(tmp_path / "a.safetensors")
     assert back.declaration == encoder.declaration
     assert same_weights(back, encoder)
     assert torch.equal(back.eval()(floats[:8]), encoder.eval()(floats[:8]))
-
-
-def test_classifier_comes_back_with_its_classes(tmp_path: Path, floats: Tensor) -> None:
-    classifier = Classifier(tiny_encoder(), 3)
-    torch.nn.init.normal_(classifier.head.weight)
-    write_classifier(tmp_path / "a.safetensors", classifier, ["a", "b", "c"])
-    back, classes = read_classifier(tmp_path / "a.safetensors")
-    assert classes == ["a", "b", "c"]
-    assert same_weights(back, classifier)
 
 
 def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
@@ -53,32 +44,32 @@ def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
 def pack(encoder: Encoder, header: Any, **changes: Tensor | None) -> bytes:
     """The file of an encoder with some tensors replaced, added, or (None) left out."""
     state = {**encoder.state_dict(), **{k.replace("__", "."): v for k, v in changes.items()}}
-    whole = {k: v.contiguous() for k, v in state.items() if v is not None}
+    tensors = {k: v.contiguous() for k, v in state.items() if v is not None}
     if isinstance(header, dict):
         unsigned = {name: value for name, value in header.items() if name != "digest"}
-        header = {"digest": weights.digest(unsigned, whole)} | header
+        header = {"digest": weights.digest(unsigned, tensors)} | header
     metadata = {weights.HEADER: json.dumps(header)} if header is not None else {"format": "pt"}
-    return save(whole, metadata)
+    return save(tensors, metadata)
 
 
 def broken_weights() -> dict[str, tuple[bytes, str]]:
-    """What is wrong → the file's content, and a word that its message must have."""
+    """Kind of damage → the content of the file, and a word of the message."""
     encoder = tiny_encoder()
     declared = encoder.declaration.model_dump()
     header = {"encoder": declared}
-    whole = pack(encoder, header)
+    content = pack(encoder, header)
     digest = weights.digest(
         header, {name: value.contiguous() for name, value in encoder.state_dict().items()}
     )
     return {
         "empty": (b"", "safetensors"),
-        "truncated in the header": (whole[:100], "safetensors"),
-        "truncated in the weights": (whole[:-1], "safetensors"),
-        "longer than it says": (whole + b"\0", "safetensors"),
-        "no safetensors": (b"not weights at all, but a text", "safetensors"),
+        "truncated in the header": (content[:100], "safetensors"),
+        "truncated in the weights": (content[:-1], "safetensors"),
+        "longer than declared": (content + b"\0", "safetensors"),
+        "not safetensors": (b"not weights at all, but a text", "safetensors"),
         "pickle": (pickle.dumps(encoder.state_dict()), "safetensors"),
-        "of someone else": (pack(encoder, None), "Headstart"),
-        "header is no mapping": (pack(encoder, [1]), "Headstart"),
+        "written by another program": (pack(encoder, None), "Headstart"),
+        "header is not a mapping": (pack(encoder, [1]), "Headstart"),
         "header is empty": (pack(encoder, {}), "encoder"),
         "unknown encoder": (pack(encoder, {"encoder": declared | {"name": "resnet"}}), "name"),
         "unknown key": (pack(encoder, {"encoder": declared | {"depth": 3}}), "depth"),
@@ -97,7 +88,7 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
             pack(encoder, {"encoder": declared | {"image_size": 29}, "digest": digest}),
             "damaged",
         ),
-        "a weight that is no number": (
+        "a weight that is NaN": (
             pack(
                 encoder, header, stem__weight=torch.full_like(encoder.state_dict()["stem.weight"], torch.nan)
             ),
@@ -123,7 +114,7 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def test_the_packed_encoder_itself_is_readable(tmp_path: Path) -> None:
+def test_an_undamaged_file_of_the_test_is_readable(tmp_path: Path) -> None:
     encoder = tiny_encoder()
     (tmp_path / "a").write_bytes(pack(encoder, {"encoder": encoder.declaration.model_dump()}))
     assert same_weights(weights.read_encoder(tmp_path / "a"), encoder)
@@ -150,7 +141,7 @@ def test_pickled_weights_run_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "boom").exists()
 
 
-def test_encoder_is_no_classifier(tmp_path: Path) -> None:
+def test_an_encoder_is_not_a_classifier(tmp_path: Path) -> None:
     path = tmp_path / "a"
     weights.write_encoder(path, tiny_encoder())
     with pytest.raises(InputError, match=f"{path}: .*classes"):
@@ -171,7 +162,7 @@ def test_classes_must_fit_the_head(tmp_path: Path, classes: object) -> None:
 def test_weights_have_one_header_key(tmp_path: Path) -> None:
     weights.write_encoder(tmp_path / "a", tiny_encoder())
     with safe_open(tmp_path / "a", framework="pt") as file:
-        assert file.metadata().keys() == {weights.HEADER}  # safetensors does not order several
+        assert file.metadata().keys() == {weights.HEADER}  # safetensors writes several in no fixed order
 
 
 def test_missing_file_is_reported_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

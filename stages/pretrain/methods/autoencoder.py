@@ -1,8 +1,8 @@
 """Denoising autoencoder: reconstruct the clean image from a corrupted one.
 
 P. Vincent, H. Larochelle, Y. Bengio, P.-A. Manzagol, "Extracting and Composing Robust Features
-with Denoising Autoencoders", ICML 2008; with a convolutional decoder. The corruption is Gaussian
-noise and an erased square.
+with Denoising Autoencoders", ICML 2008. Here with a convolutional decoder; the corruption is Gaussian noise
+and one erased square.
 """
 
 from typing import Annotated
@@ -20,7 +20,7 @@ from stages.views.augment import erase, noise, squares
 
 
 class Params(Training):
-    """The corruption and the decoder's width, beside the knobs of every training."""
+    """The corruption and the width of the decoder, in addition to the parameters of every training."""
 
     noise: Fraction
     erase: Fraction
@@ -28,7 +28,7 @@ class Params(Training):
 
 
 class Method(Learner):
-    """The encoder with a decoder that is thrown away afterwards."""
+    """The encoder with a decoder, which is discarded after pretraining."""
 
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__()
@@ -36,20 +36,20 @@ class Method(Learner):
         self.decoder = Decoder(encoder.features, encoder.declaration, params.decoder_width, init)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
-        """Mean squared error per pixel of a batch: images (N, C, H, W) in [0, 1], positions (N,)."""
+        """The mean squared error per pixel."""
         return F.mse_loss(self.reconstruct(self.corrupt(images, positions, stream)), images)
 
-    def shown(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
+    def illustrate(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
         corrupted = self.corrupt(images, positions, stream)
         return {"corrupted": corrupted, "reconstructed": self.reconstruct(corrupted)}
 
     def corrupt(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
-        """The images with noise and one black square each."""
+        """Add noise and one black square to each image, (N, C, H, W)."""
         normals = stream.at("noise").normal(positions, images[0].numel())
         holes = squares(stream.at("erase").uniform(positions, 3), self.params.erase)
         return erase(noise(images, self.params.noise, normals), *holes)
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Images through encoder and decoder, (N, C, H, W), in [0, 1]."""
+        """The output of the decoder, (N, C, H, W) in [0, 1]."""
         reconstructed: Tensor = self.decoder(self.encoder(images))
         return reconstructed

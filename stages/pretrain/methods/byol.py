@@ -1,4 +1,4 @@
-"""BYOL: the online network predicts what a slowly moving teacher makes of another view.
+"""BYOL: the online network predicts a teacher's projection of another view; the teacher follows slowly.
 
 J.-B. Grill et al., "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning",
 NeurIPS 2020, arXiv:2006.07733.
@@ -17,17 +17,17 @@ from stages.views.augment import two_views
 
 
 class Params(TwoViewParams):
-    """The teacher's momentum, beside the knobs of every training."""
+    """The teacher's momentum, in addition to the parameters of all methods with two views."""
 
-    smallest_batch = 16  # it is kept from collapse by BatchNorm, whose statistics need images
+    smallest_batch = 16  # BatchNorm prevents the collapse; its statistics need enough images
 
     momentum: Fraction
 
 
 class Method(Learner):
-    """Encoder, projector and predictor; and the teacher, which has no predictor.
+    """Encoder, projector and predictor, and the teacher, which has no predictor.
 
-    `uninformative` stays None: collapsed embeddings agree, so their loss is the best one, 0.
+    `uninformative` is None: the loss of collapsed embeddings is 0, the smallest possible.
     """
 
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
@@ -47,7 +47,9 @@ class Method(Learner):
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         both = two_views(images, positions, self.views, stream)  # (2N, C, H, W)
         predictions = self.predictor(self.projector(self.encoder(both))).float()
-        targets = self.teacher(both).float().roll(len(images), 0)  # each view's target is the other
+        targets = (
+            self.teacher(both).float().roll(len(images), 0)
+        )  # the target of a view is the other view of its image
         return byol(predictions, targets)
 
     def after_step(self, progress: float) -> None:
@@ -55,11 +57,11 @@ class Method(Learner):
 
 
 def byol(predictions: Tensor, targets: Tensor) -> Tensor:
-    """2 − 2 cos (eq. 2), averaged over all views: 0 where they agree, 4 where they are opposed.
+    """2 − 2 cos (eq. 2), averaged over all views: from 0 for equal directions to 4 for opposite ones.
 
-    The paper's; lightly 1.6.0 has −cos of one direction, to which this is 2 + 2 · its mean over both.
+    lightly 1.6.0 uses −cos. This loss is 2 + 2 times lightly's, averaged over both directions.
 
     Args:
-        predictions, targets: (2N, D), row by row.
+        predictions, targets: (2N, D); row i of one belongs to row i of the other.
     """
     return 2 - 2 * F.cosine_similarity(predictions, targets, dim=1).mean()

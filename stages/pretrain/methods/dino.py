@@ -1,11 +1,12 @@
-"""DINO: a student tells, as its teacher does of another view, which prototypes an image is near.
+"""DINO: a student predicts its teacher's assignment of another view to prototypes.
 
-M. Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021,
-arXiv:2104.14294. Beside the paper: two global views and no small crops, for the images here are small
-already; the projector is the other methods' (BatchNorm, ReLU), the teacher's temperature has no warm-up;
-and the prototypes (the weight-normalised last layer, which the paper freezes in the first epoch) stay what
-they are drawn as: in the few epochs of a small pool, learnt ones fall together. The loss and its centre are
-lightly's (tests/peers).
+M. Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021, arXiv:2104.14294.
+
+Differences from the paper: two global views and no small crops, because the images may be small; the
+projector of the other methods (BatchNorm, ReLU); no warm-up of the teacher's temperature; and prototypes
+(the weight-normalised last layer, which the paper freezes during the first epoch) that are random and never
+trained, because in few epochs on a small pool trained ones become equal. Loss and centre equal lightly's
+(tests/peers).
 """
 
 from typing import Annotated, Self
@@ -27,7 +28,7 @@ Temperature = Annotated[float, Field(gt=0)]
 
 
 class Params(TwoViewParams):
-    """Prototypes, temperatures and momenta, beside the knobs of every training."""
+    """Prototypes, temperatures and momenta, in addition to the parameters of all methods with two views."""
 
     smallest_batch = 16  # the centre is a mean over the batch
 
@@ -48,10 +49,9 @@ class Params(TwoViewParams):
 
 
 class Method(Learner):
-    """Encoder and projector, their teacher, the prototypes of both, and the mean of the teacher's outputs.
+    """Encoder and projector, their teacher, the prototypes, and the running mean of the teacher's outputs.
 
-    `uninformative` stays None: on fixed prototypes no embedding is equally near to all, and one collapsed
-    onto a point costs what that point is worth.
+    `uninformative` is None: the loss of collapsed embeddings depends on the point to which they collapse.
     """
 
     prototypes: Tensor
@@ -74,19 +74,20 @@ class Method(Learner):
         """The part that the teacher follows."""
         return nn.Sequential(self.encoder, self.projector)
 
-    def nearness(self, embeddings: Tensor) -> Tensor:
-        """The cosine of each embedding (2N, D) to each of the K prototypes, (2N, K)."""
-        # NOTE: bf16 has 8 bits: divided by so small temperatures, a cosine needs more.
+    def similarities(self, embeddings: Tensor) -> Tensor:
+        """The cosine similarity of each embedding, (2N, D), to each of the K prototypes: (2N, K)."""
+        # NOTE: not in bf16: its 8 bits of precision are too few for a cosine that is divided by a small
+        # temperature.
         with torch.autocast(embeddings.device.type, enabled=False):
             return F.normalize(embeddings.float(), dim=1) @ self.prototypes.T
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         p = self.params
         both = two_views(images, positions, self.views, stream)  # (2N, C, H, W)
-        student = self.nearness(self.projector(self.encoder(both)))
-        teacher = self.nearness(self.teacher(both))
-        other = teacher.roll(len(images), 0)  # each view's target is the other
-        loss = dino(student, other, self.centre, p.student_temperature, p.teacher_temperature)
+        student = self.similarities(self.projector(self.encoder(both)))
+        teacher = self.similarities(self.teacher(both))
+        targets = teacher.roll(len(images), 0)  # the target of a view is the other view of its image
+        loss = dino(student, targets, self.centre, p.student_temperature, p.teacher_temperature)
         self.centre.lerp_(teacher.mean(0), 1 - p.centre_momentum)
         return loss
 
@@ -97,13 +98,15 @@ class Method(Learner):
 def dino(
     student: Tensor, teacher: Tensor, centre: Tensor, student_temperature: float, teacher_temperature: float
 ) -> Tensor:
-    """The cross-entropy of the teacher's assignment and the student's (eq. 1 and algorithm 1), in nats.
+    """The cross-entropy between the assignments of teacher and student (eq. 1 and algorithm 1), in nats.
 
-    The teacher's is centred, so that no prototype takes all, and sharper, so that not all take
-    an equal part.
+    Two things prevent a collapse of the teacher's assignment: it is centred, so that no prototype gets all
+    images, and sharpened, so that not all prototypes get the same share.
 
     Args:
-        student, teacher: (N, K) outputs, row by row; centre: (K,) the mean of earlier outputs of the teacher.
+        student, teacher: (N, K) outputs; row i of one belongs to row i of the other.
+        centre: (K,) the running mean of the teacher's outputs.
+        student_temperature, teacher_temperature: by which the outputs are divided.
     """
     targets = ((teacher - centre) / teacher_temperature).softmax(1)
     return F.cross_entropy(student / student_temperature, targets)

@@ -1,11 +1,13 @@
-"""GAN: the encoder tells real images from generated ones; the generator learns to deceive it.
+"""GAN: the encoder is a discriminator of real and generated images, trained together with a generator.
 
 A. Radford, L. Metz, S. Chintala, "Unsupervised Representation Learning with Deep Convolutional
-Generative Adversarial Networks", ICLR 2016, arXiv:1511.06434: the discriminator is the encoder.
-Here it keeps that encoder's ReLU, and both networks step at once, on one loss. With two additions, for a
-discriminator needs little knowledge to win: all images it sees are noisy, so that details do not give a fake
-away (C. K. Sønderby et al., ICLR 2017, arXiv:1610.04490), and it also tells what a fake was made from
-(X. Chen et al., InfoGAN, NeurIPS 2016, arXiv:1606.03657).
+Generative Adversarial Networks", ICLR 2016, arXiv:1511.06434.
+
+Differences from the paper: the discriminator has the encoder's ReLU, and both networks are updated in the
+same step, on one loss. Two additions make the discriminator's task harder, because otherwise it needs few
+features: all images that it sees are noisy, so that small details do not reveal a fake (C. K. Sønderby et
+al., ICLR 2017, arXiv:1610.04490), and it also predicts the code of a fake (X. Chen et al., InfoGAN, NeurIPS
+2016, arXiv:1606.03657).
 """
 
 import math
@@ -24,9 +26,9 @@ from stages.training.randomness import Stream
 
 
 class Params(Training):
-    """The noise, the latent code and the generator, beside the knobs of every training."""
+    """The noise, the latent code and the generator, in addition to the parameters of every training."""
 
-    smallest_batch = 16  # BatchNorm's statistics of fewer images would give real and generated ones away
+    smallest_batch = 16  # of fewer images, BatchNorm's statistics would reveal which are real
 
     noise: Fraction
     latent: Annotated[int, Field(ge=1)]
@@ -35,46 +37,51 @@ class Params(Training):
 
 
 class Method(Learner):
-    """The encoder with a linear layer and a generator, which are thrown away afterwards."""
+    """The encoder with a linear layer and a generator, which are discarded after pretraining."""
 
-    betas = (0.5, 0.999)  # DCGAN's: the two losses change with each other
+    betas = (0.5, 0.999)  # as in DCGAN
 
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__()
         self.encoder, self.params = encoder, params
         self.output = nn.Linear(encoder.features, 1 + params.latent)
         initialise(self.output, init.at("output").generator())
-        # All logits are zero, and so are the codes that are read: a squared error of 1, twice.
-        # Without a code to read, that is also where an ideal pair ends, so it tells nothing.
+        # All logits are zero, which costs ln 2 three times. So are the predicted codes, with a squared
+        # error of 1, twice. Without the codes the loss of an ideal pair of networks is the same, so there
+        # is no such value.
         self.uninformative = 3 * math.log(2) + 2 * params.information if params.information else None
         self.generator = Decoder(params.latent, encoder.declaration, params.generator_width, init)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
-        """The losses of both in one sum; each trains its own network alone, save for the code's."""
+        """The sum of the discriminator's loss, the generator's, and that of the codes, which trains both."""
         code = stream.at("code").normal(positions, self.params.latent)
         fakes: Tensor = self.generator(code)
 
-        def noisy(seen: Tensor, number: int) -> Tensor:
-            normals = stream.at("noise", number).normal(positions, seen[0].numel())
-            return seen + self.params.noise * normals.view_as(seen)
+        def noisy(batch: Tensor, number: int) -> Tensor:
+            normals = stream.at("noise", number).normal(positions, batch[0].numel())
+            return batch + self.params.noise * normals.view_as(batch)
 
         real = self.output(self.encoder(noisy(images, 0)))[:, 0].float()
-        fake, read = self.judge_fakes(noisy(fakes.detach(), 1))
-        deceiving, written = self.judge_fakes(noisy(fakes, 2), trained=False)
-        adversarial = discriminator_loss(real, fake) + generator_loss(deceiving)
-        information = F.mse_loss(read, code) + F.mse_loss(written, code)
+        # Two passes over the fakes: gradients of the first reach the discriminator, of the second the
+        # generator.
+        fake, predicted_code = self.discriminate(noisy(fakes.detach(), 1))
+        fake_for_generator, code_for_generator = self.discriminate(noisy(fakes, 2), trained=False)
+        adversarial = discriminator_loss(real, fake) + generator_loss(fake_for_generator)
+        information = F.mse_loss(predicted_code, code) + F.mse_loss(code_for_generator, code)
         return adversarial + self.params.information * information
 
-    def shown(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
+    def illustrate(self, images: Tensor, positions: Tensor, stream: Stream) -> dict[str, Tensor]:
         fakes: Tensor = self.generator(stream.at("code").normal(positions, self.params.latent))
         return {"generated": fakes}
 
-    def judge_fakes(self, fakes: Tensor, trained: bool = True) -> tuple[Tensor, Tensor]:
-        """How real generated images look, logits (N,), and the codes read from them, (N, latent).
+    def discriminate(self, fakes: Tensor, trained: bool = True) -> tuple[Tensor, Tensor]:
+        """The logits that generated images are real, (N,), and the predictions of their codes, (N, latent).
 
-        trained: whether the gradient reaches the discriminator, or only the generator behind it.
+        The encoder's running statistics do not change, because they are to describe real images.
 
-        Their batch statistics stay out of the encoder's running ones: those describe real images.
+        Args:
+            trained: whether gradients reach the discriminator's parameters; if not, they reach only the
+                fakes.
         """
         networks = nn.Sequential(self.encoder, self.output)
         weights = {name: p if trained else p.detach() for name, p in networks.named_parameters()}
@@ -84,10 +91,10 @@ class Method(Learner):
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """−log D(real) − log(1 − D(fake)) of logits (N,), averaged; 2 ln 2 where it cannot tell."""
+    """The mean of −log D(real) − log(1 − D(fake)), from logits (N,); 2 ln 2 if all logits are zero."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    """−log D(fake) of logits (N,), averaged: the non-saturating loss of Goodfellow et al. 2014."""
+    """The mean of −log D(fake), from logits (N,): the non-saturating loss of Goodfellow et al. (2014)."""
     return F.softplus(-fake).mean()

@@ -1,9 +1,9 @@
-"""Imported: weights from elsewhere, as they are. Nothing is trained."""
+"""Imported: the weights in a file, unchanged. Nothing is trained."""
 
 from stages.settings.schema import Section, Start
 
 
 class Params(Section):
-    """Where the weights are."""
+    """The file of the weights."""
 
     start: Start

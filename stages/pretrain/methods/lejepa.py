@@ -1,9 +1,11 @@
-"""LeJEPA: views agree, and the embeddings are an isotropic Gaussian. No teacher, no stop-gradient.
+"""LeJEPA: views of an image agree, and the embeddings follow an isotropic Gaussian distribution.
 
 R. Balestriero, Y. LeCun, "LeJEPA: Provable and Scalable Self-Supervised Learning Without the
-Heuristics", 2025, arXiv:2511.08544. The conventions are those of lightly 1.6.0 (where they are compared:
-tests/peers): λ weighs SIGReg and 1 − λ the agreement, which is a mean over dimensions too; N and
-not √N stands before the integral. lightly's views agree with the mean of the global ones: here all are.
+Heuristics", 2025, arXiv:2511.08544. There is no teacher and no stop-gradient.
+
+The conventions are those of lightly 1.6.0 (compared in tests/peers): λ is the weight of SIGReg, 1 − λ that
+of the prediction term; the prediction term is a mean over dimensions too; the factor of the integral is N.
+In lightly the views predict the mean of the global views; here all views are global.
 """
 
 from typing import Annotated
@@ -17,14 +19,14 @@ from stages.pretrain.two_views import TwoViewLearner, TwoViewParams
 from stages.settings.schema import Fraction, Views
 from stages.training.randomness import Stream
 
-KNOTS, LAST_KNOT = 17, 3.0  # of the integral over the characteristic function, on [0, 3]
+KNOTS, LAST_KNOT = 17, 3.0  # of the trapezoidal rule on [0, 3]
 
 
 class Params(TwoViewParams):
-    """λ and the number of slices, beside the knobs of every training."""
+    """λ and the number of slices, in addition to the parameters of all methods with two views."""
 
-    # The characteristic function of N images has an error of about 1 / √N: with fewer, the statistic
-    # is mostly that, not a distance from the Gaussian.
+    # The empirical characteristic function of N images has an error of about 1 / √N. In smaller batches the
+    # statistic is mostly that error.
     smallest_batch = 32
 
     gaussian: Fraction
@@ -32,13 +34,13 @@ class Params(TwoViewParams):
 
 
 class Method(TwoViewLearner):
-    """The encoder with a projector that is thrown away afterwards."""
+    """The encoder with a projector, which is discarded after pretraining."""
 
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__(encoder, params, views, init)
         self.params = params
-        # All embeddings are at the origin, where SIGReg draws them once they are alike: the same from
-        # every direction, so that one dimension and one slice give the value.
+        # SIGReg moves collapsed embeddings to the origin. There all directions give the same statistic, so
+        # one dimension and one slice are enough.
         origin = torch.zeros(2, params.batch_size, 1)
         self.uninformative = lejepa(origin, torch.ones(1, 1), params.gaussian).item()
 
@@ -51,12 +53,13 @@ class Method(TwoViewLearner):
 def lejepa(embeddings: Tensor, directions: Tensor, gaussian: float) -> Tensor:
     """(1 − λ) · prediction + λ · SIGReg.
 
-    The prediction term is the mean squared distance of each view to the mean of its image's views.
+    The prediction term is the mean squared difference between a view's embedding and the mean of its
+    image's views.
 
     Args:
         embeddings: (V, N, D) of V views.
         directions: (D, M) unit vectors.
-        gaussian: λ, 0.02 to 0.05 in the paper.
+        gaussian: λ; 0.02 to 0.05 in the paper.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         prediction = (embeddings - embeddings.mean(0)).square().mean()
@@ -64,14 +67,14 @@ def lejepa(embeddings: Tensor, directions: Tensor, gaussian: float) -> Tensor:
 
 
 def sigreg(embeddings: Tensor, directions: Tensor) -> Tensor:
-    """How far the embeddings are from an isotropic Gaussian: SIGReg, by the Epps–Pulley test.
+    """SIGReg: the distance of the embeddings from an isotropic Gaussian, by the Epps–Pulley statistic.
 
-    On each direction the empirical characteristic function is compared with that of N(0, 1): the
-    squared difference, weighted by exp(−t²/2), integrated over t by the trapezoidal rule on
-    [−3, 3] (twice [0, 3], for it is even) and multiplied by N, as in the authors' code.
+    For each direction, the squared difference between the empirical characteristic function and that of
+    N(0, 1) is weighted by exp(−t²/2), integrated over t in [−3, 3] by the trapezoidal rule (twice [0, 3],
+    because the integrand is even) and multiplied by N, as in the authors' code.
 
     Args:
-        embeddings: (V, N, D): each view is tested by itself, and the statistics averaged.
+        embeddings: (V, N, D). The statistic is computed for each view and averaged.
         directions: (D, M) unit vectors.
     """
     t = torch.linspace(0, LAST_KNOT, KNOTS, device=embeddings.device)
@@ -83,7 +86,7 @@ def sigreg(embeddings: Tensor, directions: Tensor) -> Tensor:
 
 
 def slices(size: int, count: int, stream: Stream) -> Tensor:
-    """Random unit vectors as columns, (size, count): new ones at every step."""
+    """Random unit vectors as columns, (size, count)."""
     directions = torch.randn(size, count, generator=stream.generator())
     unit: Tensor = directions / directions.norm(dim=0)
     return unit

@@ -1,11 +1,11 @@
-"""Scratch: the control arm. A freshly initialised encoder that is trained on nothing.
+"""Scratch: the control. An encoder with random weights, which is not pretrained.
 
-It goes through the same finetuning and evaluation as every other method, so a gain over it is
-what pretraining bought.
+It is finetuned and evaluated like every other method, so the gain of a method over it is the effect of
+pretraining.
 """
 
 from stages.settings.schema import Section
 
 
 class Params(Section):
-    """Nothing is trained, so there is nothing to set."""
+    """No parameters, because nothing is trained."""

@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image attract each other, all other images of the batch repel them.
+"""SimCLR: embeddings of two views of an image attract each other and repel those of other images.
 
 T. Chen, S. Kornblith, M. Norouzi, G. Hinton, "A Simple Framework for Contrastive Learning of
 Visual Representations", ICML 2020, arXiv:2002.05709.
@@ -19,9 +19,11 @@ from stages.training.randomness import Stream
 
 
 class Params(TwoViewParams):
-    """SimCLR's own parameter beside those of all methods that compare two views."""
+    """The temperature, in addition to the parameters of all methods with two views."""
 
-    smallest_batch = 16  # 30 negatives a view; with fewer, almost any embedding tells them from the positive
+    smallest_batch = (
+        16  # 30 negatives per view; with fewer, almost any embedding separates them from the positive
+    )
 
     temperature: Annotated[float, Field(gt=0)]
 
@@ -32,7 +34,7 @@ class Method(TwoViewLearner):
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__(encoder, params, views, init)
         self.params = params
-        # If all embeddings are equal, the positive is a guess among the 2N − 1 other views.
+        # If all embeddings are equal, all 2N − 1 other views are equally likely to be the positive.
         self.uninformative = math.log(2 * params.batch_size - 1)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
@@ -43,15 +45,14 @@ class Method(TwoViewLearner):
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """The normalised-temperature cross-entropy of eq. 1, averaged over all 2N views.
 
-    A view's positive is the other view of its image; its negatives are the 2N − 2 views of the
-    other images; it is never compared with itself. As in the paper and in lightly, the mean is over all 2N
-    views, and the denominator contains the positive.
+    The positive of a view is the other view of its image; its negatives are the 2N − 2 views of other
+    images. As in the paper and in lightly, the denominator contains the positive.
 
     Args:
         first, second: (N, D) projections of the two views.
     """
     z = F.normalize(torch.cat([first, second]), dim=1)
-    # NOTE: bf16 has 8 bits of precision, too few to tell neighbours apart.
+    # NOTE: not in bf16: its 8 bits of precision are too few for similar embeddings.
     with torch.autocast(z.device.type, enabled=False):
         similarity = z @ z.T / temperature  # (2N, 2N)
     similarity.fill_diagonal_(-torch.inf)

@@ -1,4 +1,4 @@
-"""VICReg: two views of an image attract, while each dimension keeps its variance and its own meaning.
+"""VICReg: invariance between two views, a minimal variance per dimension, and no covariance of dimensions.
 
 A. Bardes, J. Ponce, Y. LeCun, "VICReg: Variance-Invariance-Covariance Regularization for
 Self-Supervised Learning", ICLR 2022, arXiv:2105.04906.
@@ -21,10 +21,10 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class Params(TwoViewParams):
-    """The weights of the three terms, beside the knobs of every training."""
+    """The weights of the three terms, in addition to the parameters of all methods with two views."""
 
-    # A standard deviation of N images is known to a part of 1 / √(2N), an eighth at 32, and a covariance
-    # to 1 / √N: with fewer, both terms push against that error.
+    # A standard deviation over N images has a relative error of 1 / √(2N), an eighth at 32, and a
+    # covariance an error of 1 / √N. In smaller batches both terms are mostly that error.
     smallest_batch = 32
 
     invariance: Weight
@@ -33,12 +33,12 @@ class Params(TwoViewParams):
 
 
 class Method(TwoViewLearner):
-    """The encoder with an expander that is thrown away afterwards."""
+    """The encoder with an expander, which is discarded after pretraining."""
 
     def __init__(self, encoder: Encoder, params: Params, views: Views, init: Stream) -> None:
         super().__init__(encoder, params, views, init)
         self.params = params
-        # All embeddings are alike: what is left is the hinge, and under its root EPSILON alone.
+        # If all embeddings are equal, only the hinge is left, with a standard deviation of √EPSILON.
         self.uninformative = params.variance * (1 - math.sqrt(EPSILON))
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
@@ -47,18 +47,18 @@ class Method(TwoViewLearner):
         return vicreg(first, second, p.invariance, p.variance, p.covariance)
 
 
-EPSILON = 1e-4  # under the root of the variance
+EPSILON = 1e-4  # added to the variance
 
 
 def vicreg(first: Tensor, second: Tensor, invariance: float, variance: float, covariance: float) -> Tensor:
-    """The loss of eq. 6, by the conventions of the authors' code.
+    """The loss of eq. 6, with the conventions of the authors' code.
 
-    Unbiased variances and covariances; the hinge on the standard deviation is the mean of the two
-    views'; the squared covariances are divided by D and summed over the views.
+    Variances and covariances are unbiased. The hinge on the standard deviation is averaged over the two
+    views; the squared covariances are divided by D and summed over the views.
 
     Args:
         first, second: (N, D) projections of the two views.
-        invariance, variance, covariance: the weights of the terms, 25, 25 and 1 in the paper.
+        invariance, variance, covariance: the weights of the terms; 25, 25 and 1 in the paper.
     """
     with torch.autocast(first.device.type, enabled=False):
         spread = [torch.sqrt(z.var(0) + EPSILON) for z in (first, second)]
@@ -68,7 +68,7 @@ def vicreg(first: Tensor, second: Tensor, invariance: float, variance: float, co
 
 
 def _squared_covariances(z: Tensor) -> Tensor:
-    """The mean over dimensions of the squared covariances with all others."""
+    """The sum of the squared covariances of all pairs of different dimensions, divided by D."""
     centred = z - z.mean(0)
     matrix = centred.T @ centred / (len(z) - 1)  # (D, D)
     return (matrix.square().sum() - matrix.diagonal().square().sum()) / z.shape[1]

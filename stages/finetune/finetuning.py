@@ -20,17 +20,19 @@ from stages.training.progress import Bar
 from stages.training.randomness import Stream
 from stages.views.augment import random_views
 
-START_IMAGES = 8192  # more would not improve the head before the first step
+PROBE_IMAGES = 8192  # for the initial head at most; more would hardly improve it
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Some images of a pack with a label each; only the images of a batch are read at a time.
+    """Images of a pack with one label each; images are read batch by batch.
 
     Attributes:
         pack: uint8 (N, C, H, W), memory-mapped.
-        rows: (n,) int64 of the pack; labels: (n,) int64.
-        given: how many of the labels come from the budget; they set length and rate of the finetuning.
+        rows: (n,) int64, of the pack.
+        labels: (n,) int64.
+        given: how many of the labels are in the budget; the others were spread from them. The length of the
+            training and its learning rate depend only on `given`.
     """
 
     pack: np.ndarray
@@ -42,48 +44,49 @@ class Labelled:
         return len(self.rows)
 
     def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """The images, uint8 (k, C, H, W), and the labels of some of them, by their numbers (k,)."""
+        """The images, uint8 (k, C, H, W), and labels, (k,), at some indices (k,)."""
         return as_tensor(self.pack[self.rows[chosen].numpy()]), self.labels[chosen]
 
 
 def steps_for(labelled: int, schedule: Schedule) -> int:
-    """How many steps a budget gets: `schedule.steps`, or `schedule.epochs` passes if that is more."""
+    """The number of steps for a budget: `schedule.steps`, or `schedule.epochs` epochs if that is more."""
     return max(schedule.steps, math.ceil(schedule.epochs * labelled / schedule.batch_size))
 
 
 def rate_and_decay(labelled: int, schedule: Schedule, recipe: Recipe) -> tuple[float, float]:
-    """The encoder's peak rate and the weight decay; for many labels the recipe has values of their own."""
+    """The encoder's peak learning rate and the weight decay; the recipe has other values for many labels."""
     if labelled >= schedule.many:
         return recipe.encoder_learning_rate_many, recipe.weight_decay_many
     return recipe.encoder_learning_rate, recipe.weight_decay
 
 
 def propagates(labelled: int, schedule: Schedule, recipe: Recipe) -> bool:
-    """Whether labels are spread over the pool: only for few labels, if the recipe says so."""
+    """Whether labels are spread over the pool: only few labels are, if the recipe asks for it."""
     return recipe.labels == "propagated" and labelled < schedule.few
 
 
-def start(encoder: Encoder, labelled: Labelled, classes: int, l2: float, machine: Machine) -> Classifier:
+def initial_classifier(
+    encoder: Encoder, labelled: Labelled, classes: int, l2: float, machine: Machine
+) -> Classifier:
     """The classifier that finetuning starts from: the encoder with the linear probe as its head.
 
-    Starting from the optimal linear head keeps the features intact while the head is still
-    learning; with few labels, finetuning from a random head distorts them (Kumar et al. 2022,
-    arXiv:2202.10054).
+    With few labels, finetuning from a random head distorts the features; starting from the linear probe
+    avoids it (Kumar et al. 2022, arXiv:2202.10054).
 
     Args:
         encoder: on the machine's device.
-        l2: strength of the linear probe's prior.
+        l2: strength of the penalty of the linear probe.
     """
     classifier = Classifier(encoder, classes).to(machine.device)
-    every = -(-len(labelled) // START_IMAGES)
-    images, labels = labelled.take(torch.arange(0, len(labelled), every))
+    stride = -(-len(labelled) // PROBE_IMAGES)
+    images, labels = labelled.take(torch.arange(0, len(labelled), stride))
     features = encode(encoder, images, machine)
     classifier.head = fit_linear(features, labels.to(machine.device), classes, l2)
     return classifier
 
 
 class Finetuning(loop.Task):
-    """Encoder and head on augmented labelled images."""
+    """The training of encoder and head on random views of labelled images."""
 
     def __init__(
         self, classifier: Classifier, labelled: Labelled, schedule: Schedule, views: Views, machine: Machine
@@ -114,25 +117,25 @@ def finetune(
     bar: Bar,
     checkpoint: Checkpoint | None = None,
 ) -> float:
-    """Train encoder and head together on augmented labelled images, in place.
+    """Train encoder and head together on random views of labelled images, in place.
 
-    The objective is cross-entropy with decoupled weight decay, under AdamW with warm-up and a
-    cosine to zero; encoder and head have learning rates of their own. There is no early stopping:
-    it would need more labels than the budget has.
+    The loss is the cross-entropy; the optimiser is AdamW with warm-up and a cosine schedule to zero. Encoder
+    and head have different learning rates. There is no early stopping, because it would take labels from the
+    budget.
 
     Args:
-        title: names the model in the progress bar and in errors.
-        classifier: an encoder with its head, on the machine's device.
-        labelled: the images that are learnt.
-        stream: the same for every method, so that all see the same views in the same order.
+        title: the name of the model in the progress bar and in errors.
+        classifier: on the machine's device.
+        stream: the random numbers, the same for every method, so that all train on the same views in the same
+            order.
         bar: advanced by the images of each step.
-        checkpoint: where the state is written from time to time, and taken up from; None: nowhere.
+        checkpoint: where the state is saved and resumed from; None: nowhere.
 
     Returns:
-        The seconds that it took, those before an interruption included.
+        The seconds spent in training, including those before an interruption.
 
     Raises:
-        InputError: the loss is no longer finite; names the step.
+        InputError: the loss is not finite; names the step.
     """
     rate, decay = rate_and_decay(labelled.given, schedule, recipe)
     groups = [

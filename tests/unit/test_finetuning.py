@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.errors import InputError
-from stages.finetune import train
+from stages.finetune import finetuning
 from stages.networks.encoder import Encoder
 from stages.settings.schema import Recipe, Schedule
 from stages.tasks import probe
-from stages.tasks.classifier import Classifier
+from stages.tasks.classifier import Classifier, class_weights
 from stages.tasks.features import encode
 from stages.training.machine import Machine
 from stages.training.progress import Bar
@@ -42,22 +42,22 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe(**(plain | changes))
 
 
-def known(labelled: Labelled) -> train.Labelled:
-    """The images and labels as a part of a pack, which begins with other images."""
+def in_pack(labelled: Labelled) -> finetuning.Labelled:
+    """The images and labels as the second half of a pack; the first half is other images."""
     images, labels = labelled
     pack = torch.cat([torch.zeros_like(images), images]).numpy()
-    return train.Labelled(pack, torch.arange(len(images), 2 * len(images)), labels, given=len(images))
+    return finetuning.Labelled(pack, torch.arange(len(images), 2 * len(images)), labels, given=len(images))
 
 
 def fit(
     classifier: Classifier, labelled: Labelled, seed: int = 1, bar: Bar | None = None, **changes: Any
 ) -> Classifier:
-    """Finetune in place; `changes` go to the schedule or to the recipe."""
+    """Finetune in place; `changes` are values of the schedule or of the recipe."""
     fields = Schedule.model_fields
-    train.finetune(
+    finetuning.finetune(
         "simclr n100-draw0",
         classifier,
-        known(labelled),
+        in_pack(labelled),
         schedule(**{k: v for k, v in changes.items() if k in fields}),
         recipe(**{k: v for k, v in changes.items() if k not in fields}),
         strengths(shift=0.05, rotate=5),
@@ -79,19 +79,19 @@ def labelled(digits: Labelled) -> Labelled:
     return digits[0][:100], digits[1][:100]
 
 
-# --- how long
+# --- length and rates
 
 
 @pytest.mark.parametrize(
     ("labels", "epochs", "expected"),
     [(10, 2, 200), (6400, 2, 200), (6401, 2, 201), (64_000, 3, 3000)],
 )
-def test_steps_are_a_minimum_or_whole_passes(labels: int, epochs: int, expected: int) -> None:
-    assert train.steps_for(labels, schedule(steps=200, epochs=epochs, batch_size=64)) == expected
+def test_steps_are_a_minimum_or_epochs(labels: int, epochs: int, expected: int) -> None:
+    assert finetuning.steps_for(labels, schedule(steps=200, epochs=epochs, batch_size=64)) == expected
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(3, 7), (9, 9)])
-def test_the_loop_takes_these_steps(labelled: Labelled, steps: int, expected: int) -> None:
+def test_training_takes_this_number_of_steps(labelled: Labelled, steps: int, expected: int) -> None:
     bar = Bar("test", 1, "images")
     classifier = fit(Classifier(tiny_encoder(), 10), labelled, bar=bar, steps=steps, epochs=2)
     assert bar.done == expected * 32
@@ -101,12 +101,12 @@ def test_the_loop_takes_these_steps(labelled: Labelled, steps: int, expected: in
 @pytest.mark.parametrize(
     ("labels", "expected"), [(10, (0.01, 0)), (999, (0.01, 0)), (1000, (0.02, 0.1)), (50_000, (0.02, 0.1))]
 )
-def test_many_labels_have_a_rate_and_a_decay_of_their_own(labels: int, expected: tuple[float, float]) -> None:
-    assert train.rate_and_decay(labels, schedule(), recipe()) == expected
+def test_many_labels_have_another_rate_and_decay(labels: int, expected: tuple[float, float]) -> None:
+    assert finetuning.rate_and_decay(labels, schedule(), recipe()) == expected
 
 
 @pytest.mark.parametrize(("many", "shrinks"), [(5, True), (1000, False)])
-def test_the_decay_in_force_is_the_one_of_the_budget(labelled: Labelled, many: int, shrinks: bool) -> None:
+def test_the_weight_decay_is_that_of_the_budget(labelled: Labelled, many: int, shrinks: bool) -> None:
     decays = {"encoder_learning_rate_many": 0.01, "weight_decay": 0.0, "weight_decay_many": 10.0}
     decayed = fit(Classifier(tiny_encoder(), 10), labelled, steps=30, many=many, **decays)
     plain = fit(Classifier(tiny_encoder(), 10), labelled, steps=30, many=1000, **decays)
@@ -114,25 +114,22 @@ def test_the_decay_in_force_is_the_one_of_the_budget(labelled: Labelled, many: i
 
 
 def norm(encoder: Encoder) -> float:
-    """Of all weights that decay."""
+    """The norm of all weights that decay."""
     return sum(float(p.detach().square().sum()) for p in encoder.parameters() if p.ndim > 1) ** 0.5
 
 
 @pytest.mark.parametrize(("labels", "budget", "expected"), [
     ("own", 10, False), ("propagated", 10, True), ("propagated", 499, True), ("propagated", 500, False),
 ])  # fmt: skip
-def test_only_few_labels_are_handed_on(labels: str, budget: int, expected: bool) -> None:
-    assert train.propagates(budget, schedule(), recipe(labels=labels)) is expected
+def test_only_few_labels_are_spread(labels: str, budget: int, expected: bool) -> None:
+    assert finetuning.propagates(budget, schedule(), recipe(labels=labels)) is expected
 
 
-def test_labels_from_neighbours_change_neither_length_nor_rate(labelled: Labelled) -> None:
-    spread, bar, classifier = (
-        replace(known(labelled), given=10),
-        Bar("test", 1, "images"),
-        Classifier(tiny_encoder(), 10),
-    )
+def test_spread_labels_change_neither_length_nor_rate(labelled: Labelled) -> None:
+    spread = replace(in_pack(labelled), given=10)
+    bar, classifier = Bar("test", 1, "images"), Classifier(tiny_encoder(), 10)
     before = classifier.encoder.state_dict()["stem.weight"].clone()
-    train.finetune(
+    finetuning.finetune(
         "simclr n10-draw0", classifier, spread, schedule(steps=3, epochs=5, many=len(spread)),
         recipe(encoder_learning_rate=0.0), strengths(), CPU, Stream.of(1, "finetune"), bar,
     )  # fmt: skip
@@ -140,23 +137,23 @@ def test_labels_from_neighbours_change_neither_length_nor_rate(labelled: Labelle
     assert torch.equal(classifier.encoder.state_dict()["stem.weight"], before)
 
 
-# --- where it starts
+# --- initial classifier
 
 
 def test_head_starts_at_the_linear_probe(labelled: Labelled) -> None:
     encoder = tiny_encoder()
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    classifier = train.start(encoder, known(labelled), 10, 0.3, CPU)
+    classifier = finetuning.initial_classifier(encoder, in_pack(labelled), 10, 0.3, CPU)
     expected = probe.fit_linear(encode(encoder, labelled[0], CPU), labelled[1], 10, 0.3)
     assert torch.equal(classifier.head.weight, expected.weight)
     assert torch.equal(classifier.head.bias, expected.bias)
     assert all(p.requires_grad for p in classifier.parameters())
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
-    other = train.start(encoder, known(labelled), 10, 3.0, CPU)
+    other = finetuning.initial_classifier(encoder, in_pack(labelled), 10, 3.0, CPU)
     assert other.head.weight.norm() < classifier.head.weight.norm()
 
 
-# --- the loop
+# --- training
 
 
 def test_the_loss_falls(labelled: Labelled) -> None:
@@ -177,7 +174,7 @@ def test_equal_streams_give_equal_weights(labelled: Labelled) -> None:
 
 
 @pytest.mark.parametrize("frozen", ["encoder", "head"])
-def test_encoder_and_head_have_learning_rates_of_their_own(labelled: Labelled, frozen: str) -> None:
+def test_encoder_and_head_have_separate_learning_rates(labelled: Labelled, frozen: str) -> None:
     # Decay is scaled by the rate, so a rate of zero leaves the weights as they are.
     classifier = Classifier(tiny_encoder(), 10)
     nn.init.normal_(classifier.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
@@ -189,7 +186,7 @@ def test_encoder_and_head_have_learning_rates_of_their_own(labelled: Labelled, f
 
 def test_weights_decay_and_biases_and_norms_do_not(labelled: Labelled) -> None:
     class Constant(Classifier):
-        """Logits that do not depend on anything, so that gradients are zero and decay is all."""
+        """Constant logits: gradients are zero, so only weight decay changes the weights."""
 
         def forward(self, images: Tensor) -> Tensor:
             return super().forward(images) * 0
@@ -208,58 +205,62 @@ def test_weights_decay_and_biases_and_norms_do_not(labelled: Labelled) -> None:
 
 
 class Breaking(Classifier):
-    """A classifier whose logits are no numbers at the k-th step and from then on."""
+    """A classifier whose logits are NaN from the k-th step on."""
 
     def __init__(self, step: int) -> None:
         super().__init__(tiny_encoder(), 10)
-        self.left = step
+        self.remaining = step
 
     def forward(self, images: Tensor) -> Tensor:
-        self.left -= 1
-        return super().forward(images) * (math.nan if self.left <= 0 else 1)
+        self.remaining -= 1
+        return super().forward(images) * (math.nan if self.remaining <= 0 else 1)
 
 
 @pytest.mark.parametrize(("step", "good"), [(1, False), (25, True), (45, True)])
-def test_a_loss_that_is_no_number_stops_with_model_step_and_last_good_loss(
+def test_a_nan_loss_stops_with_model_step_and_last_finite_loss(
     labelled: Labelled, step: int, good: bool
 ) -> None:
     with pytest.raises(InputError) as caught:
         fit(Breaking(step), labelled, steps=45)
     (message,) = caught.value.args
     assert f"simclr n100-draw0: the loss is nan at step {step};" in message
-    found = re.search(r"last good figures: loss (\S+) by step (\d+);", message)
-    assert bool(found) == good, message
-    if found:
-        assert 0 < float(found[1]) < 10
-        assert step - 20 <= int(found[2]) < step  # looked at every 20 steps
+    last = re.search(r"last good figures: step (\d+), loss ([\d.]+), ", message)
+    assert bool(last) == good, message
+    if last:
+        assert 0 < float(last[2]) < 10
+        assert step - 20 <= int(last[1]) < step  # the loss is checked every 20 steps
     assert "learning rate" in message
 
 
-def test_a_huge_learning_rate_is_stopped_and_named(labelled: Labelled) -> None:
+def test_divergence_stops_the_training(labelled: Labelled) -> None:
     classifier = Classifier(tiny_encoder(), 10)
-    nn.init.constant_(classifier.head.weight, 1e38)  # as a rate beyond all bounds would leave it
+    nn.init.constant_(classifier.head.weight, 1e38)  # as after a step with a huge rate
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+"):
         fit(classifier, labelled, head_learning_rate=10.0, encoder_learning_rate=10.0)
 
 
-def test_balanced_weights_let_all_classes_count_alike() -> None:
-    labels = torch.tensor([0] * 6 + [1] * 3 + [3])
-    weights = train.class_weights(labels, 4, schedule(class_weights="balanced"), CPU.device)
-    assert weights is not None
-    torch.testing.assert_close(weights, torch.tensor([10 / 24, 10 / 12, 0.0, 10 / 4]))
-    sums = torch.zeros(4).index_add(0, labels, weights[labels])
-    torch.testing.assert_close(sums, torch.tensor([2.5, 2.5, 0.0, 2.5]))
-    assert train.class_weights(labels, 4, schedule(), CPU.device) is None
+def test_the_loss_is_weighted_by_class_if_the_schedule_asks_for_it(labelled: Labelled) -> None:
+    for kind in ("equal", "balanced"):
+        classifier = Classifier(tiny_encoder(), 10)
+        nn.init.normal_(classifier.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+        task = finetuning.Finetuning(
+            classifier, in_pack(labelled), schedule(class_weights=kind, batch_size=100), strengths(), CPU
+        ).eval()
+        weights = class_weights(labelled[1], 10) if kind == "balanced" else None
+        expected = F.cross_entropy(classifier(labelled[0].float() / 255), labelled[1], weights)
+        torch.testing.assert_close(task.loss(torch.arange(100), Stream.of(1, "step")), expected)
 
 
-def test_a_rare_class_is_thought_likelier_where_weights_are_balanced(digits: Labelled) -> None:
+def test_balanced_weights_raise_the_probability_of_a_rare_class(digits: Labelled) -> None:
     images, labels = digits
-    kept = labels != 3
-    kept[(labels == 3).nonzero()[:4, 0]] = True
+    chosen = labels != 3
+    chosen[(labels == 3).nonzero()[:4, 0]] = True  # only four images of class 3
     shares = {}
     for kind in ("equal", "balanced"):
-        classifier = train.start(tiny_encoder(), known((images[kept], labels[kept])), 10, 1.0, CPU)
-        fit(classifier, (images[kept], labels[kept]), class_weights=kind)
+        classifier = finetuning.initial_classifier(
+            tiny_encoder(), in_pack((images[chosen], labels[chosen])), 10, 1.0, CPU
+        )
+        fit(classifier, (images[chosen], labels[chosen]), class_weights=kind)
         threes = classifier.eval()(images[labels == 3].float() / 255).softmax(1)[:, 3]
         shares[kind] = float(threes.detach().mean())
     assert shares["balanced"] > 1.5 * shares["equal"]

@@ -1,0 +1,117 @@
+"""The training curve of a pretraining, and its file."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages.pretrain.curve import LOOKS, POINTS, Look, TrainingCurve, write_curve
+from stages.training.loop import Row
+
+
+def look(step: int, _loss: float | None, end_of_epoch: bool) -> dict[str, Any]:
+    """Two columns, a third at the end of an epoch, and a fourth at step 40."""
+    columns: dict[str, Any] = {"feature_std": 0.25, "rankme": step + 0.5}
+    if end_of_epoch:
+        columns["knn"] = step / 1000
+    return columns | ({"alarm": "the loss, as said, stays"} if step == 40 else {})
+
+
+def row(step: int) -> Row:
+    return {"step": step, "loss": None if step == 0 else 1 / step, "learning_rate": step / 7}
+
+
+def trained(curve: TrainingCurve, start: int, stop: int) -> TrainingCurve:
+    """What the training loop does with the curve in these steps."""
+    for step in range(start, stop):
+        if step == 0 or curve.due(step):
+            curve.look(row(step))
+    return curve
+
+
+def looks_of(steps: int, per_epoch: int) -> tuple[list[int], list[tuple[int, bool]]]:
+    """The steps of the rows, and those at which the encoder is examined."""
+    calls: list[tuple[int, bool]] = []
+
+    def counting(step: int, _loss: float | None, end_of_epoch: bool) -> dict[str, Any]:
+        calls.append((step, end_of_epoch))
+        return {}
+
+    curve = trained(TrainingCurve(None, counting, steps, per_epoch), 0, steps + 1)
+    return [row["step"] for row in curve.rows], calls
+
+
+def test_a_long_training_has_about_100_rows_and_one_at_the_end_of_each_epoch() -> None:
+    rows, calls = looks_of(steps=273, per_epoch=91)
+    assert rows == sorted({*range(0, 274, 3), 91, 182, 273})
+    assert 50 < len(rows) <= POINTS + 1 + 3
+    assert [step for step, end_of_epoch in calls if end_of_epoch] == [0, 91, 182, 273]
+
+
+def test_the_encoder_is_examined_about_20_times_between_the_ends_of_epochs() -> None:
+    _, calls = looks_of(steps=1000, per_epoch=1000)
+    steps = [step for step, _ in calls]
+    assert LOOKS <= len(steps) <= LOOKS + 2
+    assert max(later - step for step, later in pairwise(steps)) <= 1000 / LOOKS
+
+
+def test_a_row_has_its_epoch_and_what_the_look_returns() -> None:
+    curve = trained(TrainingCurve(None, look, 40, 20), 0, 41)
+    assert curve.rows[0] == row(0) | {"epoch": 0.0, "feature_std": 0.25, "rankme": 0.5, "knn": 0.0}
+    assert curve.rows[1] == row(1) | {"epoch": 0.05}
+    assert curve.rows[-1] == row(40) | {"epoch": 2.0} | look(40, None, True)
+
+
+def test_after_each_row_the_file_is_a_whole_table_of_the_rows_so_far(tmp_path: Path) -> None:
+    file = tmp_path / "metrics" / "curve.csv"
+    curve = TrainingCurve(file, look, 60, 20)
+    for step in range(61):
+        trained(curve, step, step + 1)
+        table = pd.read_csv(file)
+        assert list(table["step"]) == list(range(step + 1))
+        assert list(table.columns[:4]) == ["step", "epoch", "loss", "learning_rate"]
+        assert file.read_text().endswith("\n")
+        assert table["knn"].notna().sum() == 1 + step // 20
+    assert list(tmp_path.rglob("*.csv")) == [file]
+
+
+@pytest.mark.parametrize("interrupted", [1, 5, 6, 20, 21, 41, 59, 60])
+def test_a_resumed_training_continues_the_file_and_ends_with_the_same_bytes(
+    interrupted: int, tmp_path: Path
+) -> None:
+    def curve_in(name: str, look: Look, rows: list[Row] | None = None) -> TrainingCurve:
+        return TrainingCurve(tmp_path / name, look, 60, 20, rows or [])
+
+    trained(curve_in("whole.csv", look), 0, 61)
+    first = trained(curve_in("resumed.csv", look), 0, interrupted)
+    before = (tmp_path / "resumed.csv").read_bytes()
+    (tmp_path / "resumed.csv").unlink()  # DVC deletes it before it starts the stage again
+    second = curve_in("resumed.csv", look, first.rows)
+    assert (tmp_path / "resumed.csv").read_bytes() == before
+    trained(second, interrupted, 61)
+    assert (tmp_path / "resumed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained(TrainingCurve(None, look, 20, 20), 0, 21)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_note_is_the_last_loss_and_the_last_knn_accuracy() -> None:
+    curve = TrainingCurve(None, look, 10, 5)
+    assert curve.note([row(0)]) == "loss nan"
+    assert curve.note([row(0) | {"knn": None}]) == "loss nan"
+    assert curve.note([row(0) | {"knn": 0.5}, row(4)]) == "loss 0.250  kNN 50.0%"
+
+
+def test_columns_have_one_order_whatever_the_rows_have(tmp_path: Path) -> None:
+    rows = [
+        {"rankme": 2.0, "learning_rate": 0.1, "loss": None, "step": 0, "epoch": 0.0},
+        row(1) | {"epoch": 1.0},
+    ]
+    write_curve(tmp_path / "curve.csv", rows)
+    expected = "step,epoch,loss,learning_rate,rankme\n0,0.0,,0.1,2.0\n1,1.0,1.0,0.14285714285714285,\n"
+    assert (tmp_path / "curve.csv").read_text() == expected

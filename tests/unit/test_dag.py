@@ -1,0 +1,147 @@
+"""The code deps in dvc.yaml, on a small tree of Python files. tests/pipeline checks those of the project."""
+
+from pathlib import Path
+
+import pytest
+
+from stages.tools import dag
+
+FILES = {
+    "__init__.py": "",
+    "errors.py": "",
+    "unused.py": "",
+    "files/__init__.py": "",
+    "files/packs.py": "import numpy\nfrom stages.errors import InputError\n",
+    "files/late.py": "",
+    "prepare/__init__.py": "",
+    "prepare/__main__.py": "from stages.files import packs\ndef main():\n    import stages.files.late\n",
+    "prepare/page.html.j2": "<p>",
+    "pretrain/__init__.py": "",
+    "pretrain/__main__.py": "from .train import train\nfrom . import start\n",
+    "pretrain/train.py": "",
+    "pretrain/start.py": "from ..errors import InputError\n",
+    "pretrain/methods/__init__.py": "",
+    "pretrain/methods/gan.py": "from stages.pretrain import decoder\n",
+    "pretrain/methods/simclr.py": "import torch\n",
+    "pretrain/decoder.py": "",
+}
+PREPARE = [
+    "stages/__init__.py",
+    "stages/errors.py",
+    "stages/files/__init__.py",
+    "stages/files/late.py",
+    "stages/files/packs.py",
+    "stages/prepare/__init__.py",
+    "stages/prepare/__main__.py",
+    "stages/prepare/page.html.j2",
+]
+PRETRAIN = [
+    "stages/__init__.py",
+    "stages/errors.py",
+    "stages/pretrain/__init__.py",
+    "stages/pretrain/__main__.py",
+    "stages/pretrain/decoder.py",
+    "stages/pretrain/methods/${item.method}.py",
+    "stages/pretrain/methods/__init__.py",
+    "stages/pretrain/start.py",
+    "stages/pretrain/train.py",
+]
+# Odd on purpose: comments, spaces, an inline list, a plot that is named like a stage, deps at the end.
+PIPELINE = """\
+# a comment
+stages:
+  prepare:
+    cmd:   python -m stages.prepare
+    params: [seed]
+    deps:
+      - ${data.path}  # an input
+      # a comment between the inputs
+      - 'data/é'
+%(prepare)s    outs:
+      - stages/are/not/deps
+
+  pretrain:
+    matrix:
+      method: ${methods}
+    cmd: python -m stages.pretrain ${item.method}
+    outs:
+      - models
+    deps:
+      - data/prepared
+%(pretrain)s
+plots:
+  prepare:
+    deps:
+      - stages/left/as/it/is.py
+"""
+
+
+def pipeline(prepare: list[str], pretrain: list[str]) -> str:
+    """The text of dvc.yaml with these code deps of the two stages."""
+    stages = {"prepare": prepare, "pretrain": pretrain}
+    return PIPELINE % {name: "".join(f"      - {file}\n" for file in files) for name, files in stages.items()}
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the files above."""
+    for name, content in FILES.items():
+        file = tmp_path / "stages" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("tree")
+def test_deps_are_the_files_that_a_stage_imports() -> None:
+    assert dag.code_deps("prepare") == PREPARE
+
+
+@pytest.mark.usefixtures("tree")
+def test_deps_of_pretrain_have_one_method_and_what_all_methods_import() -> None:
+    assert dag.code_deps("pretrain") == PRETRAIN
+
+
+@pytest.mark.usefixtures("tree")
+def test_imports_in_a_circle_come_to_an_end() -> None:
+    Path("stages/errors.py").write_text("import stages.files.packs\n")
+    assert Path("stages/files/packs.py") in dag.import_closure([Path("stages/errors.py")])
+    assert dag.code_deps("prepare") == PREPARE
+
+
+@pytest.mark.parametrize("old", [([], []), (PREPARE, PRETRAIN), (["stages/gone.py"], PREPARE)])
+def test_only_code_deps_are_replaced(tree: Path, old: tuple[list[str], list[str]]) -> None:
+    file = tree / "dvc.yaml"
+    file.write_text(pipeline(*old), encoding="utf-8")
+    assert dag.main([]) == 0
+    assert file.read_bytes() == pipeline(PREPARE, PRETRAIN).encode()
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n# the end"])
+def test_deps_may_be_the_last_lines(tree: Path, end: str) -> None:
+    file, inputs = tree / "dvc.yaml", "stages:\n  prepare:\n    deps:\n      - data"
+    file.write_text(inputs + end)
+    assert dag.main([]) == 0
+    assert file.read_text() == inputs + "".join(f"\n      - {name}" for name in PREPARE) + end
+
+
+def test_check_compares_and_writes_nothing(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tree / "dvc.yaml"
+    file.write_text(pipeline(PREPARE, PRETRAIN), encoding="utf-8")
+    assert dag.main(["--check"]) == 0
+    assert capsys.readouterr().err == ""
+    stale = pipeline(PREPARE[1:], PRETRAIN)
+    file.write_text(stale, encoding="utf-8")
+    assert dag.main(["--check"]) == 1
+    assert "run `python -m stages.tools.dag`" in capsys.readouterr().err
+    assert file.read_text(encoding="utf-8") == stale
+
+
+def test_an_unknown_option_is_refused_before_anything_is_written(tree: Path) -> None:
+    file = tree / "dvc.yaml"
+    file.write_text(pipeline([], []), encoding="utf-8")
+    with pytest.raises(SystemExit) as caught:
+        dag.main(["--chekc"])
+    assert caught.value.code == 2
+    assert file.read_text(encoding="utf-8") == pipeline([], [])

@@ -1,0 +1,183 @@
+"""The tables of docs/ have the figures of benchmarks/results, which only benchmarks write."""
+
+import re
+from typing import Any
+
+import pandas as pd
+
+from tests.conftest import ROOT
+
+DOCS, RESULTS = ROOT / "docs", ROOT / "benchmarks/results"
+
+
+def figures(page: str, heading: str, columns: slice = slice(1, None)) -> list[list[str]]:
+    """The numbers, as written, in the rows of the table whose first line begins with `heading`.
+
+    columns: which columns are read.
+    """
+    table = (DOCS / page).read_text(encoding="utf-8").partition(f"\n{heading}")[2].partition("\n\n")[0]
+    assert table, f"{page} has no table {heading}"
+    rows = [line.strip("|").split("|")[columns] for line in table.splitlines()[2:]]
+    return [re.findall(r"[+-]?[\d.,]*\d", " ".join(row)) for row in rows]
+
+
+def percent(value: float, digits: int = 1, sign: str = "") -> str:
+    return f"{100 * value:{sign}.{digits}f}"
+
+
+def results(name: str, **options: Any) -> pd.DataFrame:
+    return pd.read_csv(RESULTS / name, **options)
+
+
+def test_the_results_are_those_of_the_experiments() -> None:
+    keys = ["experiment", "labels", "protocol", "method"]
+    accuracies, gains = (
+        results(name, dtype={"labels": str}).set_index(keys) for name in ("quality.csv", "quality_gains.csv")
+    )
+    expected = []
+    for name in ("mnist", "mnist-large", "fashion-mnist", "fashion-mnist-large"):
+        for labels in ("10", "100", "1000", "all"):
+            if (name, labels, "finetuned", "scratch") not in accuracies.index:
+                continue
+            cells = [
+                accuracies.loc[(name, labels, "finetuned", "scratch")],
+                accuracies.loc[(name, labels, "finetuned", "simclr")],
+                accuracies.loc[(name, labels, "linear", "simclr")],
+            ]
+            scratch, finetuned, linear = ([percent(v, 2) for v in row[["accuracy", "ci95"]]] for row in cells)
+            gain, ci95 = gains.loc[(name, labels, "finetuned", "simclr"), ["gain", "ci95"]]
+            expected.append(
+                [
+                    *scratch,
+                    *finetuned,
+                    percent(gain, 2, "+"),
+                    percent(ci95, 2),
+                    *linear[: 1 + (labels != "all")],
+                ]
+            )
+    assert figures("benchmarks.md", "| experiment | labels |", slice(2, None)) == expected
+
+
+def test_the_aims_are_judged_by_the_measured_figures() -> None:
+    page = (
+        (DOCS / "benchmarks.md")
+        .read_text(encoding="utf-8")
+        .partition("| aim | reached |")[2]
+        .partition("\n\n")[0]
+    )
+    rows = dict(line.strip("| ").split(" | ") for line in page.splitlines()[2:])
+    speeds = [line.split("|") for line in (RESULTS / "throughput.md").read_text().splitlines() if "|" in line]
+    ratios = {cells[1].strip(): cells[3].strip() for cells in speeds}
+    quality = results("quality.csv", dtype={"labels": str}).set_index(
+        ["experiment", "labels", "protocol", "method"]
+    )
+    seconds = results("quality_timings.csv").set_index(["experiment", "method"])["pretrain_seconds"]
+
+    def figure(*key: str) -> str:
+        accuracy, ci95 = quality.loc[key, ["accuracy", "ci95"]]
+        return f"{percent(accuracy, 2)} ± {percent(ci95, 2)}"
+
+    assert rows["4 × the images/s of `lightly` and of `stable-pretraining`"].startswith(
+        f"{ratios['lightly']} × and {ratios['stable_pretraining']} ×"
+    )
+    assert rows["0.9 of the images/s of the same step on constant views"] == ratios["compute_limit"]
+    assert rows["MNIST, 10 labels, linear probe: 93 %"] == figure("mnist", "10", "linear", "simclr")
+    few = rows["MNIST, 100 labels, finetuned: 98.5 %, 1.5 points over scratch"]
+    assert few.startswith(figure("mnist", "100", "finetuned", "simclr"))
+    every = rows["MNIST, all labels: 99.5 %"]
+    assert every.startswith(figure("mnist", "all", "finetuned", "simclr"))
+    assert f"scratch {figure('mnist', 'all', 'finetuned', 'scratch')}" in every
+    fashion = rows["Fashion-MNIST, 100, 1,000 and all labels: 78, 88 and 94 %"]
+    for labels in ("100", "1000", "all"):
+        assert figure("fashion-mnist", labels, "finetuned", "simclr") in fashion
+    times = rows["pretraining in at most 300 s on 2 cores"]
+    for name in ("mnist", "fashion-mnist"):
+        assert f"{seconds[(name, 'simclr')]:.0f} s" in times
+
+
+def test_equal_time_is_as_measured() -> None:
+    table = results("equal_time.csv")
+    expected = []
+    for _, rows in table.groupby("contender", sort=False):
+        row = [f"{rows['images_seen'].iloc[0]:,}"]
+        for _, one in rows.iterrows():
+            row += [percent(one["accuracy"]), percent(one["ci95"])]
+        for _, one in rows.dropna().iterrows():
+            row += [percent(one["gain_of_headstart"], sign="+"), percent(one["gain_ci95"])]
+        expected.append(row)
+    assert figures("benchmarks.md", "| library | images seen |") == expected
+
+
+def test_suggestions_are_as_measured() -> None:
+    table = results("suggestions.csv").set_index(["dataset", "labels", "strategy"])
+    expected = []
+    for dataset in ("mnist", "fashion-mnist"):
+        for labels in (10, 20, 50):
+            row = []
+            for strategy in ("random", "typical", "centre"):
+                accuracy, ci95 = table.loc[(dataset, labels, strategy), ["accuracy", "ci95"]]
+                row += [percent(accuracy), percent(ci95)][: 1 + (strategy != "centre")]
+            expected.append(row)
+    assert figures("benchmarks.md", "| dataset | labels |", slice(2, None)) == expected
+
+
+def test_transfer_is_as_measured() -> None:
+    rows = results("transfer.csv").set_index(["dataset", "method", "labels"])
+    finetuned, linear = (rows[rows["protocol"] == name] for name in ("finetuned", "linear"))
+    expected = [
+        [
+            percent(figure)
+            for labels in (10, 100, 1000)
+            for figure in (
+                *finetuned.loc[(dataset, method, labels), ["accuracy", "ci95"]],
+                linear.loc[(dataset, method, labels), "accuracy"],
+            )
+        ]
+        for dataset in ("mnist", "fashion-mnist")
+        for method in ("scratch", "imported", "imported, then 1 epoch", "simclr")
+    ]
+    assert figures("benchmarks.md", "| used on | encoder |", slice(2, None)) == expected
+
+
+def test_label_propagation_is_as_measured() -> None:
+    table = results("tuning.csv")
+    table = table[table["dataset"] == "mnist"]
+    chosen = table[table["chosen"]].groupby("method")[["encoder_learning_rate", "weight_decay"]].first()
+    expected = []
+    for method in ("simclr", "autoencoder", "scratch"):
+        rate, decay = chosen.loc[method]
+        of = (table["encoder_learning_rate"] == rate) & (table["weight_decay"] == decay)
+        points = table[of & (table["method"] == method)].set_index(["budget", "labels"])[
+            "validation_accuracy"
+        ]
+        for budget in ("n10", "n100"):
+            expected.append([percent(points[(budget, labels)]) for labels in ("own", "propagated")])
+    assert figures("methods.md", "| method | labels | only", slice(2, None)) == expected
+
+
+def test_rates_on_a_gpu_are_as_measured() -> None:
+    measured = results("encoders.csv")
+    expected = {
+        (str(row.image_size), f"{row.batch_size:,}", f"{row.images_per_second:,}", f"{row.memory_mb:,.0f}",
+         f"{100 * row.gemm_share:.1f}")
+        for row in measured[measured["memory_mb"].notna()].itertuples()
+    }  # fmt: skip
+    rows = figures("gpu-and-scale.md", "| encoder | images | batch |")
+    assert rows
+    for side, _, *others in rows:
+        assert (side, *others) in expected
+
+
+def test_scale_is_as_measured() -> None:
+    scaling = [
+        [f"{row.images:,}", f"{row.images_per_second:,}", f"{row.epoch_seconds}", f"{row.peak_memory_mb}"]
+        for row in results("scaling.csv").itertuples()
+    ]
+    assert figures("gpu-and-scale.md", "| images | images/s |", slice(None)) == scaling
+    decoding = results("decoding.csv")
+    first, again = (decoding.iloc[start::2].reset_index() for start in (0, 1))
+    expected = [
+        [f"{a.images:,}", f"{a.seconds}", f"{b.seconds}", f"{max(a.peak_memory_mb, b.peak_memory_mb)}"]
+        for a, b in zip(first.itertuples(), again.itertuples(), strict=True)
+    ]
+    assert figures("gpu-and-scale.md", "| images | first, s |", slice(None)) == expected
