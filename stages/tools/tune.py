@@ -31,8 +31,8 @@ from stages.files import weights
 from stages.files.packs import read_pack
 from stages.files.paths import ENCODERS, IMAGES
 from stages.files.tables import write_table
-from stages.finetune.propagation import NeighbourGraph
 from stages.finetune.finetuning import Labelled, finetune, initial_classifier, propagates, steps_for
+from stages.finetune.propagation import NeighbourGraph
 from stages.images.tensors import as_tensor
 from stages.networks.encoder import Encoder
 from stages.settings import load

@@ -46,10 +46,10 @@ def test_outputs_are_those_of_the_methods_stages_in_dvc_yaml() -> None:
 
 
 def test_files_of_a_dropped_method_are_removed_and_named(capsys: pytest.CaptureFixture[str]) -> None:
-    kept = write_outputs("scratch", "a")
+    expected = write_outputs("scratch", "a")
     write_outputs("b")
     assert remove_leftovers(["scratch", "a"]) == ["b"]
-    assert files() == kept
+    assert files() == expected
     (line,) = capsys.readouterr().out.splitlines()
     assert "removed the metrics of b:" in line
     assert "git" in line
@@ -57,9 +57,9 @@ def test_files_of_a_dropped_method_are_removed_and_named(capsys: pytest.CaptureF
 
 
 def test_nothing_to_remove_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    kept = write_outputs(*METHODS)
+    expected = write_outputs(*METHODS)
     assert remove_leftovers(METHODS) == []
-    assert files() == kept
+    assert files() == expected
     shutil.rmtree("metrics")
     assert remove_leftovers(["scratch"]) == []  # the folders may be missing
     assert capsys.readouterr().out == ""
@@ -67,15 +67,15 @@ def test_nothing_to_remove_prints_nothing(capsys: pytest.CaptureFixture[str]) ->
 
 def test_methods_with_a_common_prefix_keep_their_files() -> None:
     assert outputs("a") & outputs("a_model") == {Path("metrics/evaluate/a_model.json")}
-    kept = write_outputs("a")
+    expected = write_outputs("a")
     write_outputs("a_model")
     assert remove_leftovers(["a"]) == ["a_model"]
-    assert files() == kept  # also a_model.json, the model of `a`
+    assert files() == expected  # also a_model.json, the model of `a`
 
-    kept = write_outputs("a_model")
+    expected = write_outputs("a_model")
     write_outputs("a")
     assert remove_leftovers(["a_model"]) == ["a"]
-    assert files() == kept
+    assert files() == expected
 
 
 def test_unknown_files_stay() -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.finetune import propagation
+from stages.finetune.finetuning import Labelled
 from stages.finetune.propagation import (
     ALPHA,
     ITERATIONS,
@@ -18,7 +19,6 @@ from stages.finetune.propagation import (
     neighbour_graph,
     propagate,
 )
-from stages.finetune.finetuning import Labelled
 from stages.networks.encoder import Encoder
 from stages.training.checkpoint import Checkpoint
 from stages.training.machine import Machine

@@ -17,7 +17,7 @@ from stages.files.packs import write_array
 from stages.files.paths import ENCODERS, IMAGES, LABELS
 from stages.files.tables import read_table, write_table
 from stages.finetune import __main__ as finetune
-from stages.finetune import propagation, train
+from stages.finetune import finetuning, propagation
 from stages.finetune.propagation import NeighbourGraph
 from stages.pretrain import __main__ as pretrain
 from stages.pretrain import health
@@ -61,7 +61,7 @@ def outputs() -> dict[Path, bytes]:
     }
 
 
-@pytest.mark.parametrize(("stage", "module"), [(pretrain, health), (finetune, train)])
+@pytest.mark.parametrize(("stage", "module"), [(pretrain, health), (finetune, finetuning)])
 def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
     stage: Any, module: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
