@@ -55,13 +55,13 @@ def test_the_next_step_draws_other_views(strength: dict[str, object]) -> None:
 
 def test_a_view_depends_on_its_position_not_on_the_other_images(floats: Tensor) -> None:
     positions = torch.arange(100, 116)
-    whole = augment.random_views(floats[:16], positions, Views(**MOVING), STEP)
+    of_all = augment.random_views(floats[:16], positions, Views(**MOVING), STEP)
     part = augment.random_views(floats[4:9], positions[4:9], Views(**MOVING), STEP)
-    torch.testing.assert_close(part, whole[4:9], rtol=0, atol=1e-6)
+    torch.testing.assert_close(part, of_all[4:9], rtol=0, atol=1e-6)
     reversed_views = augment.random_views(floats[:16].flip(0), positions.flip(0), Views(**MOVING), STEP)
-    torch.testing.assert_close(reversed_views.flip(0), whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(reversed_views.flip(0), of_all, rtol=0, atol=1e-6)
     elsewhere = augment.random_views(floats[:16], positions + 1, Views(**MOVING), STEP)
-    assert (elsewhere - whole).abs().amax((1, 2, 3)).min() > 0.05
+    assert (elsewhere - of_all).abs().amax((1, 2, 3)).min() > 0.05
 
 
 def test_the_two_views_have_even_and_odd_positions(floats: Tensor) -> None:

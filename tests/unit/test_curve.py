@@ -16,7 +16,7 @@ def look(step: int, _loss: float | None, end_of_epoch: bool) -> dict[str, Any]:
     columns: dict[str, Any] = {"feature_std": 0.25, "rankme": step + 0.5}
     if end_of_epoch:
         columns["knn"] = step / 1000
-    return columns | ({"alarm": "the loss, as said, stays"} if step == 40 else {})
+    return columns | ({"alarm": "the loss, in text, stays"} if step == 40 else {})
 
 
 def row(step: int) -> Row:
