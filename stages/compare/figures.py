@@ -8,7 +8,7 @@ import pandas as pd
 from stages.compare.statistics import Estimate, estimate, paired_gain
 from stages.files.paths import METRICS
 from stages.files.tables import read_table
-from stages.settings.schema import CONTROL
+from stages.settings.values import CONTROL
 
 Evaluations = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]  # method → budget → protocol → draws
 DIGITS = 4  # decimal places of every figure

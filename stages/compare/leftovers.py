@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from stages.files.paths import METRICS
-from stages.settings.schema import available_methods
+from stages.settings.values import available_methods
 
 # Every file that a stage writes for one method into the folders on which `compare` depends.
 OUTPUTS = (

@@ -21,7 +21,7 @@ from stages.compare.formats import count, image, marked, percent
 from stages.compare.inputs import DataSummary, MethodResults, read_method
 from stages.compare.statistics import why_no_interval
 from stages.files.whole import whole_file
-from stages.settings.schema import CONTROL
+from stages.settings.values import CONTROL
 
 LISTED = 50  # of the files that were left out, this many are listed
 SOURCES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}

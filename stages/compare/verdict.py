@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from stages.compare.statistics import why_no_interval
-from stages.settings.schema import CONTROL
+from stages.settings.values import CONTROL
 
 Format = Callable[[str, str, str], str]  # from a number's text, its key in the summary, and its unit
 

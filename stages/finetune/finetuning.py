@@ -9,7 +9,8 @@ from torch import Tensor
 
 from stages.images.tensors import as_tensor, pixels
 from stages.networks.encoder import Encoder
-from stages.settings.schema import Recipe, Schedule, Views
+from stages.settings.recipes import Recipe, Schedule
+from stages.settings.schema import Views
 from stages.tasks.classifier import Classifier, class_weights, classification_loss
 from stages.tasks.features import encode
 from stages.tasks.probe import fit_linear

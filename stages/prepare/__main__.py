@@ -14,7 +14,7 @@ from stages.files.locks import require_writable
 from stages.files.paths import IMAGES, LABELS, METRICS, TEST
 from stages.prepare import official, own_images
 from stages.settings import load
-from stages.settings.schema import FOLDER
+from stages.settings.values import FOLDER
 from stages.training.randomness import Stream
 
 

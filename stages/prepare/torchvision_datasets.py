@@ -35,7 +35,7 @@ def read(name: str, path: Path, size: int, channels: Literal["auto", 1, 3]) -> t
     """Read the training split, followed by the unlabelled images if there are any, and the test split.
 
     Args:
-        name: one of `schema.TORCHVISION`.
+        name: one of `values.TORCHVISION`.
         path: a folder that may have the dataset.
         size: height and width of the images in pixels.
         channels: 1, 3, or auto: 1 if the images are stored as grey values.

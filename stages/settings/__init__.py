@@ -1,1 +1,1 @@
-"""params.yaml as typed values: its schema, how it is read, what is said of a mistake."""
+"""params.yaml as typed values: what it may contain, how it is read, how mistakes are reported."""

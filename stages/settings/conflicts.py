@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.settings.findings import dotted
-from stages.settings.schema import OFFICIAL, Params, Section, Training, available_methods, method_params
+from stages.settings.schema import Params, Training, method_params
+from stages.settings.values import OFFICIAL, Section, available_methods
 
 
 def missing_sections(raw: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,8 @@ from ruamel.yaml.error import YAMLError
 from stages.errors import InputError
 from stages.settings.conflicts import conflicts, missing_sections
 from stages.settings.findings import findings
-from stages.settings.schema import Params, Section, available_methods, method_params
+from stages.settings.schema import Params, method_params
+from stages.settings.values import Section, available_methods
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 

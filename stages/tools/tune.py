@@ -37,7 +37,9 @@ from stages.images.tensors import as_tensor
 from stages.networks.encoder import Encoder
 from stages.settings import load
 from stages.settings.findings import unknown
-from stages.settings.schema import DEFAULT, Params, Recipe
+from stages.settings.recipes import Recipe
+from stages.settings.schema import Params
+from stages.settings.values import DEFAULT
 from stages.tasks.draws import Budget, budget_name, draw_labelled
 from stages.tasks.features import encode
 from stages.tasks.labels import read_labels, read_pool_labels

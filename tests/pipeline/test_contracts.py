@@ -8,11 +8,12 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from stages.settings import load, schema
+from stages.settings import load, schema, values
+from stages.settings.recipes import Finetune
 from tests.pipeline.conftest import ROOT, Project
 
 PIPELINE = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
-METHODS = schema.available_methods()
+METHODS = values.available_methods()
 COLUMNS = {
     "prepare": [None],
     "pretrain": METHODS,
@@ -78,7 +79,7 @@ class Recorder:
         key = f"{self._prefix}{name}"
         self._seen.add(key)
         nested = isinstance(
-            value, schema.Finetune | schema.ViewPresets | dict
+            value, Finetune | schema.ViewPresets | dict
         )  # other sections are passed on as a whole
         return Recorder(value, self._seen, f"{key}.") if nested else value
 

@@ -11,7 +11,7 @@ from stages.prepare.mnist import Source
 from stages.pretrain.health import Monitor
 from stages.pretrain.learner import build
 from stages.pretrain.train import train
-from stages.settings import load, schema
+from stages.settings import load, values
 from stages.training.machine import Machine
 from stages.training.randomness import Stream
 from tests.conftest import ROOT
@@ -20,7 +20,7 @@ SETTINGS = load.validated(load.read(ROOT / load.PARAMS))
 CPU = Machine(torch.device("cpu"), "fp32")
 ENCODERS = {"mae": "vit"}  # for the others: residual
 EPOCHS = {"mae": 12}  # for the others: 5
-LEARNING = [name for name in schema.available_methods() if name not in ("scratch", "imported")]
+LEARNING = [name for name in values.available_methods() if name not in ("scratch", "imported")]
 
 
 @pytest.mark.parametrize("name", LEARNING)

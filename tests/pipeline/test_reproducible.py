@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.files import weights
-from stages.settings.schema import available_methods
+from stages.settings.values import available_methods
 from tests.pipeline.conftest import Project, change
 from tests.pipeline.test_kill import results
 

@@ -17,7 +17,7 @@ from stages.finetune import finetuning
 from stages.finetune.finetuning import Labelled
 from stages.pretrain.train import train
 from stages.settings import load
-from stages.settings.schema import Recipe, Schedule
+from stages.settings.recipes import Recipe, Schedule
 from stages.tasks.classifier import Classifier
 from stages.tasks.draws import draw_labelled
 from stages.training import checkpoint

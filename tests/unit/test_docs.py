@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 
 from stages.files import weights
 from stages.settings import load
-from stages.settings.schema import Params, available_methods, method_params
+from stages.settings.schema import Params, method_params
+from stages.settings.values import available_methods
 from stages.tools import experiment
 from tests.conftest import ROOT, tiny_encoder
 

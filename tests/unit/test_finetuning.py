@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from stages.errors import InputError
 from stages.finetune import finetuning
 from stages.networks.encoder import Encoder
-from stages.settings.schema import Recipe, Schedule
+from stages.settings.recipes import Recipe, Schedule
 from stages.tasks import probe
 from stages.tasks.classifier import Classifier, class_weights
 from stages.tasks.features import encode

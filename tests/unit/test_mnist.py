@@ -13,7 +13,7 @@ from stages.errors import InputError
 from stages.prepare import mnist_files, official
 from stages.prepare.mnist import Source, find, read
 from stages.prepare.mnist_files import DATASETS, TEST_IMAGES, TEST_LABELS, TRAIN_LABELS
-from stages.settings.schema import OFFICIAL
+from stages.settings.values import OFFICIAL
 
 MNIST_FILES = DATASETS["mnist"].files
 

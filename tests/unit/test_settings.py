@@ -10,8 +10,10 @@ from ruamel.yaml import YAML
 
 from stages.errors import InputError
 from stages.pretrain.methods import simclr
-from stages.settings import load, schema
-from stages.settings.schema import OFFICIAL, Params, Schedule, Training, Views
+from stages.settings import load, values
+from stages.settings.recipes import Recipe, Schedule
+from stages.settings.schema import Params, Training, Views
+from stages.settings.values import OFFICIAL
 from tests.conftest import ROOT, drop, finding_first, put
 
 
@@ -54,7 +56,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
     [
         ("finetune.schedule.stepz", "steps", Schedule),
         ("views.presets.digits.rotat", "rotate", Views),
-        ("finetune.recipe.simclr.lables", "labels", schema.Recipe),
+        ("finetune.recipe.simclr.lables", "labels", Recipe),
         ("sead", "seed", Params),
     ],
 )
@@ -163,7 +165,7 @@ def test_unknown_method_is_named_with_the_files_that_exist(raw: dict[str, Any]) 
     line = finding(raw)
     assert line.startswith("methods")
     assert "unknown name 'simcrl' (did you mean simclr?)" in line
-    assert line.endswith(f"allowed: {', '.join(schema.available_methods())}")
+    assert line.endswith(f"allowed: {', '.join(values.available_methods())}")
 
 
 def test_section_of_an_unknown_method_is_refused(raw: dict[str, Any]) -> None:
@@ -236,7 +238,7 @@ def test_unknown_source_is_one_line_with_those_that_exist(raw: dict[str, Any], s
     raw["data"]["source"] = source
     line = finding(raw)
     assert line.startswith(f"data.source: unknown name {source!r}")
-    assert line.endswith(f"allowed: {', '.join(schema.SOURCES)}")
+    assert line.endswith(f"allowed: {', '.join(values.SOURCES)}")
     assert ("did you mean fashion-mnist?" in line) == (source == "fashion_mnist")
 
 

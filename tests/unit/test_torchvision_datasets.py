@@ -16,7 +16,7 @@ from stages.errors import InputError
 from stages.prepare import official, torchvision_datasets
 from stages.prepare.mnist import Source
 from stages.prepare.parts import NO_LABEL
-from stages.settings import load, schema
+from stages.settings import load, values
 from stages.settings.schema import Data
 from stages.training.randomness import Stream
 from tests.conftest import ROOT
@@ -36,7 +36,7 @@ def settings(source: str, **changes: Any) -> Data:
     return defaults.model_copy(update={"source": source, "path": "raw", "validation": 20, **changes})
 
 
-@pytest.mark.parametrize("name", schema.TORCHVISION)
+@pytest.mark.parametrize("name", values.TORCHVISION)
 def test_torchvision_has_the_dataset_and_its_options(name: str) -> None:
     init = getattr(torchvision.datasets, name).__init__
     for option in torchvision_datasets.options(name):

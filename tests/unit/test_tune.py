@@ -14,7 +14,8 @@ from stages.files.packs import write_array
 from stages.files.paths import ENCODERS, IMAGES, LABELS
 from stages.files.tables import write_table
 from stages.settings import load
-from stages.settings.schema import Finetune, Params
+from stages.settings.recipes import Finetune
+from stages.settings.schema import Params
 from stages.tasks.draws import budget_name
 from stages.tools import experiment, tune
 from tests.conftest import ROOT, tiny_encoder

@@ -14,7 +14,8 @@ from torch import Tensor
 from stages.networks.encoder import Encoder
 from stages.pretrain.decoder import Decoder
 from stages.pretrain.learner import Learner
-from stages.settings.schema import Fraction, Training, Views
+from stages.settings.schema import Training, Views
+from stages.settings.values import Fraction
 from stages.training.randomness import Stream
 from stages.views.augment import erase, noise, squares
 

@@ -20,7 +20,8 @@ from stages.networks.encoder import Encoder, initialise
 from stages.pretrain.learner import Learner
 from stages.pretrain.teacher import Teacher, rising_momentum
 from stages.pretrain.two_views import TwoViewParams, perceptron
-from stages.settings.schema import Fraction, Views
+from stages.settings.schema import Views
+from stages.settings.values import Fraction
 from stages.training.randomness import Stream
 from stages.views.augment import two_views
 

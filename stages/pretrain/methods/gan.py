@@ -21,7 +21,8 @@ from torch.func import functional_call
 from stages.networks.encoder import Encoder, initialise
 from stages.pretrain.decoder import Decoder
 from stages.pretrain.learner import Learner
-from stages.settings.schema import Fraction, Training, Views
+from stages.settings.schema import Training, Views
+from stages.settings.values import Fraction
 from stages.training.randomness import Stream
 
 

@@ -1,6 +1,7 @@
 """Imported: the weights in a file, unchanged. Nothing is trained."""
 
-from stages.settings.schema import Section, Start
+from stages.settings.schema import Start
+from stages.settings.values import Section
 
 
 class Params(Section):

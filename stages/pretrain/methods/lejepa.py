@@ -16,7 +16,8 @@ from torch import Tensor
 
 from stages.networks.encoder import Encoder
 from stages.pretrain.two_views import TwoViewLearner, TwoViewParams
-from stages.settings.schema import Fraction, Views
+from stages.settings.schema import Views
+from stages.settings.values import Fraction
 from stages.training.randomness import Stream
 
 KNOTS, LAST_KNOT = 17, 3.0  # of the trapezoidal rule on [0, 3]

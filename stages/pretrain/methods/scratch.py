@@ -4,7 +4,7 @@ It is finetuned and evaluated like every other method, so the gain of a method o
 pretraining.
 """
 
-from stages.settings.schema import Section
+from stages.settings.values import Section
 
 
 class Params(Section):
