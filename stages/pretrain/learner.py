@@ -58,7 +58,7 @@ class Learner(nn.Module):
 def build(name: str, encoder: Encoder, params: Training, views: Views, stream: Stream) -> Learner:
     """The learner of the method called `name`, on the encoder's device.
 
-    The method is imported by its name, so a new method is a new file and changes no other file.
+    The method is imported by its name: a new one is a new file, and no other code changes.
     """
     module = importlib.import_module(f"stages.pretrain.methods.{name}")
     learner: Learner = module.Method(encoder, params, views, stream.at(name, "init"))
