@@ -2,18 +2,19 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 from torch import Tensor
 
 from stages.networks.build import build
 from stages.networks.encoder import Declaration, Encoder
 from stages.prepare.mnist import Source
 from stages.prepare.mnist import read as read_source
-from stages.settings import load
 from stages.settings.schema import Views
 from stages.training.machine import Machine
 from stages.training.randomness import Stream
@@ -104,10 +105,23 @@ def cpu() -> Machine:
     return Machine(torch.device("cpu"), "fp32")
 
 
+def committed(path: str | Path) -> str:
+    """A file as it is in git's HEAD: experiments and benchmarks change it in the working tree."""
+    command = ["git", "show", f"HEAD:./{Path(path).as_posix()}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    return (result.stdout if result.returncode == 0 else (ROOT / path).read_bytes()).decode()
+
+
+def committed_params() -> dict[str, Any]:
+    """The content of params.yaml as it is in git."""
+    content: dict[str, Any] = YAML(typ="safe", pure=True).load(committed("params.yaml"))
+    return content
+
+
 @pytest.fixture
 def raw() -> dict[str, Any]:
     """The content of params.yaml, with three known methods, a small pool and budgets that fit it."""
-    content: dict[str, Any] = load.read(ROOT / "params.yaml")
+    content = committed_params()
     content["methods"] = ["scratch", "autoencoder", "simclr"]
     content["data"] |= {"train_limit": 1000, "validation": 100}  # a pool of 900
     content["finetune"]["budgets"] = [10, 900, "all"]

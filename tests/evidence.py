@@ -69,7 +69,7 @@ def write(
             gallery = images[rows]
         for name, table in tables.items():
             write_table(getattr(results, name), table)
-        thumbnails.write(results.gallery, thumbnails.sheet(gallery, diagnostics.ACROSS))
+        thumbnails.write(results.gallery, thumbnails.sheet(gallery, thumbnails.MISTAKES_ACROSS))
         write_json(results.figures, figures)
         model: dict[str, Any] = {"made_from": MADE_FROM}
         if labels:

@@ -50,9 +50,9 @@ def is_optimal(row: Choice, rows: Sequence[Choice], budget: str) -> bool:
     def criteria(choice: Choice) -> tuple[float, ...]:
         return (choice.accuracy[budget], -choice.training_seconds, -choice.result.model["multiply_adds"])
 
-    own = criteria(row)
+    values = criteria(row)
     return not any(
-        all(a >= b for a, b in zip(criteria(other), own, strict=True)) and criteria(other) != own
+        all(a >= b for a, b in zip(criteria(other), values, strict=True)) and criteria(other) != values
         for other in rows
         if other is not row
     )

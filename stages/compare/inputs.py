@@ -16,7 +16,6 @@ from stages.images import thumbnails
 
 STAGES = ("pretrain", "finetune", "evaluate")
 TEXT_COLUMNS = ("budget", "actual", "predicted", "class", "id", "file", "reason", "other")
-GALLERY_COLUMNS = 8  # mistakes in a row of evaluate's picture
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def read_method(method: str) -> MethodResults:
         ),
         mistakes=mistakes,
         map=read_metrics_table(Path(f"{evaluate}_map.csv"), "x", "y", "class"),
-        gallery=thumbnails.tiles(gallery, len(mistakes), GALLERY_COLUMNS),
+        gallery=thumbnails.tiles(gallery, len(mistakes), thumbnails.MISTAKES_ACROSS),
         shown=read_picture(Path(f"{pretrain}_shown.png")),
     )
 

@@ -7,31 +7,16 @@ method stayed there, `dvc status` would report a change in every clone that does
 from collections.abc import Collection
 from pathlib import Path
 
-from stages.files.paths import METRICS
+from stages.settings.load import PIPELINE, read
 from stages.settings.values import available_methods
 
-# Every file that a stage writes for one method into the folders on which `compare` depends.
-OUTPUTS = (
-    "pretrain/{method}.json",
-    "pretrain/{method}.csv",
-    "pretrain/{method}_shown.png",
-    "finetune/{method}.json",
-    "evaluate/{method}.json",
-    "evaluate/{method}_confusion.csv",
-    "evaluate/{method}_reliability.csv",
-    "evaluate/{method}_mistakes.csv",
-    "evaluate/{method}_mistakes.png",
-    "evaluate/{method}_map.csv",
-    "evaluate/{method}_model.json",
-    "timings/pretrain/{method}.json",
-    "timings/finetune/{method}.json",
-    "timings/evaluate/{method}.json",
-)
+METHOD = "${item.method}"  # in the paths of dvc.yaml
 
 
 def outputs(method: str) -> set[Path]:
-    """The metrics files that the stages write for a method."""
-    return {METRICS / name.format(method=method) for name in OUTPUTS}
+    """The metrics files that the stages write for a method: those under `plots` in dvc.yaml."""
+    entries = [entry for stage in read(PIPELINE)["stages"].values() for entry in stage.get("plots", [])]
+    return {Path(path.replace(METHOD, method)) for entry in entries for path in entry if METHOD in path}
 
 
 def remove_leftovers(listed: Collection[str]) -> list[str]:
@@ -58,7 +43,7 @@ def remove_leftovers(listed: Collection[str]) -> list[str]:
     if removed:
         print(
             f"removed the metrics of {', '.join(removed)}: no longer in `methods` of params.yaml "
-            "(git has them if they were committed, and DVC's run cache restores them if listed again)",
+            "(git has them if they were committed)",
             flush=True,
         )
     return removed

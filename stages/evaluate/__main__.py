@@ -203,7 +203,7 @@ def write_tables(results: Results, tables: dict[str, pd.DataFrame], mistaken: np
     """Write the tables, and the pictures of misclassified images, uint8 (n, C, H, W)."""
     for name, table in tables.items():
         write_table(getattr(results, name), table)
-    thumbnails.write(results.gallery, thumbnails.sheet(mistaken, diagnostics.ACROSS))
+    thumbnails.write(results.gallery, thumbnails.sheet(mistaken, thumbnails.MISTAKES_ACROSS))
 
 
 if __name__ == "__main__":

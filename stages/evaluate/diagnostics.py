@@ -8,7 +8,6 @@ import pandas as pd
 from stages.tasks.scores import BINS
 
 WORST = 24  # mistakes in the table and in the gallery
-ACROSS = 8  # images in a row of the gallery
 POINTS = 800  # of the map, at most
 
 

@@ -37,9 +37,8 @@ def read_table(path: Path, *columns: str, text: bool = False) -> pd.DataFrame:
     as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False} if text else {}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", pd.errors.ParserWarning
-            )  # for lines with more fields than the header
+            # For lines with more fields than the header.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
             table: pd.DataFrame = pd.read_csv(path, index_col=False, **as_text)
         _require_complete_lines(path)
     except (ValueError, csv.Error, pd.errors.ParserWarning) as error:

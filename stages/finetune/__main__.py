@@ -100,7 +100,7 @@ class Finetuner:
 
     def train(self, draw: Draw, bar: Bar) -> Classifier:
         """The classifier of one draw."""
-        settings, classes = self.settings, len(self.classes)
+        settings, classes, l2 = self.settings, len(self.classes), self.settings.probe.l2
         labelled = Labelled(self.pool, draw.rows, self.labels[draw.rows], given=len(draw.rows))
         key = narrowed(self.key, draw.rows.tolist(), labelled.labels.tolist(), self.classes)
         checkpoint = Checkpoint(self.checkpoints / draw.name, key)
@@ -110,7 +110,6 @@ class Finetuner:
         if checkpoint.saved:  # its weights include the head
             classifier = Classifier(encoder, classes).to(self.machine.device)
         else:
-            l2 = settings.probe.l2
             classifier = finetuning.initial_classifier(encoder, labelled, classes, l2, self.machine)
         self.seconds += finetuning.finetune(
             f"{self.method} {draw.name}", classifier, labelled, settings.finetune.schedule,

@@ -9,6 +9,7 @@ from stages.files.whole import whole_file
 
 MAX_SIDE = 64  # pixels; larger images are resized to it
 GAP, BACKGROUND = 2, 128  # pixels between tiles, and their grey value
+MISTAKES_ACROSS = 8  # tiles in a row of the sheet of mistakes, which evaluate writes and compare reads
 
 
 def sheet(images: np.ndarray, across: int) -> Image.Image:

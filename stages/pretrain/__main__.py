@@ -92,7 +92,6 @@ def main(method: str) -> None:
     else:
         untrained = {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None}
         curve = [untrained | monitor(0, None, True)]
-        write_curve(outputs.curve, curve)
 
     rows = illustration.make_rows(learner, pool, machine, stream.at(method, "shown"))
     first, last = curve[0], curve[-1]
@@ -112,6 +111,7 @@ def main(method: str) -> None:
     timings = machine.timings(seconds, trained_images) | {"monitoring_seconds": round(monitor.seconds, 1)}
     origin.require_unchanged()
     weights.write_encoder(outputs.encoder, encoder)
+    write_curve(outputs.curve, curve)
     illustration.write(outputs.illustration, rows)
     write_json(outputs.figures, figures)
     write_json(outputs.timings, timings)

@@ -44,7 +44,7 @@ def dotted(prefix: str, *parts: str | int) -> str:
 
 
 def unknown(name: object, known: list[str]) -> str:
-    """What to say of a name that is none of the known ones, with the nearest as a hint."""
+    """The message for an unknown name, with the nearest known one as a hint."""
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"unknown name {name!r}{hint}; allowed: {', '.join(known)}"

@@ -134,7 +134,7 @@ def read(path: Path) -> Any:
     try:
         return deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 @cache  # a stage reads both files about ten times, and parsing takes a tenth of a second

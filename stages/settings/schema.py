@@ -1,8 +1,8 @@
 """The sections of `params.yaml` as frozen, typed models: each key, its type and its range.
 
-Every value is in the file. Only what is off may be left out: a transform of a view, the weights that a
-method starts from. The model of a method's own section is in the method's file,
-`stages/pretrain/methods/METHOD.py`.
+The code has no defaults. A value may be left out only if it is off (a transform of a view, the weights that a
+method starts from) or if `finetune.recipe.default` has it. The model of a method's own section is in the
+method's file, `stages/pretrain/methods/METHOD.py`.
 """
 
 import importlib
@@ -121,7 +121,7 @@ class Views(Section):
 
 
 class ViewPresets(Section):
-    """Named strengths, and which of them pretraining and finetuning draw their views with."""
+    """Named strengths of the transforms, and which of them pretraining and finetuning use."""
 
     pretrain: str
     finetune: str

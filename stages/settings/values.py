@@ -12,7 +12,7 @@ METHODS = Path(__file__).parents[1] / "pretrain" / "methods"
 CONTROL = "scratch"  # the method that every gain is measured against
 OFFICIAL = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training images, classes
 FOLDER = "folder"  # the source that is the user's own images
-DEFAULT = "default"  # the recipe that every method's own one completes
+DEFAULT = "default"  # the recipe that completes the one of each method
 TORCHVISION = (  # datasets for classification with a test split, by torchvision's names
     *("CIFAR10", "CIFAR100", "Country211", "DTD", "FGVCAircraft", "FashionMNIST", "Flowers102", "Food101"),
     *("GTSRB", "Imagenette", "KMNIST", "MNIST", "OxfordIIITPet", "PCAM", "RenderedSST2", "STL10", "SVHN"),

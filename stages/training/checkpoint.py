@@ -36,11 +36,10 @@ NUMERICAL = ("numpy", "safetensors")  # libraries besides torch that can change 
 
 @dataclass(frozen=True)
 class Saved:
-    """The content of a checkpoint: facts (JSON), tensors by name, and whether the training is finished."""
+    """The content of a checkpoint: facts (JSON), and tensors by name."""
 
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
-    finished: bool
 
     def restore(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> list[Tensor]:
         """Restore module and optimiser in place.
@@ -208,7 +207,7 @@ class Checkpoint:
                     flush=True,
                 )
             return None
-        return Saved(facts, tensors, finished)
+        return Saved(facts, tensors)
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:

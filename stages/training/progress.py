@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-PLAIN_INTERVAL = 10.0  # seconds between two lines if the output is no terminal
+PLAIN_INTERVAL = 10.0  # seconds between two lines if the output is not a terminal
 
 
 class _Rate(ProgressColumn):

@@ -2,8 +2,8 @@
 
 Images are float, (N, C, H, W), in [0, 1]. Each transform is a function of the images and of one parameter
 per image, so it can be tested against a single-image reference. `random_views` draws the parameters and
-chains the
-transforms: those that move pixels are in `geometry`, those that change colours in `colour`, the others here.
+applies the transforms in turn. Those that move pixels are in `geometry`, those that change colours in
+`colour`, the others in this file.
 """
 
 import math

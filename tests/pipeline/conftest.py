@@ -14,6 +14,11 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
+    "data.source": "mnist",
+    "data.path": "data/raw",
+    "views.pretrain": "digits",
+    "views.finetune": "digits",
+    "encoder.name": "residual",
     "runtime.threads": 1,  # with two threads a busy machine is many times slower
     "methods": ["scratch", "simclr"],
     "data.validation": 100,

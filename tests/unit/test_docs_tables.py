@@ -1,13 +1,12 @@
-"""The tables of docs/ have the figures of benchmarks/results, which only benchmarks write."""
+"""The committed tables of docs/ have the committed figures of benchmarks/results."""
 
+import io
 import re
 from typing import Any
 
 import pandas as pd
 
-from tests.conftest import ROOT
-
-DOCS, RESULTS = ROOT / "docs", ROOT / "benchmarks/results"
+from tests.conftest import committed
 
 
 def figures(page: str, heading: str, columns: slice = slice(1, None)) -> list[list[str]]:
@@ -15,7 +14,7 @@ def figures(page: str, heading: str, columns: slice = slice(1, None)) -> list[li
 
     columns: which columns are read.
     """
-    table = (DOCS / page).read_text(encoding="utf-8").partition(f"\n{heading}")[2].partition("\n\n")[0]
+    table = committed(f"docs/{page}").partition(f"\n{heading}")[2].partition("\n\n")[0]
     assert table, f"{page} has no table {heading}"
     rows = [line.strip("|").split("|")[columns] for line in table.splitlines()[2:]]
     return [re.findall(r"[+-]?[\d.,]*\d", " ".join(row)) for row in rows]
@@ -26,7 +25,7 @@ def percent(value: float, digits: int = 1, sign: str = "") -> str:
 
 
 def results(name: str, **options: Any) -> pd.DataFrame:
-    return pd.read_csv(RESULTS / name, **options)
+    return pd.read_csv(io.StringIO(committed(f"benchmarks/results/{name}")), **options)
 
 
 def test_the_results_are_those_of_the_experiments() -> None:
@@ -59,14 +58,10 @@ def test_the_results_are_those_of_the_experiments() -> None:
 
 
 def test_the_aims_are_judged_by_the_measured_figures() -> None:
-    page = (
-        (DOCS / "benchmarks.md")
-        .read_text(encoding="utf-8")
-        .partition("| aim | reached |")[2]
-        .partition("\n\n")[0]
-    )
+    page = committed("docs/benchmarks.md").partition("| aim | reached |")[2].partition("\n\n")[0]
     rows = dict(line.strip("| ").split(" | ") for line in page.splitlines()[2:])
-    speeds = [line.split("|") for line in (RESULTS / "throughput.md").read_text().splitlines() if "|" in line]
+    throughput = committed("benchmarks/results/throughput.md")
+    speeds = [line.split("|") for line in throughput.splitlines() if "|" in line]
     ratios = {cells[1].strip(): cells[3].strip() for cells in speeds}
     quality = results("quality.csv", dtype={"labels": str}).set_index(
         ["experiment", "labels", "protocol", "method"]

@@ -56,7 +56,7 @@ def test_an_unknown_experiment_is_named_with_those_that_exist(experiments: Path)
         ("7: 1", ["7 is 1; allowed: one value per dotted key"]),
         ("just words", ["should contain dotted keys and values"]),
         ("", ["should contain dotted keys and values"]),
-        ("[", ["is no valid YAML"]),
+        ("[", ["is not valid YAML"]),
     ],
 )
 def test_an_invalid_experiment_is_refused_in_one_line_that_names_its_file(

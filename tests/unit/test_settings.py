@@ -420,7 +420,7 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
 def test_invalid_yaml_is_one_line_that_names_the_file(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "params.yaml"
     file.write_bytes(content)
-    with pytest.raises(InputError, match="is no valid YAML") as caught:
+    with pytest.raises(InputError, match="is not valid YAML") as caught:
         load.read(file)
     assert len(caught.value.args) == 1
     assert str(file) in caught.value.args[0]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from stages.errors import InputError
 from stages.settings import load
-from tests.conftest import ROOT, put
+from tests.conftest import committed_params, put
 
-BASE: dict[str, Any] = load.read(ROOT / load.PARAMS)
+BASE = committed_params()
 BASE["methods"] = ["scratch", "autoencoder", "simclr"]
 BASE["data"] |= {"train_limit": None, "validation": 5000}
 

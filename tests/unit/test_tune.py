@@ -1,5 +1,6 @@
 """`stages.tools.tune`, and its committed tables: one grid for all methods, whose best recipes are in use."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from stages.settings.recipes import Finetune
 from stages.settings.schema import Params
 from stages.tasks.draws import budget_name
 from stages.tools import experiment, tune
-from tests.conftest import ROOT, tiny_encoder
+from tests.conftest import ROOT, committed, committed_params, tiny_encoder
 from tests.pipeline.conftest import change
 
-FEW, MANY = pd.read_csv(ROOT / tune.RESULT), pd.read_csv(ROOT / tune.RESULT_MANY)
+FEW, MANY = (pd.read_csv(io.StringIO(committed(path))) for path in (tune.RESULT, tune.RESULT_MANY))
 TABLES = {
     "few": (FEW, tune.GRID, [budget_name(budget) for budget in tune.BUDGETS], len(tune.DRAWS)),
     "many": (MANY, tune.MANY, ["nall"], 1),
@@ -32,7 +33,7 @@ Grid = dict[str, list[Any]]
 
 def parameter_sets(table: pd.DataFrame) -> list[Params]:
     """The parameters of params.yaml and of every experiment that have budgets of the table."""
-    raw = load.read(ROOT / load.PARAMS)
+    raw = committed_params()
     changed = [
         experiment.applied(raw, load.read(file)) for file in sorted((ROOT / experiment.FOLDER).glob("*.yaml"))
     ]

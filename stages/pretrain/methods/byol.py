@@ -48,9 +48,8 @@ class Method(Learner):
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         both = two_views(images, positions, self.views, stream)  # (2N, C, H, W)
         predictions = self.predictor(self.projector(self.encoder(both))).float()
-        targets = (
-            self.teacher(both).float().roll(len(images), 0)
-        )  # the target of a view is the other view of its image
+        # The target of a view is the other view of its image.
+        targets = self.teacher(both).float().roll(len(images), 0)
         return byol(predictions, targets)
 
     def after_step(self, progress: float) -> None:

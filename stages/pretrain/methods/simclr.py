@@ -21,9 +21,8 @@ from stages.training.randomness import Stream
 class Params(TwoViewParams):
     """The temperature, in addition to the parameters of all methods with two views."""
 
-    smallest_batch = (
-        16  # 30 negatives per view; with fewer, almost any embedding separates them from the positive
-    )
+    # 30 negatives per view; with fewer, almost any embedding separates them from the positive.
+    smallest_batch = 16
 
     temperature: Annotated[float, Field(gt=0)]
 
