@@ -179,10 +179,8 @@ def test_the_rows_of_both_runs_have_the_names_of_the_committed_table(efficiency:
     imported = efficiency[efficiency["method"] == "simclr"].assign(method="imported")
     first = transfer.transfer_rows(pd.concat([efficiency, imported]), "mnist", further=False)
     second = transfer.transfer_rows(efficiency, "mnist", further=True)
-    rows, committed = (
-        pd.concat([first, second]),
-        pd.read_csv(io.StringIO(committed("benchmarks/results/transfer.csv"))),
-    )
+    rows = pd.concat([first, second])
+    table = pd.read_csv(io.StringIO(committed("benchmarks/results/transfer.csv")))
     assert set(second["method"]) == {"imported, then 1 epoch"}
     assert set(rows["method"]) == set(table["method"])
     assert list(rows.columns) == list(table.columns)
