@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from ruamel.yaml import YAML
 from torch import Tensor
 
 from stages.networks.build import build
 from stages.networks.encoder import Declaration, Encoder
 from stages.prepare.mnist import Source
 from stages.prepare.mnist import read as read_source
+from stages.settings import load
 from stages.settings.schema import Views
 from stages.training.machine import Machine
 from stages.training.randomness import Stream
@@ -112,17 +112,22 @@ def committed(path: str | Path) -> str:
     return (result.stdout if result.returncode == 0 else (ROOT / path).read_bytes()).decode()
 
 
-def committed_params() -> dict[str, Any]:
-    """The content of params.yaml as it is in git."""
-    content: dict[str, Any] = YAML(typ="safe", pure=True).load(committed("params.yaml"))
+def demonstration() -> dict[str, Any]:
+    """The content of params.yaml, set to MNIST: the file may have been changed to somebody's own images."""
+    content: dict[str, Any] = load.read(ROOT / "params.yaml")
+    content["methods"] = ["scratch", "autoencoder", "simclr"]
+    content["runtime"] = {"device": "auto", "precision": "auto", "threads": 2}
+    content["data"] |= {"source": "mnist", "train_limit": None, "test_limit": None, "validation": 5000}
+    content["encoder"] = {"name": "residual", "width": 32, "weights": "random"}
+    content["views"] |= {"pretrain": "digits", "finetune": "digits"}
+    content["finetune"] |= {"budgets": [10, 100, 1000], "draws": 4}
     return content
 
 
 @pytest.fixture
 def raw() -> dict[str, Any]:
     """The content of params.yaml, with three known methods, a small pool and budgets that fit it."""
-    content = committed_params()
-    content["methods"] = ["scratch", "autoencoder", "simclr"]
+    content = demonstration()
     content["data"] |= {"train_limit": 1000, "validation": 100}  # a pool of 900
     content["finetune"]["budgets"] = [10, 900, "all"]
     return content

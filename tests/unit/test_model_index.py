@@ -117,7 +117,8 @@ def evaluated(in_copy: Path, digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
     """A working directory with 100 labelled pool images, 100 test images and an encoder; the test images."""
     (in_copy / "stages").symlink_to(ROOT / "stages")
     change(
-        in_copy / "params.yaml", {"methods": ["scratch"], "runtime.threads": 1, "runtime.precision": "fp32"}
+        in_copy / "params.yaml",
+        {"methods": ["scratch"], "runtime.threads": 1, "runtime.precision": "fp32", "runtime.device": "cpu"},
     )
     images, labels = digits
     write_array(IMAGES / "pool.npy", images[:100].numpy())

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 
 from stages.errors import InputError
 from stages.settings import load
-from tests.conftest import committed_params, put
+from tests.conftest import demonstration, put
 
-BASE = committed_params()
-BASE["methods"] = ["scratch", "autoencoder", "simclr"]
-BASE["data"] |= {"train_limit": None, "validation": 5000}
+BASE = demonstration()
 
 OPTIONAL = ("views.presets.", "finetune.recipe.simclr.")  # keys that may be left out
 positive = st.floats(1e-9, 1e9)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 from torch import Tensor
 
 from stages.errors import InputError
@@ -19,7 +20,7 @@ from stages.settings.recipes import Finetune
 from stages.settings.schema import Params
 from stages.tasks.draws import budget_name
 from stages.tools import experiment, tune
-from tests.conftest import ROOT, committed, committed_params, tiny_encoder
+from tests.conftest import ROOT, committed, tiny_encoder
 from tests.pipeline.conftest import change
 
 FEW, MANY = (pd.read_csv(io.StringIO(committed(path))) for path in (tune.RESULT, tune.RESULT_MANY))
@@ -33,12 +34,16 @@ Grid = dict[str, list[Any]]
 
 def parameter_sets(table: pd.DataFrame) -> list[Params]:
     """The parameters of params.yaml and of every experiment that have budgets of the table."""
-    raw = committed_params()
+    raw = YAML(typ="safe", pure=True).load(committed(load.PARAMS))
     changed = [
         experiment.applied(raw, load.read(file)) for file in sorted((ROOT / experiment.FOLDER).glob("*.yaml"))
     ]
     candidates = [load.validated(content) for content in (raw, *changed)]
-    return [settings for settings in candidates if table is FEW or has_many(settings.finetune)]
+    return [
+        settings
+        for settings in candidates
+        if settings.data.source in set(table["dataset"]) and (table is FEW or has_many(settings.finetune))
+    ]
 
 
 def has_many(finetune: Finetune) -> bool:
