@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from ruamel.yaml import YAML
 
+from stages.compare.leftovers import remove_leftovers
 from stages.errors import InputError, reported
 from stages.files.json_files import read_json
 from stages.files.paths import METRICS
@@ -93,6 +94,7 @@ def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[st
         The rows of the experiment for each of the three tables, by file name.
     """
     settings = configured(name, {}, workspace)
+    remove_leftovers(settings.methods)  # as compare does: then the cache knows its inputs
     repro(name, environment)
     table, budgets = read_table(LABEL_EFFICIENCY), settings.finetune.budgets
     return {
