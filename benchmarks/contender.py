@@ -96,7 +96,7 @@ def respond(module: ModuleType, request: Request) -> dict[str, Any]:
 def accuracies(encoder: Encoder, request: Request) -> dict[int, list[float]]:
     """Accuracy of the linear probe for each draw of labels, by budget."""
     settings = load.validated(load.read(load.PARAMS))
-    machine = set_up(settings.runtime)
+    machine = set_up(settings.runtime, settings.runtime.threads.pretrain)
     on_test = request.split == "test"
     draws = TEST_DRAWS if on_test else VALIDATION_DRAWS
     folder, table = (TEST, "index.csv") if on_test else (IMAGES, "validation.csv")

@@ -91,7 +91,8 @@ class DeviceClock(Clock):
 
 def main(quick: bool) -> None:
     """Measure each case; quick: one case and two steps, to check that it works; writes nothing."""
-    machine = set_up(load.validated(load.read(load.PARAMS)).runtime)
+    runtime = load.validated(load.read(load.PARAMS)).runtime
+    machine = set_up(runtime, runtime.threads.pretrain)
     kind = machine.device.type
     cases = CASES[kind][:1] if quick else CASES[kind]
     peak = hardware.gemm_peak(machine.device, (512,) if quick else SIZES[kind])[machine.precision]

@@ -46,7 +46,8 @@ def main(method: str, changes: list[str]) -> None:
         key, _, value = change.partition("=")
         values[key] = YAML(typ="safe", pure=True).load(value)
     settings = load.validated(applied(load.read(load.PARAMS), values))
-    machine, stream = set_up(settings.runtime), Stream.of(settings.seed, "pretrain")
+    machine = set_up(settings.runtime, settings.runtime.threads.pretrain)
+    stream = Stream.of(settings.seed, "pretrain")
     pool = read_pack(IMAGES / "pool.npy")
     encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(machine.device)
     section = settings.pretrain[method]

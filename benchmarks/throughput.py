@@ -40,7 +40,7 @@ def main(quick: bool) -> None:
     """Measure and write; quick: two steps at a time, to check that it works."""
     rounds, steps, trial_steps = (2, 2, 1) if quick else (ROUNDS, STEPS, TRIAL_STEPS)
     settings = load.validated(load.read(load.PARAMS))
-    machine = set_up(settings.runtime)
+    machine = set_up(settings.runtime, settings.runtime.threads.pretrain)
     log("matrix products")
     peak = hardware.gemm_peak(machine.device, (512,) if quick else hardware.SIZES)
     flops = flops_of_a_step(Recipe.of(settings))
@@ -112,7 +112,7 @@ def flops_of_a_step(recipe: Recipe) -> int:
         **recipe.settings.encoder.model_dump(include={"name", "width"}), channels=1, image_size=28
     )
     encoder = build(declaration, Stream.of(0, "flops").generator())
-    machine = set_up(recipe.runtime("fp32"))
+    machine = set_up(recipe.runtime("fp32"), recipe.settings.runtime.threads.pretrain)
     learner = headstart.build(encoder.to(machine.device), recipe, machine)
     both = torch.zeros(2 * recipe.batch_size, 1, 28, 28, device=machine.device)
     return hardware.step_flops(lambda: headstart.loss_of(learner, both))

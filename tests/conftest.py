@@ -21,6 +21,8 @@ from stages.training.randomness import Stream
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
+# Stages in the process of a test have no worker processes: what a test replaces is replaced in them too.
+os.environ["HEADSTART_WORKERS"] = "1"
 
 STILL: dict[str, Any] = dict.fromkeys(Views.model_fields, 0) | {"crop": (1, 1), "scale": (1, 1)}
 MOVING: dict[str, Any] = {
@@ -116,7 +118,8 @@ def demonstration() -> dict[str, Any]:
     """The content of params.yaml, set to MNIST: the file may have been changed to somebody's own images."""
     content: dict[str, Any] = load.read(ROOT / "params.yaml")
     content["methods"] = ["scratch", "autoencoder", "simclr"]
-    content["runtime"] = {"device": "auto", "precision": "auto", "threads": 2}
+    threads = {"pretrain": 2, "finetune": 1, "evaluate": 1}
+    content["runtime"] = {"device": "auto", "precision": "auto", "threads": threads}
     content["data"] |= {"source": "mnist", "train_limit": None, "test_limit": None, "validation": 5000}
     content["encoder"] = {"name": "residual", "width": 32, "weights": "random"}
     content["views"] |= {"pretrain": "digits", "finetune": "digits"}

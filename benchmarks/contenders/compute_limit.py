@@ -16,7 +16,7 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Train for `steps` steps on the same batch: forward, backward, update."""
-    machine = set_up(recipe.runtime(setting.precision))
+    machine = set_up(recipe.runtime(setting.precision), recipe.settings.runtime.threads.pretrain)
     learner = headstart.build(encoder.to(machine.device), recipe, machine)
     groups = optimisation.decayed_groups(learner, recipe.learning_rate, recipe.weight_decay)
     optimiser = optimisation.adamw(groups)

@@ -68,7 +68,7 @@ def loop(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, epochs: int, clock: Clock
 ) -> None:
     """Train with the loop of the pipeline until it ends, or until the clock stops it."""
-    machine = set_up(recipe.runtime(setting.precision))
+    machine = set_up(recipe.runtime(setting.precision), recipe.settings.runtime.threads.pretrain)
     learner = Clocked(build(encoder.to(machine.device), recipe, machine), clock)
     section = recipe.settings.pretrain["simclr"].model_copy(update={"epochs": epochs})
     stream = Stream.of(recipe.settings.seed, "pretrain", "simclr")

@@ -32,7 +32,7 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Train for `steps` steps, or until the clock stops it."""
-    machine = set_up(recipe.runtime(setting.precision))
+    machine = set_up(recipe.runtime(setting.precision), recipe.settings.runtime.threads.pretrain)
     dataset = LightlyDataset.from_torch_dataset(Digits(pool), transform=transform())
     loader = DataLoader(
         dataset,

@@ -86,7 +86,7 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Train for `steps` steps, or until the clock stops it."""
-    machine = set_up(recipe.runtime(setting.precision))
+    machine = set_up(recipe.runtime(setting.precision), recipe.settings.runtime.threads.pretrain)
     with watched(clock):
         lightly_train.pretrain(
             out=Path(WORK_FOLDER.name) / "out",

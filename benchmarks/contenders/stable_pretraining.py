@@ -73,7 +73,7 @@ def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
     """Train for `steps` steps, or until the clock stops it."""
-    machine = set_up(recipe.runtime(setting.precision))
+    machine = set_up(recipe.runtime(setting.precision), recipe.settings.runtime.threads.pretrain)
     by_whole_batch = setting.views == "batch"
     dataset = spt.data.FromTorchDataset(
         Digits(pool),

@@ -22,7 +22,7 @@ class FrozenEncoder:
 
     Args:
         file: of the encoder.
-        images: the test images, uint8 (N, C, H, W).
+        images: the test images, uint8 (N, C, H, W), memory-mapped.
         labels: of the pool, (M,) int64; -1: none.
         classes: the number of classes.
 
@@ -31,7 +31,7 @@ class FrozenEncoder:
     """
 
     def __init__(
-        self, file: Path, images: Tensor, labels: Tensor, classes: int, settings: Params, machine: Machine
+        self, file: Path, images: np.ndarray, labels: Tensor, classes: int, settings: Params, machine: Machine
     ) -> None:
         self.settings, self.machine, self.labels, self.classes = settings, machine, labels, classes
         self.pool = read_pack(IMAGES / "pool.npy", rows=len(labels))

@@ -11,8 +11,10 @@ the exact solution; all spread labels have the same weight in the loss, instead 
 class.
 """
 
-import time
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +33,10 @@ NEIGHBOURS = 10
 POWER = 3.0  # exponent of the similarities, which gives near neighbours more weight
 ALPHA = 0.99  # weight of the neighbours in each iteration; the weight of the given labels is the rest
 ITERATIONS = 100
-CHUNK = 1024  # images whose similarities to all others are in memory at the same time
+CHUNK = 1024  # images whose similarities to all others are computed at once
+PART = 4096  # images that are read and encoded at once
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class NeighbourGraph:
@@ -42,19 +47,24 @@ class NeighbourGraph:
         pack: the pool, uint8 (M, C, H, W).
         checkpoint: where features and neighbours are saved and resumed from, because finding them takes
             about half a minute; None: nowhere.
+        parallel: how many parts are computed at the same time, each with the threads of the machine. The
+            graph does not depend on it.
 
     Attributes:
         rows: (N,) int64, rows of the pool that are in the graph.
         centre: (D,), the mean of the features.
         unit: (N, D), the centred features, normalised.
         graph: sparse (N, N).
-        seconds: spent on building the graph and spreading labels.
     """
 
     def __init__(
-        self, encoder: Encoder, pack: np.ndarray, machine: Machine, checkpoint: Checkpoint | None = None
+        self,
+        encoder: Encoder,
+        pack: np.ndarray,
+        machine: Machine,
+        checkpoint: Checkpoint | None = None,
+        parallel: int = 1,
     ) -> None:
-        started = time.perf_counter()
         self.rows = (
             torch.linspace(0, len(pack) - 1, min(IMAGES, len(pack)), dtype=torch.float64).round().long()
         )
@@ -63,16 +73,16 @@ class NeighbourGraph:
                 checkpoint.beside[name].to(machine.device) for name in ("centre", "unit")
             )
         else:
-            parts = [
-                encode(encoder, as_tensor(pack[part.numpy()]), machine) for part in self.rows.split(4096)
-            ]
-            features = torch.cat(parts)
+
+            def features_of(part: Tensor) -> Tensor:
+                return encode(encoder, as_tensor(pack[part.numpy()]), machine)
+
+            features = torch.cat(list(_side_by_side(features_of, self.rows.split(PART), parallel)))
             self.centre = features.mean(0)
             self.unit = F.normalize(features - self.centre, dim=1)
             if checkpoint:
                 checkpoint.beside = {"centre": self.centre, "unit": self.unit}
-        self.graph = neighbour_graph(self.unit, checkpoint=checkpoint)
-        self.seconds = time.perf_counter() - started
+        self.graph = neighbour_graph(self.unit, checkpoint=checkpoint, parallel=parallel)
 
     def spread(self, labelled: Labelled, classes: int, encoder: Encoder, machine: Machine) -> Labelled:
         """The labelled images, followed by the images of the graph that a label reaches, with that label.
@@ -80,7 +90,6 @@ class NeighbourGraph:
         A label starts at the nearest neighbours of its image, which include the image itself if it is in the
         graph, and spreads from neighbour to neighbour.
         """
-        started = time.perf_counter()
         seeds = torch.zeros(len(self.rows), classes)
         for part in torch.arange(len(labelled)).split(CHUNK):
             images, labels = labelled.take(part)
@@ -91,7 +100,6 @@ class NeighbourGraph:
             )
         scores, spread = propagate(self.graph, seeds).max(1)
         reached = (scores > 0) & ~torch.isin(self.rows, labelled.rows)
-        self.seconds += time.perf_counter() - started
         return Labelled(
             labelled.pack,
             torch.cat([labelled.rows, self.rows[reached]]),
@@ -106,25 +114,33 @@ def nearest_neighbours(similarity: Tensor) -> tuple[Tensor, Tensor]:
     return near.clamp_min(0) ** POWER, index
 
 
-def neighbour_graph(unit: Tensor, chunk: int = CHUNK, checkpoint: Checkpoint | None = None) -> Tensor:
+def neighbour_graph(
+    unit: Tensor, chunk: int = CHUNK, checkpoint: Checkpoint | None = None, parallel: int = 1
+) -> Tensor:
     """The graph of unit vectors (N, D), normalised by degree: symmetric, sparse CSR (N, N).
 
     An entry is the weight of an edge, divided by the square roots of the degrees of both ends. The graph is
     in CPU memory, where sums have a fixed order; on a GPU they need not have one.
 
     Args:
-        chunk: rows of the N × N similarities that are computed at the same time.
+        chunk: rows of the N × N similarities that are computed at once.
         checkpoint: where the neighbours found so far are saved and resumed from; None: nowhere.
+        parallel: how many chunks are computed at the same time.
     """
-    n, saved = len(unit), checkpoint.beside if checkpoint else {}
-    weights, indices = ([saved[name]] if name in saved else [] for name in ("weights", "numbers"))
-    for start in range(sum(map(len, weights)), n, chunk):
+
+    def neighbours_of(start: int) -> tuple[Tensor, Tensor]:
         rows = torch.arange(start, min(start + chunk, n), device=unit.device)
         similarity = unit[rows] @ unit.T
         similarity[torch.arange(len(rows)), rows] = -torch.inf  # a vector is not its own neighbour
         weight, index = nearest_neighbours(similarity)
-        weights.append(weight.cpu())
-        indices.append(index.cpu())
+        return weight.cpu(), index.cpu()
+
+    n, saved = len(unit), checkpoint.beside if checkpoint else {}
+    weights, indices = ([saved[name]] if name in saved else [] for name in ("weights", "numbers"))
+    starts = range(sum(map(len, weights)), n, chunk)
+    for start, (weight, index) in zip(starts, _side_by_side(neighbours_of, starts, parallel), strict=True):
+        weights.append(weight)
+        indices.append(index)
         if checkpoint and (checkpoint.due() or start + chunk >= n):
             neighbours = {"weights": torch.cat(weights), "numbers": torch.cat(indices)}
             checkpoint.write_beside(checkpoint.beside | neighbours)
@@ -140,6 +156,17 @@ def neighbour_graph(unit: Tensor, chunk: int = CHUNK, checkpoint: Checkpoint | N
     root = (compact @ torch.ones(n, 1))[:, 0].clamp_min(1e-12).sqrt()
     compact.values().div_(root[source] * root[target])  # COO and CSR have their values in the same order
     return compact
+
+
+def _side_by_side(function: Callable[[T], R], parts: Sequence[T], parallel: int) -> Iterator[R]:
+    """Call `function` on each part, `parallel` at the same time; the results in order."""
+    # Threads, not worker processes: this is a few large operations, which do not hold Python's lock.
+    if parallel == 1:
+        yield from map(function, parts)
+        return
+    with ThreadPoolExecutor(parallel) as pool:
+        for first in range(0, len(parts), parallel):  # no more results in memory than are used at once
+            yield from pool.map(function, parts[first : first + parallel])
 
 
 def propagate(graph: Tensor, seeds: Tensor) -> Tensor:

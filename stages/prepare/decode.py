@@ -19,13 +19,13 @@ import PIL
 from stages.files.packs import part_size
 from stages.images import pictures
 from stages.images.pictures import ImageError
+from stages.training.cores import cores
 from stages.training.progress import progress
 
 CACHE = Path("data/cache")
 RULE = 1  # version of the decoding rule in stages/images/pictures.py; a new version starts a new cache
 CHUNK = 1024  # files in memory at the same time; fewer are decoded at once if the images are large
-# macOS has no sched_getaffinity.
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores()
 DIGEST, CHECKSUM = 32, 16  # bytes
 T = TypeVar("T")
 

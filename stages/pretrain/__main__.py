@@ -62,7 +62,7 @@ def main(method: str) -> None:
     """Build the encoder, train it, and write encoder, curve, figures, illustration and timings."""
     raw = load.read(load.PARAMS)
     settings = load.parameters("pretrain", method, raw)
-    machine = set_up(settings.runtime)
+    machine = set_up(settings.runtime, settings.runtime.threads.pretrain)
     origin = Origin.of("pretrain", method, machine, raw)
     stream = Stream.of(settings.seed, "pretrain")
     outputs, checkpoint_file = Outputs.of(method), CHECKPOINTS / "pretrain" / method

@@ -50,12 +50,20 @@ def method_params(name: str) -> type[Section]:
     return model
 
 
+class Threads(Section):
+    """CPU threads of each training and each evaluated model, by stage."""
+
+    pretrain: Annotated[int, Field(ge=1, le=1024)]
+    finetune: Annotated[int, Field(ge=1, le=1024)]
+    evaluate: Annotated[int, Field(ge=1, le=1024)]
+
+
 class Runtime(Section):
     """Where and how the arithmetic is done."""
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16"]
-    threads: Annotated[int, Field(ge=1, le=1024)]
+    threads: Threads
 
 
 class Folder(Section):

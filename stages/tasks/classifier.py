@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,16 +55,13 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 
 
 @torch.no_grad()
-def probabilities(classifier: Classifier, images: Tensor, machine: Machine) -> Tensor:
+def probabilities(classifier: Classifier, images: Tensor | np.ndarray, machine: Machine) -> Tensor:
     """Class probabilities (N, classes) float32 of uint8 images (N, C, H, W).
 
     The encoder runs in the machine's precision, the head in fp32. `evaluate` and `predict` both call this
-    function. The number of images that are computed together can change the last bits: probabilities of one
-    image agree to 1e-6 in fp32, and to 2e-3 in bf16, which rounds to 8 bits.
+    function: on one machine, the probabilities of an image are the same bits in both.
     """
-    features = encode(classifier.encoder, images, machine)
-    predicted: Tensor = classifier.head(features).softmax(1)
-    return predicted
+    return encode(classifier.encoder, images, machine, classifier.head).softmax(1)
 
 
 def write_classifier(path: Path, classifier: Classifier, classes: list[str]) -> None:

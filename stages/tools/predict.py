@@ -30,6 +30,7 @@ from stages.files.tables import write_table
 from stages.images import pictures
 from stages.settings import load
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
+from stages.training.cores import cores
 from stages.training.machine import Machine, set_up
 from stages.training.progress import progress
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         help="the table to write (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
-    machine = set_up(load.validated(load.read(load.PARAMS)).runtime)
+    machine = set_up(load.validated(load.read(load.PARAMS)).runtime, cores())
     model = model_file(options.model)
     classifier, classes = read_classifier(model)
     classifier.to(machine.device).eval()

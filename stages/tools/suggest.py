@@ -33,6 +33,7 @@ from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.features import encode
 from stages.tools import selection
+from stages.training.cores import cores
 from stages.training.machine import set_up
 from stages.training.progress import progress
 
@@ -119,7 +120,7 @@ def normalised_features(method: str, images: np.ndarray, settings: Params) -> np
     Returns:
         (N, D) float32.
     """
-    machine = set_up(settings.runtime)
+    machine = set_up(settings.runtime, cores())
     encoder = weights.read_encoder(ENCODERS / f"{method}.safetensors").to(machine.device)
     parts = []
     with progress("suggest: features", len(images)) as bar:

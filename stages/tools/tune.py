@@ -19,7 +19,8 @@ import argparse
 import itertools
 import sys
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,18 @@ from stages.files.paths import ENCODERS, IMAGES
 from stages.files.tables import write_table
 from stages.finetune.finetuning import Labelled, finetune, initial_classifier, propagates, steps_for
 from stages.finetune.propagation import NeighbourGraph
-from stages.images.tensors import as_tensor
 from stages.networks.encoder import Encoder
 from stages.settings import load
 from stages.settings.findings import unknown
-from stages.settings.recipes import Recipe
 from stages.settings.schema import Params
 from stages.settings.values import DEFAULT
+from stages.tasks.classifier import probabilities
 from stages.tasks.draws import Budget, budget_name, draw_labelled
-from stages.tasks.features import encode
 from stages.tasks.labels import read_labels, read_pool_labels
 from stages.training.machine import Machine, set_up
 from stages.training.progress import Bar, progress
 from stages.training.randomness import Stream
+from stages.training.workers import Workers, fitting
 
 RESULT = Path("benchmarks/results/tuning.csv")
 RESULT_MANY = Path("benchmarks/results/tuning_many.csv")
@@ -80,16 +80,58 @@ def main(arguments: Sequence[str]) -> None:
     for method in options.methods:
         if method not in known:
             raise InputError(f"METHOD: {unknown(method, known)}")
-    machine = set_up(settings.runtime)
     schedule, source = settings.finetune.schedule, settings.data.source
     for method in options.methods or settings.methods:
-        trial = Trial(method, settings, machine)
         if options.many:
-            rows = trial.grid(MANY, ["all"], DRAWS[:1]).assign(epochs=schedule.epochs)
+            rows = grid(method, settings, MANY, ["all"], DRAWS[:1]).assign(epochs=schedule.epochs)
             save(RESULT_MANY, source, method, list(MANY), rows)
         else:
-            rows = trial.grid(GRID, BUDGETS, DRAWS).assign(steps=schedule.steps)
+            rows = grid(method, settings, GRID, BUDGETS, DRAWS).assign(steps=schedule.steps)
             save(RESULT, source, method, KNOBS, rows)
+
+
+def grid(
+    method: str,
+    settings: Params,
+    values: dict[str, list[Any]],
+    budgets: Sequence[Budget],
+    draws: Sequence[int],
+) -> pd.DataFrame:
+    """The mean validation accuracy over the draws: one row per point of the grid and budget."""
+    points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+    schedule = settings.finetune.schedule
+    tasks = [Task(tuple(point.items()), b, d) for point in points for b in budgets for d in draws]
+    labelled = len(read_pool_labels()[0])
+    sizes = [labelled if task.budget == "all" else int(task.budget) for task in tasks]
+    images = sum(steps_for(size, schedule) for size in sizes) * schedule.batch_size
+    count = min(fitting(settings.runtime.threads.finetune), len(tasks))
+    title, opener = f"tune {method}", partial(Trial.open, method, settings)
+    with progress(title, images) as bar, Workers(title, opener, count) as workers:
+        accuracies = dict(workers.run(Trial.accuracy, tasks, bar))
+    rows = []
+    for first in range(0, len(tasks), len(draws)):  # the draws of a point and budget follow one another
+        task = tasks[first]
+        mean = float(np.mean([accuracies[first + number] for number in range(len(draws))]))
+        row = {"budget": budget_name(task.budget), **dict(task.point), "draws": len(draws)}
+        rows.append({**row, "validation_accuracy": round(mean, 4)})
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training: the values of a point of the grid, and the labels of a draw.
+
+    Attributes:
+        steps: of the training; None: as in params.yaml.
+    """
+
+    point: tuple[tuple[str, Any], ...]
+    budget: Budget
+    draw: int
+    steps: int | None = None
+
+    def __str__(self) -> str:  # noqa: D105
+        return f"{budget_name(self.budget)}-draw{self.draw}"
 
 
 class Trial:
@@ -99,8 +141,14 @@ class Trial:
         self.method, self.settings, self.machine = method, settings, machine
         self.images = read_pack(IMAGES / "pool.npy")
         self.labels, self.classes = read_pool_labels()
-        self.validation_images = as_tensor(read_pack(IMAGES / "validation.npy"))
+        self.validation_images = read_pack(IMAGES / "validation.npy")
         self.validation_labels = read_labels(IMAGES / "validation.csv")
+
+    @staticmethod
+    def open(method: str, settings: Params, worker: int) -> "Trial":
+        """Set up the machine and read the data; called in each worker."""
+        machine = set_up(settings.runtime, settings.runtime.threads.finetune, worker)
+        return Trial(method, settings, machine)
 
     @cached_property
     def neighbourhood(self) -> NeighbourGraph:
@@ -111,37 +159,23 @@ class Trial:
         """A new copy of the pretrained encoder."""
         return weights.read_encoder(ENCODERS / f"{self.method}.safetensors").to(self.machine.device)
 
-    def grid(
-        self, grid: dict[str, list[Any]], budgets: Sequence[Budget], draws: Sequence[int]
-    ) -> pd.DataFrame:
-        """The mean validation accuracy over the draws: one row per point of the grid and budget."""
-        points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
-        schedule, recipe = self.settings.finetune.schedule, self.settings.finetune.recipe[self.method]
-        sizes = [len(self.labels) if budget == "all" else int(budget) for budget in budgets]
-        steps = sum(steps_for(size, schedule) for size in sizes) * len(points) * len(draws)
-        rows = []
-        with progress(f"tune {self.method}", steps * schedule.batch_size) as bar:
-            for point, budget in itertools.product(points, budgets):
-                changed = recipe.model_copy(update=point)
-                mean = np.mean([self.accuracy(changed, budget, draw, bar) for draw in draws])
-                row = {"budget": budget_name(budget), **point, "draws": len(draws)}
-                rows.append({**row, "validation_accuracy": round(float(mean), 4)})
-        return pd.DataFrame(rows)
-
-    def accuracy(self, recipe: Recipe, budget: Budget, draw: int, bar: Bar) -> float:
-        """The accuracy on validation after finetuning on one draw, a fraction."""
+    def accuracy(self, task: Task, bar: Bar) -> float:
+        """The accuracy on validation after a training, a fraction."""
         settings, machine, classes = self.settings, self.machine, len(self.classes)
+        recipe = settings.finetune.recipe[self.method].model_copy(update=dict(task.point))
         encoder, schedule = self.encoder(), settings.finetune.schedule
-        rows = draw_labelled(self.labels, classes, budget, draw, settings.seed)
+        if task.steps is not None:
+            schedule = schedule.model_copy(update={"steps": task.steps, "epochs": 0})
+        rows = draw_labelled(self.labels, classes, task.budget, task.draw, settings.seed)
         labelled = Labelled(self.images, rows, self.labels[rows], given=len(rows))
         if propagates(len(rows), schedule, recipe):
             labelled = self.neighbourhood.spread(labelled, classes, encoder, machine)
         classifier = initial_classifier(encoder, labelled, classes, settings.probe.l2, machine)
-        stream = Stream.of(settings.seed, "tune", budget_name(budget), draw)
+        stream = Stream.of(settings.seed, "tune", budget_name(task.budget), task.draw)
         views = settings.views.presets[settings.views.finetune]
         finetune(self.method, classifier, labelled, schedule, recipe, views, machine, stream, bar)
-        logits = classifier.head(encode(classifier.encoder, self.validation_images, machine))
-        return float((logits.argmax(1).cpu() == self.validation_labels).float().mean())
+        predicted = probabilities(classifier, self.validation_images, machine).argmax(1).cpu()
+        return float((predicted == self.validation_labels).float().mean())
 
 
 def save(file: Path, dataset: str, method: str, knobs: list[str], rows: pd.DataFrame) -> None:

@@ -37,7 +37,6 @@ class Machine:
     def timings(self, seconds: float, images: int) -> dict[str, float | int | str]:
         """Time and memory that a stage took, for a separate file, because they differ from run to run."""
         hardware = platform.processor() or platform.machine()
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
         if self.device.type == "cuda":
             hardware = torch.cuda.get_device_name(self.device)
         return {
@@ -45,20 +44,30 @@ class Machine:
             "threads": torch.get_num_threads(),
             "seconds": round(seconds, 1),
             "images_per_second": round(images / seconds) if seconds > 0 else 0,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit,
+            "peak_memory_mb": peak_memory_mb(),
         }
 
 
-def set_up(settings: Runtime) -> Machine:
+def peak_memory_mb() -> int:
+    """The largest amount of memory that this process has used so far."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+
+
+def set_up(settings: Runtime, threads: int, worker: int = 0) -> Machine:
     """Set up threads, device and precision as params.yaml asks.
 
     "auto" uses a GPU if there is one, and bf16 if the hardware multiplies in it: other CPUs emulate bf16,
     which is slower than fp32.
 
+    Args:
+        threads: CPU threads of this process.
+        worker: the number of this worker process; workers take the GPUs by turns.
+
     Raises:
         InputError: this machine does not have the device.
     """
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(threads)
     # Without these, a GPU does not give equal bytes from run to run; on a CPU they change nothing.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = True
@@ -69,7 +78,10 @@ def set_up(settings: Runtime) -> Machine:
         raise InputError(
             "params.yaml: runtime.device is 'cuda', but there is no GPU; allowed on this machine: auto, cpu"
         )
-    device = torch.device("cuda" if wants_gpu and torch.cuda.is_available() else "cpu")
+    device = torch.device("cpu")
+    if wants_gpu and torch.cuda.is_available():
+        device = torch.device("cuda", worker % torch.cuda.device_count())
+        torch.cuda.set_device(device)
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if _multiplies_bf16(device) else "fp32"

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from stages.tasks.scores import BINS, calibration_error
 
@@ -11,6 +10,9 @@ from stages.tasks.scores import BINS, calibration_error
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("classes", [2, 10])
 def test_calibration_error_is_torchmetrics(seed: int, classes: int) -> None:
+    # Imported by the worker that runs this, because it takes seven seconds.
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     random = np.random.default_rng(seed)
     labels = random.integers(classes, size=1000)
     logits = 2 * random.normal(size=(1000, classes)) + 2 * np.eye(classes)[labels]

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.pipeline import warm as interpreter
+
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "data.source": "mnist",
@@ -19,7 +21,7 @@ SMALL = {
     "views.pretrain": "digits",
     "views.finetune": "digits",
     "encoder.name": "residual",
-    "runtime.threads": 1,  # with two threads a busy machine is many times slower
+    "runtime.threads": {"pretrain": 1, "finetune": 1, "evaluate": 1},  # two are slow on a busy machine
     "methods": ["scratch", "simclr"],
     "data.validation": 100,
     "data.train_limit": 600,
@@ -38,27 +40,36 @@ SMALL = {
 
 @dataclass
 class Project:
-    """A git and DVC repository on disk, driven by the real commands."""
+    """A git and DVC repository on disk, driven by the real commands.
+
+    Stages start in a warm interpreter (tests/pipeline/warm), or in real processes if `warm` is False.
+    """
 
     path: Path
+    warm: bool = True
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command; its output, stderr included, is read from the process that is returned."""
+        """Start a command, its stages in real processes, which can be interrupted and killed.
+
+        Its output, stderr included, is read from the process that is returned.
+        """
         return subprocess.Popen(
-            command, cwd=self.path, text=True, env=environment(), stdout=subprocess.PIPE,
+            command, cwd=self.path, text=True, env=environment(warm=False), stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, **options,
         )  # fmt: skip
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            command, cwd=self.path, capture_output=True, text=True, check=False, env=environment()
+            command, cwd=self.path, capture_output=True, text=True, check=False,
+            env=environment(warm=self.warm),
         )  # fmt: skip
         if check and result.returncode:
             raise AssertionError(f"{' '.join(command)} failed:\n{result.stdout}\n{result.stderr}")
         return result
 
     def stage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", *arguments, check=check)
+        """Run `python -m` with these arguments."""
+        return self.run("python", "-m", *arguments, check=check)
 
     def repro(self, *arguments: str) -> list[str]:
         """Run `dvc repro`; the names of the stages that really ran."""
@@ -69,6 +80,11 @@ class Project:
         """Change parameters; `a__b` stands for a.b."""
         change(self.path / "params.yaml", {key.replace("__", "."): value for key, value in values.items()})
 
+    def copy(self, path: Path) -> "Project":
+        """A copy with its cache and its history."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return Project(path, self.warm)
+
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
@@ -77,10 +93,15 @@ class Project:
         return (self.path / path).read_bytes()
 
 
-def environment() -> dict[str, str]:
-    """An environment whose `python` and `dvc` are those that run the tests."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+def environment(*, warm: bool) -> dict[str, str]:
+    """An environment whose `python` and `dvc` are those that run the tests; `python` may be a warm one.
+
+    A stage has one worker process: pytest runs several tests side by side.
+    """
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    if warm and interpreter.AVAILABLE:
+        folders.insert(0, str(interpreter.folder()))
+    return {**os.environ, "PATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1", "HEADSTART_WORKERS": "1"}
 
 
 def change(file: Path, values: dict[str, Any]) -> None:
@@ -98,30 +119,30 @@ def change(file: Path, values: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="session")
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The working tree as a new repository with small parameters, reproduced and committed on main."""
+    """The working tree, without its tests, as a repository with small parameters; reproduced, committed."""
     project = Project(tmp_path_factory.mktemp("baseline") / "project")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     for name in filter(None, listed.stdout.split("\0")):
-        if name.startswith("metrics/") or name == "dvc.lock" or not (ROOT / name).exists():
+        if name.startswith(("metrics/", "tests/")) or name == "dvc.lock" or not (ROOT / name).exists():
             continue
         (project.path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, project.path / name)
     change(project.path / "params.yaml", SMALL)
-    project.run("git", "init", "--quiet", "--initial-branch", "main")
+    project.run("git", "init", "--quiet", "--initial-branch", "main", "--template", "")  # without hooks
     project.run("git", "config", "user.name", "Tester")
     project.run("git", "config", "user.email", "tester@example.org")
     ran = project.repro()
     assert ran[0] == "prepare"
     assert ran[-1] == "compare"
     project.commit("baseline")
+    project.run("git", "gc", "--quiet")  # one file instead of hundreds: each test copies it
     return project
 
 
 @pytest.fixture
 def project(baseline: Project, tmp_path: Path) -> Project:
     """A copy of the reproduced baseline, with its cache, for a test to change."""
-    shutil.copytree(baseline.path, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
+    return baseline.copy(tmp_path / "project")

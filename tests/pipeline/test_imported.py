@@ -16,8 +16,7 @@ METHODS = ["scratch", "simclr", "imported"]
 @pytest.fixture(scope="module")
 def other(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Another repository, whose encoder was pretrained with another seed."""
-    other = Project(tmp_path_factory.mktemp("other") / "project")
-    shutil.copytree(baseline.path, other.path, symlinks=True)
+    other = baseline.copy(tmp_path_factory.mktemp("other") / "project")
     other.set(seed=2)
     other.run("dvc", "repro", "pretrain@simclr")
     other.commit("another seed")

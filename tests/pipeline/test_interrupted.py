@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,11 +32,19 @@ def assert_unchanged_but_the_curve(project: Project, expected: dict[str, bytes])
     assert now | {CURVE: b""} == expected | {CURVE: b""}
 
 
-@pytest.fixture
-def unfinished(project: Project) -> tuple[Project, dict[str, bytes]]:
-    """A project in which SimCLR must be trained for some seconds; and the results of an undisturbed run."""
+@pytest.fixture(scope="module")
+def finished(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which SimCLR was trained for some seconds."""
+    project = baseline.copy(tmp_path_factory.mktemp("finished") / "project")
     project.set(pretrain__simclr__epochs=40)
     project.stage("stages.pretrain", "simclr")
+    return project
+
+
+@pytest.fixture
+def unfinished(finished: Project, tmp_path: Path) -> tuple[Project, dict[str, bytes]]:
+    """A project in which SimCLR must be trained for some seconds; and the results of an undisturbed run."""
+    project = finished.copy(tmp_path / "unfinished")
     expected = outputs(project)
     (project.path / "models/checkpoints/pretrain/simclr").unlink()
     return project, expected

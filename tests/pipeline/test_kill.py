@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import re
-import shutil
 import signal
 import threading
 import time
@@ -82,9 +81,8 @@ def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project
         "pretrain.simclr.epochs": epochs, "finetune.schedule.steps": 700,
         "finetune.recipe.simclr.encoder_learning_rate": 0.001,
     }  # fmt: skip
-    undisturbed, killed = (Project(tmp_path / name) for name in ("undisturbed", "killed"))
+    undisturbed, killed = (baseline.copy(tmp_path / name) for name in ("undisturbed", "killed"))
     for project in (undisturbed, killed):
-        shutil.copytree(baseline.path, project.path, symlinks=True)
         change(project.path / "params.yaml", longer)
     undisturbed.repro()
 

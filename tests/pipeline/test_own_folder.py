@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,10 @@ OWN: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def shapes(project: Project) -> Project:
+@pytest.fixture(scope="module")
+def reproduced(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project on a folder of coloured shapes, most of them unlabelled; reproduced and committed."""
+    project = baseline.copy(tmp_path_factory.mktemp("shapes") / "project")
     write_shapes(project.path / "data/images", each=60, unlabelled=100)
     project.set(**OWN)
     project.run("dvc", "add", "data/images")
@@ -36,6 +36,12 @@ def shapes(project: Project) -> Project:
     assert len(ran) == 8
     project.commit("own images")
     return project
+
+
+@pytest.fixture
+def shapes(reproduced: Project, tmp_path: Path) -> Project:
+    """A copy of the project on coloured shapes, for a test to change."""
+    return reproduced.copy(tmp_path / "shapes")
 
 
 def summary(project: Project) -> dict[str, Any]:
@@ -131,9 +137,7 @@ def test_labels_may_be_added_in_the_table(project: Project) -> None:
 
 def test_from_a_folder_to_a_prediction(shapes: Project, tmp_path: Path) -> None:
     write_shapes(tmp_path / "new", each=5)
-    result = shapes.run(
-        sys.executable, "-m", "stages.tools.predict", str(tmp_path / "new"), "--model", "simclr/n30"
-    )
+    result = shapes.stage("stages.tools.predict", str(tmp_path / "new"), "--model", "simclr/n30")
     table = pd.read_csv(shapes.path / "predictions.csv")
     assert len(table) == 15
     assert set(table["label"]) <= {"circle", "square", "triangle"}
@@ -210,7 +214,7 @@ def test_every_bad_file_is_listed_and_no_output_is_changed(shapes: Project) -> N
     ]
     lines = ["file,label", *rows, "lonely/alone.png,lonely", "circle/empty.png,triangle"]
     (images / "labels.csv").write_text("\n".join(lines))
-    result = shapes.run(sys.executable, "-m", "stages.prepare", check=False)
+    result = shapes.stage("stages.prepare", check=False)
     assert result.returncode == 2
     for message in (
         "empty.png: is empty",

@@ -19,7 +19,7 @@ EVERY_METHOD = [name for name in available_methods() if name != "mae"]
 def fresh(baseline: Project, path: Path, **changes: object) -> Project:
     """A clone without results of any stage, with parameters for a short run."""
     baseline.run("git", "clone", "--quiet", str(baseline.path), str(path))
-    project = Project(path)
+    project = Project(path, warm=False)
     shutil.rmtree(path / "metrics")
     (path / "dvc.lock").unlink()
     trained = [name for name in available_methods() if name not in ("scratch", "imported")]
@@ -52,7 +52,7 @@ def test_two_clones_give_the_same_bytes(
 
 def test_two_threads_give_the_same_bytes_each_time(baseline: Project, tmp_path: Path) -> None:
     """With one thread sums always have the same order; params.yaml has two."""
-    changes = {"methods": ["simclr"], "runtime.threads": 2}
+    changes = {"methods": ["simclr"], "runtime.threads": {"pretrain": 2, "finetune": 2, "evaluate": 2}}
     first, second = (fresh(baseline, tmp_path / name, **changes) for name in ("anna", "ben"))
     for project in (first, second):  # one after another: four threads on two cores are very slow
         project.repro()

@@ -177,7 +177,8 @@ def test_a_watched_loop_ends_with_the_clock_and_later_steps_do_not_count() -> No
 @pytest.mark.parametrize("contender", [headstart, compute_limit])
 def test_our_contenders_train_the_encoder_for_exactly_the_requested_steps(contender: Any) -> None:
     section = SETTINGS.pretrain["simclr"].model_copy(update={"batch_size": 8})
-    runtime = SETTINGS.runtime.model_copy(update={"threads": 1})
+    threads = SETTINGS.runtime.threads.model_copy(update={"pretrain": 1})
+    runtime = SETTINGS.runtime.model_copy(update={"threads": threads})
     recipe = Recipe.of(SETTINGS.model_copy(update={"pretrain": {"simclr": section}, "runtime": runtime}))
     encoder = tiny_encoder()
     before = [p.detach().clone() for p in encoder.parameters()]
@@ -204,7 +205,7 @@ def test_an_answer_has_steps_images_and_seconds(tmp_path: Any, monkeypatch: Any)
 
 @pytest.mark.usefixtures("in_copy")
 def test_an_encoder_of_any_kind_of_image_is_measured() -> None:
-    machine = set_up(SETTINGS.runtime.model_copy(update={"threads": 1}))
+    machine = set_up(SETTINGS.runtime, 1)
     case = encoders.Case("residual", 8, 3, 16, 16)
     once = encoders.measured(case, machine, peak=1e9, steps=2)
     assert once["images_per_second"] > 0

@@ -258,7 +258,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 CHANGES: dict[str, Callable[[Path], object]] = {
     "a parameter": lambda project: rewritten(project, "pretrain.simclr.temperature", 0.7),
     "the preset in use": lambda project: rewritten(project, "views.presets.digits.rotate", 3),
-    "threads": lambda project: rewritten(project, "runtime.threads", 1),
+    "threads": lambda project: rewritten(project, "runtime.threads.pretrain", 1),
     "code": lambda project: appended(project / "stages/pretrain/methods/simclr.py"),
     "shared code": lambda project: appended(project / "stages/views/augment.py"),
     "data": lambda project: appended(project / "data/prepared/images"),

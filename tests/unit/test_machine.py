@@ -11,10 +11,11 @@ from stages.training.machine import Machine, set_up
 from stages.training.progress import PLAIN_INTERVAL, Bar, progress
 
 CPU = torch.device("cpu")
+THREADS = {"pretrain": 1, "finetune": 1, "evaluate": 1}
 
 
 def runtime(**changes: Any) -> Runtime:
-    return Runtime(**({"device": "cpu", "precision": "fp32", "threads": 1} | changes))
+    return Runtime(**({"device": "cpu", "precision": "fp32", "threads": THREADS} | changes))
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +27,17 @@ def restore_threads() -> Iterator[None]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_number_of_threads_is_set(threads: int) -> None:
-    set_up(runtime(threads=threads))
+    set_up(runtime(), threads)
     assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_given_precision_is_used(precision: str) -> None:
-    assert set_up(runtime(precision=precision)) == Machine(CPU, precision)
+    assert set_up(runtime(precision=precision), 1) == Machine(CPU, precision)
 
 
 def test_auto_uses_a_gpu_if_there_is_one() -> None:
-    machine = set_up(runtime(device="auto", precision="auto"))
+    machine = set_up(runtime(device="auto", precision="auto"), 1)
     assert machine.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert machine.precision in ("fp32", "bf16")
 
@@ -44,14 +45,14 @@ def test_auto_uses_a_gpu_if_there_is_one() -> None:
 def test_auto_uses_bf16_if_and_only_if_the_cpu_multiplies_in_it() -> None:
     # The oracle is PyTorch's own test of the CPU.
     capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    precision = set_up(runtime(device="cpu", precision="auto")).precision
+    precision = set_up(runtime(device="cpu", precision="auto"), 1).precision
     assert precision == ("bf16" if capable else "fp32")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_an_error() -> None:
     with pytest.raises(InputError, match=r"runtime\.device is 'cuda'.*allowed on this machine: auto, cpu"):
-        set_up(runtime(device="cuda"))
+        set_up(runtime(device="cuda"), 1)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from stages.errors import InputError
-from stages.evaluate import __main__ as evaluate
+from stages.evaluate import every_model as evaluate
+from stages.evaluate.frozen import FrozenEncoder
 from stages.files import weights
 from stages.files.json_files import read_json, write_json
 from stages.files.model_index import COLUMNS, INDEX, Model, read_index, write_index
@@ -97,12 +98,12 @@ def test_the_models_are_those_of_all_declared_indexes_by_budget(in_copy: Path) -
     write_index(second, [model("n10", protocol="new"), model("n50", protocol="new"), model("n100", 1, "new")])
     write_index(other, [model("n10")])
     declare(first, second)
-    models = evaluate.indexed_models("scratch")
-    assert [(path.parent, row.budget, row.draw) for path, row in models] == [
+    found = [(task.path, task.model) for task in evaluate.indexed_models("scratch")]
+    assert [(path.parent, row.budget, row.draw) for path, row in found] == [
         (first, "n100", 1), (second, "n100", 1), (first, "n10", 0), (second, "n10", 0), (first, "nall", 0),
         (second, "n50", 0),
     ]  # fmt: skip
-    assert {row.protocol for path, row in models if path.parent == second} == {"new"}
+    assert {row.protocol for path, row in found if path.parent == second} == {"new"}
 
 
 def test_a_declared_folder_without_an_index_is_not_taken_for_an_empty_one(in_copy: Path) -> None:
@@ -118,7 +119,7 @@ def evaluated(in_copy: Path, digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
     (in_copy / "stages").symlink_to(ROOT / "stages")
     change(
         in_copy / "params.yaml",
-        {"methods": ["scratch"], "runtime.threads": 1, "runtime.precision": "fp32", "runtime.device": "cpu"},
+        {"methods": ["scratch"], "runtime.precision": "fp32", "runtime.device": "cpu"},
     )
     images, labels = digits
     write_array(IMAGES / "pool.npy", images[:100].numpy())
@@ -145,7 +146,9 @@ def write_models(folder: Path, models: list[Model], seed: int) -> list[Classifie
     return classifiers
 
 
-def test_evaluate_measures_models_of_a_stage_that_it_does_not_know(evaluated: tuple[Tensor, Tensor]) -> None:
+def test_evaluate_measures_models_of_a_stage_that_it_does_not_know(
+    evaluated: tuple[Tensor, Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
     images, labels = evaluated
     declare(CLASSIFIERS / "scratch", MODELS / "someday/scratch")
     known = write_models(CLASSIFIERS / "scratch", [model("n10"), model("n20")], seed=1)
@@ -168,6 +171,36 @@ def test_evaluate_measures_models_of_a_stage_that_it_does_not_know(evaluated: tu
         accuracy = float((expected.argmax(1) == labels).float().mean())
         (of_draw,) = figures[name.split("-")[0]][protocol]
         assert of_draw["accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    lines = capsys.readouterr().out.splitlines()
+    title = lines.index("evaluate scratch: test accuracy in %, by number of labels")
+    assert lines[title + 1].split() == ["10", "20"]
+    table = {line.split()[0]: line.split()[1:] for line in lines[title + 2 : title + 6]}
+    assert table["taught"] == [f"{100 * figures['n20']['taught'][0]['accuracy']:.1f}"]  # none at n10
+    for protocol in ("finetuned", "linear", "knn"):
+        shown = [f"{100 * figures[budget][protocol][0]['accuracy']:.1f}" for budget in ("n10", "n20")]
+        assert table[protocol] == shown
+
+
+def test_equal_draws_of_the_frozen_encoder_are_measured_once(
+    evaluated: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(evaluated[0]) == 100
+    write_models(CLASSIFIERS / "scratch", [model("n10"), model("nall"), model("nall", 1)], seed=1)
+    calls: list[tuple[str, int]] = []
+    predict = FrozenEncoder.predict
+
+    def counted(frozen: FrozenEncoder, budget: str, draw: int) -> dict[str, np.ndarray]:
+        calls.append((budget, draw))
+        return predict(frozen, budget, draw)
+
+    monkeypatch.setattr(FrozenEncoder, "predict", counted)
+    evaluate.main("scratch")
+    assert calls == [("n10", 0), ("nall", 0)]
+    first, second = read_json(METRICS / "evaluate" / "scratch.json")["nall"]["linear"]
+    assert first == second
+    folder = PREDICTIONS / "scratch"
+    files = [(folder / f"nall-draw{draw}-linear.npy").read_bytes() for draw in (0, 1)]
+    assert files[0] == files[1]
 
 
 def test_without_models_the_results_are_empty_and_the_test_split_is_not_read(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torchvision import models
 
 from stages.errors import InputError
@@ -27,25 +28,40 @@ def encoder(name: str, seed: int = 0, channels: int = 3, image_size: int = 64) -
     return built.eval()
 
 
-@pytest.mark.parametrize("name", FEATURES)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_features_are_those_of_torchvision(name: str, channels: int) -> None:
-    ours, images = encoder(name, channels=channels), torch.rand(2, channels, 64, 64)
-    assert ours(images).shape == (2, FEATURES[name])
-    if channels == 3:
-        options = {"image_size": 64} if name == "vit_b_16" else {}
-        reference = models.get_model(name, weights=None, **options).eval()
-        state = ours.network.state_dict()
-        reference.load_state_dict(state, strict=False)
-        last = "heads" if name == "vit_b_16" else "fc"
-        setattr(reference, last, torch.nn.Identity())
-        assert torch.equal(reference(ours.normalise(images)), ours(images))
+def shallow_vit(weights: None = None, image_size: int = 224) -> models.VisionTransformer:
+    """ViT-B/16 with two of its twelve equal layers: the names, shapes and draws of the others are theirs."""
+    return models.VisionTransformer(
+        image_size, patch_size=16, num_layers=2, num_heads=12, hidden_dim=768, mlp_dim=3072
+    )
 
 
-@pytest.mark.parametrize("name", FEATURES)
-def test_weights_depend_only_on_the_generator(name: str) -> None:
-    torch.manual_seed(1)
-    first = encoder(name).state_dict()
+@pytest.fixture
+def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "vit_b_16", shallow_vit)
+
+
+@pytest.fixture(scope="module", params=FEATURES)
+def shared(request: pytest.FixtureRequest) -> TorchvisionEncoder:
+    """An encoder of each kind for colour images, in evaluation mode. Not to be written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "vit_b_16", shallow_vit)
+        torch.manual_seed(1)  # which the weights must not depend on
+        return encoder(request.param)
+
+
+def test_features_are_those_of_torchvision(shared: TorchvisionEncoder) -> None:
+    name, images = shared.declaration.name, torch.rand(2, 3, 64, 64)
+    assert shared(images).shape == (2, FEATURES[name])
+    with torch.device("meta"):  # its weights come from the state
+        reference = shallow_vit(image_size=64) if name == "vit_b_16" else models.get_model(name, weights=None)
+    reference.load_state_dict(shared.network.state_dict(), strict=False, assign=True)
+    setattr(reference, "heads" if name == "vit_b_16" else "fc", torch.nn.Identity())
+    assert torch.equal(reference.eval()(shared.normalise(images)), shared(images))
+
+
+@pytest.mark.usefixtures("_shallow")
+def test_weights_depend_only_on_the_generator(shared: TorchvisionEncoder) -> None:
+    first, name = shared.state_dict(), shared.declaration.name
     torch.manual_seed(2)
     again, other = encoder(name).state_dict(), encoder(name, seed=1).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -53,12 +69,12 @@ def test_weights_depend_only_on_the_generator(name: str) -> None:
     assert all(not torch.equal(first[key], other[key]) for key in drawn)
 
 
-@pytest.mark.parametrize("name", FEATURES)
-def test_an_encoder_comes_back_from_its_file(name: str, tmp_path: Path) -> None:
-    ours, images = encoder(name), torch.rand(2, 3, 64, 64)
-    weights.write_encoder(tmp_path / "a.safetensors", ours)
-    assert torch.equal(weights.read_encoder(tmp_path / "a.safetensors").eval()(images), ours(images))
-    assert build_on_meta(ours.declaration).state_dict().keys() == ours.state_dict().keys()
+@pytest.mark.usefixtures("_shallow")
+def test_an_encoder_comes_back_from_its_file(shared: TorchvisionEncoder, tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 64, 64)
+    weights.write_encoder(tmp_path / "a.safetensors", shared)
+    assert torch.equal(weights.read_encoder(tmp_path / "a.safetensors").eval()(images), shared(images))
+    assert build_on_meta(shared.declaration).state_dict().keys() == shared.state_dict().keys()
 
 
 def test_images_of_vit_b_16_must_divide_into_patches(raw: dict[str, Any]) -> None:
@@ -71,28 +87,36 @@ def test_images_of_vit_b_16_must_divide_into_patches(raw: dict[str, Any]) -> Non
         fresh_encoder(settings, pool, Stream.of(1, "a"))
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.fixture(scope="module", params=FEATURES)
+def published(request: pytest.FixtureRequest) -> tuple[str, torch.nn.Module, dict[str, Tensor]]:
+    """A whole network of torchvision, all layers, as if its weights were published: name, trunk, state."""
+    network = models.get_model(request.param, weights=None).eval()
+    state = copy.deepcopy(network.state_dict())
+    setattr(network, "heads" if request.param == "vit_b_16" else "fc", torch.nn.Identity())
+    return request.param, network, state
+
+
 @pytest.mark.parametrize("channels", [1, 3])
-def test_published_weights_are_loaded(name: str, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    published = models.get_model(name, weights=None)
-    state = copy.deepcopy(published.state_dict())
+def test_published_weights_are_loaded(
+    published: tuple[str, torch.nn.Module, dict[str, Tensor]], channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, network, state = published
     monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", lambda *_a, **_k: dict(state))
     size = 224 if name == "vit_b_16" else 64
     ours = encoder(name, channels=channels, image_size=size)
     ours.load_published()
-    published.eval()
-    setattr(published, "heads" if name == "vit_b_16" else "fc", torch.nn.Identity())
     grey = torch.rand(1, 1, size, size)
     # For the first layer, a grey image is the same image in three channels.
     mean, std = ours.mean[:, None, None], ours.std[:, None, None]
-    expected = published(((grey - mean) / std).expand(1, 3, size, size)) if channels == 1 else published(
+    expected = network(((grey - mean) / std).expand(1, 3, size, size)) if channels == 1 else network(
         (grey.expand(1, 3, size, size) - mean) / std
     )  # fmt: skip
     torch.testing.assert_close(ours(grey.expand(1, channels, size, size)), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.usefixtures("_shallow")
 def test_a_smaller_transformer_gets_interpolated_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = models.vit_b_16(weights=None).state_dict()
+    state = shallow_vit().state_dict()
     monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", lambda *_a, **_k: dict(state))
     ours = encoder("vit_b_16", image_size=64)
     ours.load_published()

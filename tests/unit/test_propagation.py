@@ -66,6 +66,20 @@ def test_scores_are_those_of_the_definition() -> None:
     )
 
 
+@pytest.mark.parametrize("parallel", [2, 3])
+def test_the_graph_does_not_depend_on_how_many_parts_are_computed_at_a_time(
+    parallel: int, digits: Digits, cpu: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(propagation, "PART", 100)
+    pack = digits[0].numpy()
+    serial = NeighbourGraph(tiny_encoder(), pack, cpu)
+    side_by_side = NeighbourGraph(tiny_encoder(), pack, cpu, parallel=parallel)
+    assert torch.equal(serial.unit, side_by_side.unit)
+    unit = unit_vectors(100)
+    expected, graph = neighbour_graph(unit, 16), neighbour_graph(unit, 16, parallel=parallel)
+    assert torch.equal(graph.to_dense(), expected.to_dense())
+
+
 @pytest.mark.parametrize("vectors", [torch.ones(30, 4), torch.zeros(30, 4), torch.eye(4).repeat(5, 1)])
 def test_equal_and_empty_features_give_finite_scores(vectors: Tensor) -> None:
     scores = propagate(neighbour_graph(F.normalize(vectors, dim=1)), torch.eye(len(vectors))[:, :2])

@@ -16,8 +16,7 @@ from stages.files.json_files import write_json
 from stages.files.packs import write_array
 from stages.files.paths import ENCODERS, IMAGES, LABELS
 from stages.files.tables import read_table, write_table
-from stages.finetune import __main__ as finetune
-from stages.finetune import finetuning, propagation
+from stages.finetune import every_draw, finetuning, propagation
 from stages.finetune.propagation import NeighbourGraph
 from stages.pretrain import __main__ as pretrain
 from stages.pretrain import health
@@ -61,11 +60,11 @@ def outputs() -> dict[Path, bytes]:
     }
 
 
-@pytest.mark.parametrize(("stage", "module"), [(pretrain, health), (finetune, finetuning)])
+@pytest.mark.parametrize(("stage", "module"), [(pretrain, health), (every_draw, finetuning)])
 def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
     stage: Any, module: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finetune.main("scratch")
+    every_draw.main("scratch")
     before = outputs()
 
     def meanwhile(*arguments: Any) -> Tensor:  # the stage has read the parameters
@@ -84,13 +83,13 @@ def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
 def test_a_changed_validation_label_does_not_train_classifiers_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    finetune.main("scratch")
+    every_draw.main("scratch")
     before = outputs()
     validation = IMAGES / "validation.csv"
     table = read_table(validation)
     write_table(validation, table.assign(label=table["label"].where(table.index > 0)))
     capsys.readouterr()
-    finetune.main("scratch")
+    every_draw.main("scratch")
     assert "finetune scratch n10-draw0: resumed at step 4 of 4" in capsys.readouterr().out
     classifiers = {path for path in before if path.suffix == ".safetensors"}
     assert {path: content for path, content in outputs().items() if path in classifiers} == {
@@ -107,7 +106,7 @@ def test_labels_are_spread_once_if_the_stage_is_killed(
 ) -> None:
     spreading = {"finetune.recipe.scratch.labels": "propagated", "finetune.draws": 2}
     change(project / "params.yaml", spreading)
-    finetune.main("scratch")
+    every_draw.main("scratch")
     expected, checkpoints = outputs(), project / "models/checkpoints/finetune/scratch"
     assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1", "neighbourhood"}
     shutil.rmtree(checkpoints)
@@ -133,8 +132,8 @@ def test_labels_are_spread_once_if_the_stage_is_killed(
     monkeypatch.setattr(Checkpoint, "write", killed)
     for _ in range(1 + 2 * 4):  # after the graph, and after each step of each draw
         with pytest.raises(KilledError):
-            finetune.main("scratch")
-    finetune.main("scratch")
+            every_draw.main("scratch")
+    every_draw.main("scratch")
     assert calls == {"nearest": 1 + 2, "spread": 2}  # of the pool once, of each draw once
     assert "finetune scratch n10-draw1: resumed at step 4 of 4" in capsys.readouterr().out
     classifiers = [path for path in expected if path.suffix == ".safetensors"]
@@ -142,14 +141,14 @@ def test_labels_are_spread_once_if_the_stage_is_killed(
 
     monkeypatch.setattr(Checkpoint, "write", write)
     change(project / "params.yaml", {"finetune.recipe.scratch.labels": "own"})
-    finetune.main("scratch")
+    every_draw.main("scratch")
     assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1"}
 
 
 def test_other_files_and_folders_among_the_checkpoints_are_reported_and_ignored(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finetune.main("scratch")
+    every_draw.main("scratch")
     expected, checkpoints = outputs(), project / "models/checkpoints/finetune/scratch"
     (checkpoints / "n10-draw0").unlink()
     for name in ("n10-draw0", "unknown"):
@@ -158,7 +157,7 @@ def test_other_files_and_folders_among_the_checkpoints_are_reported_and_ignored(
     (checkpoints / "n99-draw0").write_text("a budget that was removed")
     (project / "models/classifiers/.scratch.1.tmp").write_text("not a folder")
     capsys.readouterr()
-    finetune.main("scratch")
+    every_draw.main("scratch")
     output = capsys.readouterr().out
     assert "finetune/scratch/unknown: is a folder, which no stage makes; it is not removed" in output
     assert "finetune/scratch/n10-draw0: is a folder, so no checkpoint of this training is written" in output
@@ -176,7 +175,7 @@ def test_a_pool_of_another_length_than_its_table_is_refused(
     write_array(IMAGES / "pool.npy", digits[0][:images].numpy())
     message = rf"pool\.npy: holds {images} images; its table has {POOL} rows"
     with pytest.raises(InputError, match=message):
-        finetune.main("scratch")
+        every_draw.main("scratch")
     settings = load.parameters("evaluate", "scratch")
     with pytest.raises(InputError, match=message):
         FrozenEncoder(ENCODERS / "scratch.safetensors", digits[0], digits[1][:POOL], 10, settings, cpu)

@@ -99,7 +99,7 @@ def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.Monk
     write_table(IMAGES / "validation.csv", pd.DataFrame({"label": labels[300:].numpy()}))
     write_json(LABELS / "classes.json", [str(number) for number in range(10)])
     weights.write_encoder(ENCODERS / "simclr.safetensors", tiny_encoder())
-    change(in_copy / load.PARAMS, {"finetune.schedule.steps": 3, "runtime.threads": 1})
+    change(in_copy / load.PARAMS, {"finetune.schedule.steps": 3})
     point = {name: values[:1] for name, values in tune.GRID.items()}
     monkeypatch.setattr(tune, "GRID", point | {"labels": ["own", "propagated"]})
     monkeypatch.setattr(

@@ -1,0 +1,185 @@
+"""What evaluate@METHOD does: it measures every model, and writes figures, tables and pictures.
+
+Each model in the indexes that the stage depends on is measured under its own protocol (`finetuned`: all
+weights were trained). Two further protocols use the frozen encoder, for each budget and draw of these models:
+`linear` (a linear probe) and `knn` (nearest neighbours in feature space).
+"""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.evaluate import diagnostics
+from stages.evaluate.cost import latency, size
+from stages.evaluate.measuring import (
+    Evaluator,
+    Job,
+    Measured,
+    OfEncoder,
+    OfModel,
+    predictions_file,
+)
+from stages.evaluate.results import Results
+from stages.files import provenance
+from stages.files.json_files import write_json
+from stages.files.locks import require_writable
+from stages.files.model_index import read_index
+from stages.files.paths import MODELS
+from stages.files.tables import write_table
+from stages.files.whole import whole_folder
+from stages.images import thumbnails
+from stages.images.tensors import as_tensor
+from stages.settings import load
+from stages.tasks.draws import parse_budget
+from stages.tasks.scores import confusion
+from stages.training.machine import set_up
+from stages.training.progress import progress
+from stages.training.workers import Workers, fitting
+
+HEADLINE = "finetuned"  # the report shows confusion, calibration and mistakes of this protocol
+Figures = dict[str, dict[str, list[dict[str, Any]]]]  # budget → protocol → the figures of each draw
+
+
+def main(method: str) -> None:
+    """Measure every model of a method, side by side, and write the results."""
+    raw, started = load.read(load.PARAMS), time.perf_counter()
+    settings = load.parameters("evaluate", method, raw)
+    threads = settings.runtime.threads.evaluate
+    machine = set_up(settings.runtime, threads)
+    models = indexed_models(method)
+    results = Results.of(method)
+    require_writable(*results.paths())
+    made_from = provenance.made_from("evaluate", method)
+    if not models:
+        write_empty(results, made_from, machine.timings(time.perf_counter() - started, 0))
+        return
+
+    tasks: list[OfModel | OfEncoder] = [*models, *frozen_tasks(models)]
+    count, title = min(fitting(threads), len(tasks)), f"evaluate {method}"
+    with whole_folder(results.predictions) as folder:
+        job = Job(method, raw, folder)
+        evaluator = Evaluator.open(job, 0)  # data that cannot be used is refused before workers start
+        opener = partial(Evaluator.open, job)
+        with progress(title, len(tasks), "models") as bar, Workers(title, opener, count) as workers:
+            measured = dict(workers.run(Evaluator.measure, tasks, bar))
+            ((_, (points, explained)),) = workers.run(Evaluator.feature_map, [f"map of {method}"], bar)
+        tables, mistaken = tables_of(models, folder, evaluator)
+    figures = collect(tasks, measured)
+    write_tables(results, {**tables, "map": points}, np.asarray(evaluator.test.images[mistaken]))
+
+    last = models[-1].path
+    classifier = evaluator.classifier(last)
+    write_json(results.model, size(classifier, last) | {"map_variance": explained, "made_from": made_from})
+    write_json(results.figures, figures)
+    tested = len(evaluator.test.labels)
+    seconds = sum(measured[number].seconds for number in range(len(models))) / count
+    speed = latency(classifier, as_tensor(evaluator.test.images[:1]), machine) | {
+        "inference_images_per_second": round(len(models) * tested / seconds)
+    }
+    protocols = sum(len(draws) for of in figures.values() for draws in of.values())
+    timings = machine.timings(time.perf_counter() - started, protocols * tested)
+    memory = max(result.memory_mb for result in measured.values())
+    write_json(results.timings, timings | speed | {"workers": count, "worker_memory_mb": memory})
+    print_accuracies(method, figures)
+
+
+def indexed_models(method: str) -> list[OfModel]:
+    """The models in all indexes that the stage depends on, sorted by budget.
+
+    The order of the budgets is that of the indexes.
+
+    Raises:
+        InputError: an index is damaged.
+        FileNotFoundError: a folder of models has no index.
+    """
+    dependencies = [Path(dependency) for dependency in load.declared_files("evaluate", method)]
+    folders = [path for path in dependencies if MODELS in path.parents and not path.suffix]
+    models = [OfModel(folder / model.file, model) for folder in folders for model in read_index(folder)]
+    budgets = list(dict.fromkeys(task.model.budget for task in models))
+    return sorted(models, key=lambda task: budgets.index(task.model.budget))
+
+
+def frozen_tasks(models: Sequence[OfModel]) -> list[OfEncoder]:
+    """The frozen encoder with the labels of each draw; the draws of the budget `all` are one task."""
+    draws: dict[str, list[int]] = {}
+    for task in models:
+        of_budget = draws.setdefault(task.model.budget, [])
+        if task.model.draw not in of_budget:
+            of_budget.append(task.model.draw)
+    tasks = []
+    for budget, numbers in draws.items():
+        equal = [numbers] if parse_budget(budget) == "all" else [[number] for number in numbers]
+        tasks += [OfEncoder(budget, tuple(group)) for group in equal]
+    return tasks
+
+
+def collect(tasks: Sequence[OfModel | OfEncoder], measured: dict[int, Measured]) -> Figures:
+    """The figures of each draw, by budget and protocol, in the order of the tasks."""
+    figures: Figures = {}
+    for number, task in enumerate(tasks):
+        for protocol, of_draw in measured[number].protocols.items():
+            figures.setdefault(task.budget, {}).setdefault(protocol, []).extend([of_draw] * len(task.draws))
+    return figures
+
+
+def tables_of(
+    models: Sequence[OfModel], folder: Path, evaluator: Evaluator
+) -> tuple[dict[str, pd.DataFrame], np.ndarray]:
+    """The tables of the headline protocol for the report, and the rows of the misclassified images in them.
+
+    Args:
+        folder: with the probabilities of each model.
+    """
+    labels, classes = evaluator.test.labels, evaluator.classes
+    confusions, reliabilities = [], []
+    for budget in dict.fromkeys(task.budget for task in models):
+        files = [
+            predictions_file(budget, task.model.draw, HEADLINE)
+            for task in models
+            if task.budget == budget and task.model.protocol == HEADLINE
+        ]
+        headline = [np.load(folder / file) for file in files]
+        counts = np.sum([confusion(p.argmax(1), labels, len(classes)) for p in headline], axis=0)
+        confusions.append(diagnostics.confusion_table(counts, classes, len(headline), budget))
+        reliabilities.append(diagnostics.reliability_table(headline, labels, budget))
+    # Mistakes are those of the last budget in params.yaml.
+    mistakes, rows = diagnostics.mistakes_table(headline, labels, classes, evaluator.test.ids, budget)
+    tables = {
+        "confusion": pd.concat(confusions),
+        "reliability": pd.concat(reliabilities),
+        "mistakes": mistakes,
+    }
+    return tables, rows
+
+
+def print_accuracies(method: str, figures: Figures) -> None:
+    """Print the mean test accuracy of each protocol and budget, before the other methods are done."""
+    protocols = list(dict.fromkeys(protocol for of in figures.values() for protocol in of))
+    budgets = [budget.removeprefix("n") for budget in figures]
+    print(f"evaluate {method}: test accuracy in %, by number of labels", flush=True)
+    print(" " * 14 + "".join(f"{budget:>8}" for budget in budgets), flush=True)
+    for protocol in protocols:
+        accuracies = [[100 * draw["accuracy"] for draw in of.get(protocol, ())] for of in figures.values()]
+        means = [f"{np.mean(draws):.1f}" if draws else "" for draws in accuracies]
+        print(f"  {protocol:12}" + "".join(f"{mean:>8}" for mean in means), flush=True)
+
+
+def write_empty(results: Results, made_from: dict[str, Any], timings: dict[str, Any]) -> None:
+    """Write empty results if there are no models. The test split is not read."""
+    with whole_folder(results.predictions):
+        write_tables(results, diagnostics.empty_tables(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
+        write_json(results.model, {"made_from": made_from})
+        write_json(results.figures, {})
+        write_json(results.timings, timings)
+
+
+def write_tables(results: Results, tables: dict[str, pd.DataFrame], mistaken: np.ndarray) -> None:
+    """Write the tables, and the pictures of misclassified images, uint8 (n, C, H, W)."""
+    for name, table in tables.items():
+        write_table(getattr(results, name), table)
+    thumbnails.write(results.gallery, thumbnails.sheet(mistaken, thumbnails.MISTAKES_ACROSS))

@@ -1,0 +1,189 @@
+"""Measures one model after another on the test split. Models are measured side by side in workers."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from stages.errors import InputError
+from stages.evaluate import diagnostics
+from stages.evaluate.frozen import FrozenEncoder
+from stages.files.model_index import Model
+from stages.files.packs import read_pack, write_array
+from stages.files.paths import ENCODERS, TEST
+from stages.files.tables import read_table
+from stages.settings import load
+from stages.settings.schema import Params
+from stages.tasks.classifier import Classifier, probabilities, read_classifier
+from stages.tasks.labels import read_labels, read_pool_labels
+from stages.tasks.scores import measure
+from stages.training.machine import Machine, peak_memory_mb, set_up
+from stages.training.progress import Bar
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """The test split: images, uint8 (N, C, H, W), memory-mapped, labels, (N,) int64, and the images' ids."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: list[str]
+
+    @staticmethod
+    def read() -> "TestSplit":
+        """Read it from disk.
+
+        Raises:
+            InputError: images and table do not fit, or a file is damaged.
+        """
+        labels = read_labels(TEST / "index.csv").numpy()
+        images = read_pack(TEST / "images.npy", rows=len(labels))
+        ids = read_table(TEST / "index.csv", "id", text=True)["id"]
+        return TestSplit(images, labels, ids.tolist())
+
+
+@dataclass(frozen=True)
+class OfModel:
+    """A task: measure a model of an index.
+
+    Attributes:
+        path: of its file.
+    """
+
+    path: Path
+    model: Model
+
+    @property
+    def budget(self) -> str:
+        """The name of the model's budget."""
+        return self.model.budget
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The draws that the result holds for."""
+        return (self.model.draw,)
+
+    def __str__(self) -> str:  # noqa: D105
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class OfEncoder:
+    """A task: measure the frozen encoder with the labels of a draw.
+
+    Attributes:
+        draws: draws with the same labels; one is computed.
+    """
+
+    budget: str
+    draws: tuple[int, ...]
+
+    def __str__(self) -> str:  # noqa: D105
+        return f"linear probe and kNN, {self.budget}-draw{self.draws[0]}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of a task.
+
+    Attributes:
+        protocols: the figures by protocol.
+        seconds: spent on predictions.
+        memory_mb: the most memory that the worker has used so far.
+    """
+
+    protocols: dict[str, dict[str, Any]]
+    seconds: float
+    memory_mb: int
+
+
+def predictions_file(budget: str, draw: int, protocol: str) -> str:
+    """The name of the file with the probabilities of a model, (N, classes)."""
+    return f"{budget}-draw{draw}-{protocol}.npy"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all workers of the stage are told.
+
+    Attributes:
+        raw: the content of params.yaml.
+        folder: where predictions are written.
+    """
+
+    method: str
+    raw: Any
+    folder: Path
+
+
+@dataclass
+class Evaluator:
+    """Predicts the test split with one model after another, and writes the probabilities.
+
+    Attributes:
+        labels: of the pool, (M,) int64; -1: none.
+        classes: their names.
+    """
+
+    job: Job
+    settings: Params
+    machine: Machine
+    test: TestSplit
+    labels: Tensor
+    classes: list[str]
+
+    @staticmethod
+    def open(job: Job, worker: int) -> "Evaluator":
+        """Set up the machine and read what the tasks share; called in each worker."""
+        settings = load.parameters("evaluate", job.method, job.raw)
+        machine = set_up(settings.runtime, settings.runtime.threads.evaluate, worker)
+        labels, classes = read_pool_labels()
+        return Evaluator(job, settings, machine, TestSplit.read(), labels, classes)
+
+    @cached_property
+    def frozen(self) -> FrozenEncoder:
+        """The pretrained encoder, with the features of the test images."""
+        file = ENCODERS / f"{self.job.method}.safetensors"
+        return FrozenEncoder(
+            file, self.test.images, self.labels, len(self.classes), self.settings, self.machine
+        )
+
+    def measure(self, task: OfModel | OfEncoder, bar: Bar) -> Measured:
+        """Do one task."""
+        started = time.perf_counter()
+        if isinstance(task, OfModel):
+            classifier = self.classifier(task.path)
+            predicted = probabilities(classifier, self.test.images, self.machine).cpu().numpy()
+            protocols = {task.model.protocol: predicted}
+        else:
+            protocols = self.frozen.predict(task.budget, task.draws[0])
+        seconds = time.perf_counter() - started
+        figures = {}
+        for protocol, predicted in protocols.items():
+            for draw in task.draws:
+                write_array(self.job.folder / predictions_file(task.budget, draw, protocol), predicted)
+            figures[protocol] = measure(predicted, self.test.labels)
+        bar.advance(1, str(task))
+        return Measured(figures, seconds, peak_memory_mb())
+
+    def feature_map(self, task: str, bar: Bar) -> tuple[pd.DataFrame, list[float]]:
+        """The test images in the plane of the first two principal components of their features."""
+        return diagnostics.feature_map(self.frozen.test.cpu().numpy(), self.test.labels, self.classes)
+
+    def classifier(self, path: Path) -> Classifier:
+        """A model of an index, on the machine's device.
+
+        Raises:
+            InputError: its classes are not those of the data.
+        """
+        classifier, names = read_classifier(path)
+        if names != self.classes:
+            raise InputError(
+                f"{path}: its classes are {names}, but those of the data are {self.classes}; run `dvc repro`"
+            )
+        return classifier.to(self.machine.device)
