@@ -9,3 +9,7 @@ MODELS = Path("models")
 ENCODERS, CLASSIFIERS = MODELS / "encoders", MODELS / "classifiers"
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
+# What `compare` writes about all methods.
+SUMMARY, DETAILS = METRICS / "summary.json", METRICS / "details.json"
+LABEL_EFFICIENCY = METRICS / "label_efficiency.csv"
+REPORT = METRICS / "report.html"

@@ -5,6 +5,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,24 @@ DIGITS = 12  # of each hash in the report
 
 
 def hashes(stage: str, method: str | None = None) -> dict[str, str]:
-    """The SHA-256 by path of each file that a stage declares in dvc.yaml, and of all files in folders."""
+    """The SHA-256 by path of each file that a stage declares in dvc.yaml, and of all files in folders.
+
+    A process reads a file again only if it was written to since.
+    """
     digests = {}
     for dependency in load.declared_files(stage, method):
         for path in _files(Path(dependency)):
-            with path.open("rb") as file:
-                digests[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+            state = path.stat()
+            written = state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
+            digests[str(path)] = _digest(path.absolute(), written)
     return digests
+
+
+@cache
+def _digest(path: Path, written: tuple[int, ...]) -> str:
+    """The SHA-256 of a file; `written` changes when the file does (no program can set back its ctime)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def made_from(

@@ -122,13 +122,13 @@ class Task:
     """A training: the values of a point of the grid, and the labels of a draw.
 
     Attributes:
-        steps: of the training; None: as in params.yaml.
+        schedule: what differs from `finetune.schedule` of params.yaml.
     """
 
     point: tuple[tuple[str, Any], ...]
     budget: Budget
     draw: int
-    steps: int | None = None
+    schedule: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:  # noqa: D105
         return f"{budget_name(self.budget)}-draw{self.draw}"
@@ -163,9 +163,8 @@ class Trial:
         """The accuracy on validation after a training, a fraction."""
         settings, machine, classes = self.settings, self.machine, len(self.classes)
         recipe = settings.finetune.recipe[self.method].model_copy(update=dict(task.point))
-        encoder, schedule = self.encoder(), settings.finetune.schedule
-        if task.steps is not None:
-            schedule = schedule.model_copy(update={"steps": task.steps, "epochs": 0})
+        encoder = self.encoder()
+        schedule = settings.finetune.schedule.model_copy(update=dict(task.schedule))
         rows = draw_labelled(self.labels, classes, task.budget, task.draw, settings.seed)
         labelled = Labelled(self.images, rows, self.labels[rows], given=len(rows))
         if propagates(len(rows), schedule, recipe):

@@ -42,11 +42,13 @@ SMALL = {
 class Project:
     """A git and DVC repository on disk, driven by the real commands.
 
-    Stages start in a warm interpreter (tests/pipeline/warm), or in real processes if `warm` is False.
+    Stages start in a warm interpreter (tests/pipeline/warm), or in real processes if `warm` is False. A stage
+    has one worker process, because pytest runs several tests side by side, unless `workers` says otherwise.
     """
 
     path: Path
     warm: bool = True
+    workers: int = 1
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command, its stages in real processes, which can be interrupted and killed.
@@ -54,14 +56,15 @@ class Project:
         Its output, stderr included, is read from the process that is returned.
         """
         return subprocess.Popen(
-            command, cwd=self.path, text=True, env=environment(warm=False), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, **options,
+            command, cwd=self.path, text=True, stdout=subprocess.PIPE,
+            env=environment(warm=False, workers=self.workers),
+            **{"stderr": subprocess.STDOUT} | options,
         )  # fmt: skip
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
             command, cwd=self.path, capture_output=True, text=True, check=False,
-            env=environment(warm=self.warm),
+            env=environment(warm=self.warm, workers=self.workers),
         )  # fmt: skip
         if check and result.returncode:
             raise AssertionError(f"{' '.join(command)} failed:\n{result.stdout}\n{result.stderr}")
@@ -83,7 +86,7 @@ class Project:
     def copy(self, path: Path) -> "Project":
         """A copy with its cache and its history."""
         shutil.copytree(self.path, path, symlinks=True)
-        return Project(path, self.warm)
+        return Project(path, self.warm, self.workers)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
@@ -93,15 +96,13 @@ class Project:
         return (self.path / path).read_bytes()
 
 
-def environment(*, warm: bool) -> dict[str, str]:
-    """An environment whose `python` and `dvc` are those that run the tests; `python` may be a warm one.
-
-    A stage has one worker process: pytest runs several tests side by side.
-    """
+def environment(*, warm: bool, workers: int = 1) -> dict[str, str]:
+    """An environment whose `python` and `dvc` are those that run the tests; `python` may be a warm one."""
     folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
     if warm and interpreter.AVAILABLE:
         folders.insert(0, str(interpreter.folder()))
-    return {**os.environ, "PATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1", "HEADSTART_WORKERS": "1"}
+    changes = {"PATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1", "HEADSTART_WORKERS": str(workers)}
+    return os.environ | changes
 
 
 def change(file: Path, values: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import Project
+from tests.pipeline.conftest import Project, environment
 from tests.pipeline.test_honesty import files
 
 PRETRAIN = [sys.executable, "-u", "-m", "stages.pretrain", "simclr"]
@@ -124,7 +124,8 @@ def test_a_full_disk_is_named_and_the_next_run_resumes(
     assert outputs(project) == expected
 
 
-def test_a_full_disk_in_finetune_is_named_and_the_next_run_resumes(project: Project) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_in_finetune_is_named_and_the_next_run_resumes(workers: int, project: Project) -> None:
     expected = files(project, "models/classifiers/simclr")
     shutil.rmtree(project.path / "models/checkpoints/finetune/simclr")
 
@@ -133,8 +134,9 @@ def test_a_full_disk_in_finetune_is_named_and_the_next_run_resumes(project: Proj
 
     command = [sys.executable, "-m", "stages.finetune", "simclr"]
     result = subprocess.run(
-        command, cwd=project.path, text=True, capture_output=True, check=False, preexec_fn=no_room
-    )
+        command, cwd=project.path, text=True, capture_output=True, check=False, preexec_fn=no_room,
+        env=environment(warm=False, workers=workers),
+    )  # fmt: skip
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert re.fullmatch(r"error: models/(checkpoints/finetune|classifiers)/\S+: File too large", line), line

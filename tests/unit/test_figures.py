@@ -8,9 +8,9 @@ import pytest
 
 from stages.compare import charts
 from stages.compare import figures as figures_of
-from stages.compare.__main__ import show
 from stages.compare.figures import Evaluations
 from stages.compare.statistics import estimate, paired_gain
+from stages.compare.terminal import show
 from stages.errors import InputError
 from stages.files.json_files import write_json
 from stages.files.paths import METRICS

@@ -1,4 +1,7 @@
+import hashlib
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -66,3 +69,25 @@ def test_a_renamed_file_changes_the_hash_of_its_folder(project: Path) -> None:
     folder = project / "data" / "prepared" / "images"
     (folder / "pool.csv").rename(folder / "other.csv")
     assert provenance.made_from("finetune", "simclr")["inputs"]["data/prepared/images"] != before
+
+
+def test_a_file_is_read_again_only_if_it_was_written_to(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, read = project / "data/prepared/images/pool.csv", []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, name: read.append(Path(file.name).name) or digest(file, name)
+    )
+    first = provenance.hashes("finetune", "simclr")
+    assert read.count("pool.csv") == 2
+    read.clear()
+    assert provenance.hashes("finetune", "simclr") == first
+    assert read == []
+    time.sleep(0.02)  # a clock tick of the file system
+    before = pool.stat()
+    pool.write_text("IMAGES\n")  # as long as before, with the time of before
+    os.utime(pool, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = provenance.hashes("finetune", "simclr")
+    assert read == ["pool.csv"]
+    assert {name for name in first if first[name] != after[name]} == {"data/prepared/images/pool.csv"}

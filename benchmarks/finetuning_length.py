@@ -1,15 +1,16 @@
-"""How many steps finetuning needs: validation accuracy by the number of steps, for each method and budget.
+"""How long finetuning has to be: validation accuracy by the number of steps and the size of a batch.
 
-    python -m benchmarks.finetuning_steps [METHOD ...]
+    python -m benchmarks.finetuning_length [METHOD ...]
 
-Needs the encoders (`dvc repro`). Every number of steps has the same draws, which no evaluation uses, and the
-recipe of params.yaml, so that the differences are paired. Replaces the method's rows in
-`benchmarks/results/finetuning_steps.csv`.
+Needs the encoders (`dvc repro`). Every length has the same draws, which no evaluation uses, and the recipe of
+params.yaml, so that the differences are paired. Replaces the method's rows in
+`benchmarks/results/finetuning_length.csv`.
 """
 
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -23,10 +24,9 @@ from stages.tools.tune import BUDGETS, Task, Trial
 from stages.training.progress import progress
 from stages.training.workers import Workers, fitting
 
-RESULT = Path("benchmarks/results/finetuning_steps.csv")
-STEPS = (100, 150, 300)
+RESULT = Path("benchmarks/results/finetuning_length.csv")
+LENGTHS = ((300, 64), (300, 32), (150, 64))  # steps and images of a batch; the first is compared with
 DRAWS = (100, 101, 102)  # far from the numbers of the draws that `finetune.draws` counts
-KEY = ["dataset", "method"]
 
 
 def main(methods: Sequence[str]) -> None:
@@ -45,21 +45,26 @@ def main(methods: Sequence[str]) -> None:
 
 
 def measure(method: str, settings: Params) -> pd.DataFrame:
-    """The validation accuracy of each budget, draw and number of steps, one row each."""
-    tasks = [Task((), budget, draw, steps) for budget in BUDGETS for draw in DRAWS for steps in STEPS]
-    images = sum(task.steps or 0 for task in tasks) * settings.finetune.schedule.batch_size
+    """The validation accuracy of each budget, draw and length, one row each."""
+    grid = list(product(BUDGETS, DRAWS, LENGTHS))
+    tasks = [
+        Task((), budget, draw, (("steps", steps), ("batch_size", batch), ("epochs", 0)))
+        for budget, draw, (steps, batch) in grid
+    ]
     count = min(fitting(settings.runtime.threads.finetune), len(tasks))
-    title, opener = f"steps {method}", partial(Trial.open, method, settings)
+    title, opener = f"length {method}", partial(Trial.open, method, settings)
+    images = sum(steps * batch for _, _, (steps, batch) in grid)
     with progress(title, images) as bar, Workers(title, opener, count) as workers:
         accuracies = dict(workers.run(Trial.accuracy, tasks, bar))
     return pd.DataFrame(
         {
-            "budget": budget_name(task.budget),
-            "draw": task.draw,
-            "steps": task.steps,
+            "budget": budget_name(budget),
+            "draw": draw,
+            "steps": steps,
+            "batch_size": batch,
             "validation_accuracy": round(accuracies[number], 4),
         }
-        for number, task in enumerate(tasks)
+        for number, (budget, draw, (steps, batch)) in enumerate(grid)
     )
 
 

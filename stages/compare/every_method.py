@@ -1,0 +1,63 @@
+"""What the stage compare does: it writes the summary, details, tables, picture and report of all methods."""
+
+from collections.abc import Sequence
+
+from stages.compare import charts, figures, inputs, report
+from stages.compare.leftovers import remove_leftovers
+from stages.errors import InputError
+from stages.files.json_files import read_json, write_json
+from stages.files.locks import require_writable
+from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
+from stages.files.tables import write_table
+from stages.settings import load
+from stages.tasks.draws import budget_name, usable_budgets
+
+
+def main() -> None:
+    """Compare the methods of params.yaml at those of its budgets for which there are enough labels."""
+    settings = load.parameters("compare")
+    require_writable(SUMMARY, REPORT)
+    data = inputs.read_data()
+    labelled = data.counts["pool_labelled"]
+    budgets = usable_budgets(settings.finetune.budgets, labelled, len(data.class_names))
+    names = [budget_name(budget) for budget in budgets]
+    evaluations = read_evaluations(settings.methods, names)
+    remove_leftovers(settings.methods)
+    labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
+    efficiency = figures.label_efficiency(evaluations, labels)
+    summary, details = figures.summary(evaluations), figures.details(evaluations)
+    draws = int(efficiency["draws"].max()) if len(efficiency) else 0
+    write_json(SUMMARY, summary)
+    write_json(DETAILS, details)
+    write_table(LABEL_EFFICIENCY, efficiency)
+    write_table(METRICS / "recall.csv", figures.recall(details, labels, data.class_names))
+    gather(settings.methods, names)
+    charts.write_efficiency(efficiency, METRICS / "label_efficiency.png")
+    report.write(REPORT, report.collect(summary, details, efficiency, labels, draws, data))
+
+
+def read_evaluations(methods: Sequence[str], budgets: Sequence[str]) -> figures.Evaluations:
+    """Read what evaluate wrote for each method.
+
+    Raises:
+        InputError: a file is damaged, or lacks a budget.
+    """
+    evaluations: figures.Evaluations = {}
+    for method in methods:
+        path = METRICS / "evaluate" / f"{method}.json"
+        evaluation = read_json(path)
+        if missing := [budget for budget in budgets if budget not in evaluation]:
+            raise InputError(f"{path}: has no budget {', '.join(missing)}; run `dvc repro`")
+        evaluations[method] = {budget: evaluation[budget] for budget in budgets}
+    return evaluations
+
+
+def gather(methods: Sequence[str], budgets: Sequence[str]) -> None:
+    """Write the methods' tables as one table of each kind, for `dvc plots`."""
+    for name, of_method, of_budgets in (
+        ("training_curves", "pretrain/{method}.csv", None),
+        ("confusion", "evaluate/{method}_confusion.csv", budgets),
+        ("reliability", "evaluate/{method}_reliability.csv", budgets),
+        ("feature_map", "evaluate/{method}_map.csv", None),
+    ):
+        write_table(METRICS / f"{name}.csv", figures.gathered(methods, of_method, of_budgets))

@@ -1,0 +1,45 @@
+"""The summary in a terminal. It starts fast, because it needs neither PyTorch nor Matplotlib."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from stages.compare import figures
+from stages.compare.statistics import why_no_interval
+from stages.files.json_files import read_json
+from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
+from stages.files.tables import read_table
+
+
+def show() -> None:
+    """Print metrics/summary.json as a table in percent, narrow enough for a terminal of 80 columns."""
+    summary, details = read_json(SUMMARY), read_json(DETAILS)
+    draws = int(read_table(LABEL_EFFICIENCY, "draws")["draws"].max()) if next(iter(summary.values())) else 0
+    title = f"test split, in %: mean over {draws} draws ± 95% interval" if draws > 1 else "test split, in %"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "probe"):
+        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+    budgets = next(iter(summary.values()))
+    every_interval = True
+    for budget in sorted(budgets, key=lambda name: (name == "nall", len(name), name)):
+        for method in figures.control_first(summary):
+            row = dict(summary[method][budget])
+            if "ci95" in (recall := details[method][budget]["finetuned"]["recall_macro"]):
+                row["recall_macro_ci95"] = recall["ci95"]
+            cells = [
+                figures.in_percent(row, "accuracy"),
+                figures.in_percent(row, "gain", sign="+"),
+                figures.in_percent(row, "recall_macro"),
+            ]
+            every_interval &= all("±" in cell for cell in cells if cell)
+            table.add_row(budget.removeprefix("n"), method, *cells, figures.in_percent(row, "linear_probe"))
+        table.add_section()
+    Console().print(table)
+    if not every_interval:
+        print(f"no ±: {why_no_interval(draws)}")
+    for method in summary:
+        collapse = read_json(METRICS / "pretrain" / f"{method}.json")["collapse"]
+        if collapse is not None:
+            print(f"warning: pretrain {method}: collapse at {collapse}")
+    if REPORT.is_file():
+        print(f"full report: {REPORT} (open it in a browser)")
