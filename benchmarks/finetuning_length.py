@@ -25,7 +25,8 @@ from stages.training.progress import progress
 from stages.training.workers import Workers, fitting
 
 RESULT = Path("benchmarks/results/finetuning_length.csv")
-LENGTHS = ((300, 64), (300, 32), (150, 64))  # steps and images of a batch; the first is compared with
+# Steps and images of a batch; the others are compared with the first.
+LENGTHS = ((300, 64), (300, 32), (150, 64), (100, 64))
 DRAWS = (100, 101, 102)  # far from the numbers of the draws that `finetune.draws` counts
 
 
