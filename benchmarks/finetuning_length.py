@@ -9,7 +9,6 @@ params.yaml, so that the differences are paired. Replaces the method's rows in
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -20,9 +19,8 @@ from stages.files.tables import write_table
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.draws import budget_name
-from stages.tools.tune import BUDGETS, Task, Trial
-from stages.training.progress import progress
-from stages.training.workers import Workers, fitting
+from stages.tools.tune import BUDGETS, Task, validation_accuracies
+from stages.training.workers import warm_up
 
 RESULT = Path("benchmarks/results/finetuning_length.csv")
 # Steps and images of a batch; the others are compared with the first.
@@ -33,6 +31,7 @@ DRAWS = (100, 101, 102)  # far from the numbers of the draws that `finetune.draw
 def main(methods: Sequence[str]) -> None:
     """Measure each method and replace its rows in the table."""
     settings = load.validated(load.read(load.PARAMS))
+    warm_up("stages.tools.tune", "torch._dynamo")
     for method in methods or settings.methods:
         rows = measure(method, settings)
         rows.insert(0, "dataset", settings.data.source)
@@ -52,11 +51,7 @@ def measure(method: str, settings: Params) -> pd.DataFrame:
         Task((), budget, draw, (("steps", steps), ("batch_size", batch), ("epochs", 0)))
         for budget, draw, (steps, batch) in grid
     ]
-    count = min(fitting(settings.runtime.threads.finetune), len(tasks))
-    title, opener = f"length {method}", partial(Trial.open, method, settings)
-    images = sum(steps * batch for _, _, (steps, batch) in grid)
-    with progress(title, images) as bar, Workers(title, opener, count) as workers:
-        accuracies = dict(workers.run(Trial.accuracy, tasks, bar))
+    accuracies = validation_accuracies(f"length {method}", method, settings, tasks)
     return pd.DataFrame(
         {
             "budget": budget_name(budget),

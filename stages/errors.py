@@ -1,6 +1,7 @@
 """Errors that a user can fix: printed as one line each, without a traceback."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackT
         return
     print("interrupted: nothing is half-written; run `dvc repro` to resume", file=sys.stderr, flush=True)
     sys.stdout.flush()
+    if multiprocessing := sys.modules.get("multiprocessing.util"):  # its exit handler is skipped, see below
+        shutil.rmtree(multiprocessing.get_temp_dir(), ignore_errors=True)
     # Ending by the signal itself tells shells and DVC that the user interrupted it. It also skips the exit
     # handlers of libraries, which would turn it into an ordinary failure.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

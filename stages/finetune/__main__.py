@@ -8,13 +8,16 @@ The test split is not an input of this stage, so nothing here can depend on it.
 import sys
 
 from stages.errors import reported
+from stages.settings.load import named_method
+from stages.settings.values import available_methods
 from stages.training.workers import warm_up
 
 if __name__ == "__main__":
     with reported():
-        # The server of the workers imports the same as this process, at the same time.
-        warm_up("stages.finetune.trainings", "torch._dynamo")
+        method = named_method("finetune", sys.argv[1:])
+        if method in available_methods():
+            # The server of the workers imports the same as this process, at the same time.
+            warm_up("stages.finetune.trainings", "torch._dynamo")
         from stages.finetune.every_draw import main
-        from stages.settings.load import named_method
 
-        main(named_method("finetune", sys.argv[1:]))
+        main(method)

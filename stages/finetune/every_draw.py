@@ -4,7 +4,9 @@ import time
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from stages.files import provenance
@@ -50,12 +52,13 @@ def main(method: str) -> None:
     remove_unused(checkpoints, {str(draw) for draw in draws} | ({GRAPH} if spread else set()))
     count = min(fitting(threads), max(1, len(draws)))
     title, images = f"finetune {method}", sum(images_of(draw, settings) for draw in draws)
-    keys = origin.key(without=NOT_IN_KEY), origin.key(without=not_in_graph_key(origin))
+    keys = origin.key(without=NOT_IN_KEY), origin.key(without=not_in_graph_key(origin, raw))
     with whole_folder(CLASSIFIERS / method) as folder:
         job = Job(method, raw, *keys, checkpoints, folder)
         started = time.perf_counter()
         if spread:
             Finetuner.open(job, 0).build_graph(parallel=count if machine.device.type == "cpu" else 1)
+            torch.cuda.empty_cache()  # the workers need the GPU's memory
         graph_seconds = time.perf_counter() - started
         with progress(title, images) as bar, Workers(title, partial(Finetuner.open, job), count) as workers:
             costs = [cost for _, cost in workers.run(Finetuner.train, draws, bar)]
@@ -87,9 +90,9 @@ def images_of(draw: Draw, settings: Params) -> int:
     return finetuning.steps_for(len(draw.rows), schedule) * schedule.batch_size
 
 
-def not_in_graph_key(origin: Origin) -> list[str]:
+def not_in_graph_key(origin: Origin, raw: Any) -> list[str]:
     """What the graph of the pool does not depend on: labels, and all parameters but those of the machine."""
-    parameters = load.declared_keys(origin.stage, origin.method, load.read(load.PARAMS))
+    parameters = load.declared_keys(origin.stage, origin.method, raw)
     return [str(LABELS), *NOT_READ, *(key for key in parameters if not key.startswith("runtime."))]
 
 

@@ -19,8 +19,8 @@ import PIL
 from stages.files.packs import part_size
 from stages.images import pictures
 from stages.images.pictures import ImageError
-from stages.training.cores import cores
 from stages.training.progress import progress
+from stages.training.resources import cores
 
 CACHE = Path("data/cache")
 RULE = 1  # version of the decoding rule in stages/images/pictures.py; a new version starts a new cache

@@ -9,7 +9,7 @@ from stages.networks.encoder import Encoder
 from stages.training.machine import Machine
 
 # Images that go through the encoder together. On a CPU, few images stay in the processor's cache.
-CHUNK = {"cpu": 128, "cuda": 1024}
+CHUNK = {"cpu": 128, "cuda": 256}
 
 
 @torch.no_grad()

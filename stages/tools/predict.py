@@ -30,9 +30,9 @@ from stages.files.tables import write_table
 from stages.images import pictures
 from stages.settings import load
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
-from stages.training.cores import cores
 from stages.training.machine import Machine, set_up
 from stages.training.progress import progress
+from stages.training.resources import cores
 
 BATCH = 256  # images that are decoded and in memory at the same time
 TOP = 3  # most probable classes in the table

@@ -33,9 +33,9 @@ from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.features import encode
 from stages.tools import selection
-from stages.training.cores import cores
 from stages.training.machine import set_up
 from stages.training.progress import progress
+from stages.training.resources import cores
 
 CHUNK = 4096  # images that are encoded between two updates of the progress
 THUMBNAIL, GAP, CAPTION = 84, 6, 14  # pixels

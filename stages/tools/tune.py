@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,17 @@ from stages.finetune.propagation import NeighbourGraph
 from stages.networks.encoder import Encoder
 from stages.settings import load
 from stages.settings.findings import unknown
+from stages.settings.recipes import Recipe, Schedule
 from stages.settings.schema import Params
 from stages.settings.values import DEFAULT
 from stages.tasks.classifier import probabilities
 from stages.tasks.draws import Budget, budget_name, draw_labelled
 from stages.tasks.labels import read_labels, read_pool_labels
+from stages.training.checkpoint import Checkpoint
 from stages.training.machine import Machine, set_up
 from stages.training.progress import Bar, progress
 from stages.training.randomness import Stream
-from stages.training.workers import Workers, fitting
+from stages.training.workers import Workers, fitting, warm_up
 
 RESULT = Path("benchmarks/results/tuning.csv")
 RESULT_MANY = Path("benchmarks/results/tuning_many.csv")
@@ -81,6 +84,7 @@ def main(arguments: Sequence[str]) -> None:
         if method not in known:
             raise InputError(f"METHOD: {unknown(method, known)}")
     schedule, source = settings.finetune.schedule, settings.data.source
+    warm_up("stages.tools.tune", "torch._dynamo")
     for method in options.methods or settings.methods:
         if options.many:
             rows = grid(method, settings, MANY, ["all"], DRAWS[:1]).assign(epochs=schedule.epochs)
@@ -99,15 +103,8 @@ def grid(
 ) -> pd.DataFrame:
     """The mean validation accuracy over the draws: one row per point of the grid and budget."""
     points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
-    schedule = settings.finetune.schedule
     tasks = [Task(tuple(point.items()), b, d) for point in points for b in budgets for d in draws]
-    labelled = len(read_pool_labels()[0])
-    sizes = [labelled if task.budget == "all" else int(task.budget) for task in tasks]
-    images = sum(steps_for(size, schedule) for size in sizes) * schedule.batch_size
-    count = min(fitting(settings.runtime.threads.finetune), len(tasks))
-    title, opener = f"tune {method}", partial(Trial.open, method, settings)
-    with progress(title, images) as bar, Workers(title, opener, count) as workers:
-        accuracies = dict(workers.run(Trial.accuracy, tasks, bar))
+    accuracies = validation_accuracies(f"tune {method}", method, settings, tasks)
     rows = []
     for first in range(0, len(tasks), len(draws)):  # the draws of a point and budget follow one another
         task = tasks[first]
@@ -115,6 +112,20 @@ def grid(
         row = {"budget": budget_name(task.budget), **dict(task.point), "draws": len(draws)}
         rows.append({**row, "validation_accuracy": round(mean, 4)})
     return pd.DataFrame(rows)
+
+
+def validation_accuracies(title: str, method: str, settings: Params, tasks: Sequence["Task"]) -> list[float]:
+    """The accuracy on validation after each training, a fraction; the trainings run side by side."""
+    count = min(fitting(settings.runtime.threads.finetune), len(tasks))
+    with TemporaryDirectory() as folder:
+        opener = partial(Trial.open, method, settings, Path(folder) / "graph")
+        trial = opener(0)
+        if any(trial.spreads(task) for task in tasks):
+            trial.build_graph(parallel=count)
+        images = sum(trial.images_seen(task) for task in tasks)
+        with progress(title, images) as bar, Workers(title, opener, count) as workers:
+            accuracies = dict(workers.run(Trial.accuracy, tasks, bar))
+    return [accuracies[number] for number in range(len(tasks))]
 
 
 @dataclass(frozen=True)
@@ -135,25 +146,57 @@ class Task:
 
 
 class Trial:
-    """Finetunes one method's encoder with one recipe after another and measures it on validation."""
+    """Finetunes one method's encoder with one recipe after another and measures it on validation.
 
-    def __init__(self, method: str, settings: Params, machine: Machine) -> None:
+    Args:
+        graph_file: where the graph of the pool is, or will be.
+    """
+
+    def __init__(self, method: str, settings: Params, graph_file: Path, machine: Machine) -> None:
         self.method, self.settings, self.machine = method, settings, machine
+        self.graph_file = graph_file
         self.images = read_pack(IMAGES / "pool.npy")
         self.labels, self.classes = read_pool_labels()
         self.validation_images = read_pack(IMAGES / "validation.npy")
         self.validation_labels = read_labels(IMAGES / "validation.csv")
 
     @staticmethod
-    def open(method: str, settings: Params, worker: int) -> "Trial":
+    def open(method: str, settings: Params, graph_file: Path, worker: int) -> "Trial":
         """Set up the machine and read the data; called in each worker."""
         machine = set_up(settings.runtime, settings.runtime.threads.finetune, worker)
-        return Trial(method, settings, machine)
+        return Trial(method, settings, graph_file, machine)
+
+    def build_graph(self, parallel: int = 1) -> NeighbourGraph:
+        """The graph of the pool, read from its file, or computed and written there."""
+        parallel = parallel if self.machine.device.type == "cpu" else 1
+        checkpoint = Checkpoint(self.graph_file, self.method)
+        return NeighbourGraph(self.encoder(), self.images, self.machine, checkpoint, parallel)
 
     @cached_property
-    def neighbourhood(self) -> NeighbourGraph:
-        """The graph of the pool, which only few labels need."""
-        return NeighbourGraph(self.encoder(), self.images, self.machine)
+    def graph(self) -> NeighbourGraph:
+        """The graph that was built before the first training."""
+        return self.build_graph()
+
+    def recipe(self, task: Task) -> Recipe:
+        """The recipe of a training."""
+        return self.settings.finetune.recipe[self.method].model_copy(update=dict(task.point))
+
+    def schedule(self, task: Task) -> Schedule:
+        """The schedule of a training."""
+        return self.settings.finetune.schedule.model_copy(update=dict(task.schedule))
+
+    def given(self, task: Task) -> int:
+        """How many images of a training are labelled."""
+        return int((self.labels >= 0).sum()) if task.budget == "all" else int(task.budget)
+
+    def spreads(self, task: Task) -> bool:
+        """Whether a training needs the graph."""
+        return propagates(self.given(task), self.schedule(task), self.recipe(task))
+
+    def images_seen(self, task: Task) -> int:
+        """How many images a training sees."""
+        schedule = self.schedule(task)
+        return steps_for(self.given(task), schedule) * schedule.batch_size
 
     def encoder(self) -> Encoder:
         """A new copy of the pretrained encoder."""
@@ -162,13 +205,11 @@ class Trial:
     def accuracy(self, task: Task, bar: Bar) -> float:
         """The accuracy on validation after a training, a fraction."""
         settings, machine, classes = self.settings, self.machine, len(self.classes)
-        recipe = settings.finetune.recipe[self.method].model_copy(update=dict(task.point))
-        encoder = self.encoder()
-        schedule = settings.finetune.schedule.model_copy(update=dict(task.schedule))
+        encoder, schedule, recipe = self.encoder(), self.schedule(task), self.recipe(task)
         rows = draw_labelled(self.labels, classes, task.budget, task.draw, settings.seed)
         labelled = Labelled(self.images, rows, self.labels[rows], given=len(rows))
-        if propagates(len(rows), schedule, recipe):
-            labelled = self.neighbourhood.spread(labelled, classes, encoder, machine)
+        if self.spreads(task):
+            labelled = self.graph.spread(labelled, classes, encoder, machine)
         classifier = initial_classifier(encoder, labelled, classes, settings.probe.l2, machine)
         stream = Stream.of(settings.seed, "tune", budget_name(task.budget), task.draw)
         views = settings.views.presets[settings.views.finetune]

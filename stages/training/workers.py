@@ -3,20 +3,18 @@
 Each worker opens what the tasks share once, then does one task after another. What a task gives depends only
 on the task. Therefore results do not depend on the number of workers, nor on the order in which they end.
 
-A server process, which has imported PyTorch and computed nothing, forks the workers ("forkserver"). Forking
-the stage itself is not safe, because OpenMP's threads and a CUDA context do not survive a fork. Starting each
-worker afresh ("spawn") imports PyTorch once for each worker. One worker alone needs no process: its tasks run
-in the stage itself.
+A server process, which has imported PyTorch and computed nothing, forks the workers ("forkserver"). It has no
+threads but OpenBLAS's, which OpenBLAS stops before a fork and starts again. Forking the stage itself is not
+safe, because OpenMP's threads and a CUDA context do not survive a fork. Starting each worker afresh ("spawn")
+imports PyTorch once for each worker; this is done on systems other than Linux, whose libraries do not allow
+forks. One worker alone needs no process: its tasks run in the stage itself.
 """
 
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
-import threading
-import time
-import traceback
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -25,36 +23,67 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from stages.errors import InputError
-from stages.training.cores import cores
 from stages.training.progress import Bar
+from stages.training.resources import available_memory_mb, cores
+from stages.training.worker import PATIENCE, serve
 
 LIMIT = "HEADSTART_WORKERS"  # environment variable: the number of workers of a stage
-JOBS = "JOBS"  # the same of `make repro JOBS=n`: so many stages run at the same time and share the cores
-PATIENCE = 10.0  # seconds that a worker has to remove its temporary files before it is killed
-REPORT = 0.2  # seconds between two reports of a worker's progress
-SHOWN = 4  # trainings that are named beside the progress at most
+JOBS = "JOBS"  # environment variable of `make repro JOBS=n`: so many stages share the cores
+MEMORY_MB = 1000  # that a worker takes: libraries, encoder, batch, and the neighbour graph in finetuning
+SHOWN = 4  # tasks that are named beside the progress at most
 T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 
-_context = multiprocessing.get_context("forkserver")
+FORKS = sys.platform == "linux"
+# Any, because the two contexts have no common type.
+_context: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 
 
 def fitting(threads: int) -> int:
-    """How many workers with `threads` threads each run side by side: as many as there are cores for.
+    """How many workers with `threads` threads each run side by side.
+
+    As many as there are cores and memory for, or as the environment says.
 
     Raises:
-        InputError: HEADSTART_WORKERS or JOBS is not a positive number.
+        InputError: HEADSTART_WORKERS is not a positive number.
     """
-    most = max(1, cores() // (threads * _from_environment(JOBS, 1)))
-    return _from_environment(LIMIT, most)
+    text = os.environ.get(LIMIT, "")
+    if text:
+        if not _is_count(text):
+            raise InputError(f"environment variable {LIMIT} is {text!r}; allowed: a number from 1 on")
+        return int(text)
+    jobs = os.environ.get(JOBS, "")  # other programs use this name too, with other values
+    most = int(min(cores() // threads, available_memory_mb() // MEMORY_MB))
+    return max(1, most // (int(jobs) if _is_count(jobs) else 1))
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) > 0
 
 
 def warm_up(*modules: str) -> None:
     """Start the server that forks the workers, so that it imports these modules while the stage does too."""
-    if fitting(1) > 1:
-        _context.set_forkserver_preload(list(modules))
+    if FORKS and fitting(1) > 1:
+        _context.set_forkserver_preload(["stages.training.server", *modules])
+        _start_server()
+
+
+def _start_server() -> None:
+    """Start the server, unless it runs.
+
+    Raises:
+        InputError: its socket cannot be made.
+    """
+    if not FORKS:
+        return
+    try:
         forkserver.ensure_running()
+    except OSError as error:
+        raise InputError(
+            f"{tempfile.gettempdir()}: the worker processes cannot have a socket there ({error}); set TMPDIR "
+            f"to another folder with a shorter path, or {LIMIT}=1"
+        ) from None
 
 
 class Workers(Generic[S]):
@@ -69,6 +98,7 @@ class Workers(Generic[S]):
 
     def __init__(self, title: str, opener: Callable[[int], S], count: int) -> None:
         self.title, self.opener, self.count = title, opener, count
+        self._most = count  # fewer after the GPU's memory was too small
         self._workers: list[_Worker] = []
         self._alone: S | None = None
 
@@ -103,26 +133,31 @@ class Workers(Generic[S]):
                     self._alone = self.opener(0)
                 yield number, work(self._alone, task, bar)
             return
-        waiting = deque(range(len(tasks)))
-        while len(self._workers) < min(self.count, len(tasks)):
-            self._workers.append(_Worker(self.opener, len(self._workers)))
-        remaining = len(tasks)
+        waiting, remaining = deque(range(len(tasks))), len(tasks)
         while remaining:
+            while len(self._workers) < min(self._most, remaining):
+                self._workers.append(_Worker(self.opener, len(self._workers)))
             for worker in self._workers:
                 if worker.task is None and waiting:
                     number = waiting.popleft()
-                    worker.give(number, work, tasks[number])
+                    worker.give(number, work, tasks[number], alone=self._most == 1)
             for worker in self._ready():
                 what, content = self._receive(worker, tasks)
                 if what == "line":
                     print(content, end="", flush=True)
                 elif what == "advance":
+                    worker.advanced += content[0]
                     worker.note = content[1]
                     bar.advance(content[0], self._notes())
                 elif what == "skip":
+                    worker.skipped += content
                     bar.skip(content)
-                elif what == "out of memory" and len(self._workers) > 1:
-                    waiting.appendleft(self._retire(worker))
+                elif what == "out of memory" and not worker.alone:
+                    bar.advance(-worker.advanced)
+                    bar.skip(-worker.skipped)
+                    if worker.task is not None:
+                        waiting.appendleft(worker.task)
+                    self._retire(worker)
                 elif what in ("error", "out of memory"):
                     raise content
                 else:
@@ -145,15 +180,14 @@ class Workers(Generic[S]):
             ) from None
         return message
 
-    def _retire(self, worker: "_Worker") -> int:
-        """End a worker for which the GPU's memory is too small; the others do its task. Its number."""
-        print(f"{self.title}: GPU memory is too small for {len(self._workers)} trainings at the same time")
+    def _retire(self, worker: "_Worker") -> None:
+        """End a worker for which the GPU's memory is too small; fewer run at the same time from now on."""
+        if (running := len(self._workers)) > 1:
+            print(f"{self.title}: the GPU's memory is too small for {running} at the same time", flush=True)
         self._workers.remove(worker)
-        number = worker.done()
         worker.ask_to_end(at_once=True)
         worker.join()
-        self.count = len(self._workers)
-        return number
+        self._most = max(1, len(self._workers))
 
     def _notes(self) -> str:
         notes = [worker.note for worker in self._workers if worker.note and worker.task is not None]
@@ -165,19 +199,22 @@ class _Worker:
 
     Attributes:
         task: the number of the task that it does; None: it waits for one.
+        alone: whether no other worker may run beside this task.
+        advanced, skipped: what its task has reported to the progress bar.
         note: what it shows beside the progress.
     """
 
     def __init__(self, opener: Callable[[int], Any], number: int) -> None:
+        _start_server()
         self.connection, end = _context.Pipe()
-        self.process = _context.Process(target=_serve, args=(end, opener, number), daemon=True)
+        self.process = _context.Process(target=serve, args=(end, opener, number), daemon=True)
         self.process.start()
         end.close()  # so that `recv` notices when the worker ends
         self.task: int | None = None
-        self.note = ""
+        self.alone, self.advanced, self.skipped, self.note = False, 0, 0, ""
 
-    def give(self, number: int, work: Callable[..., Any], task: Any) -> None:
-        self.task = number
+    def give(self, number: int, work: Callable[..., Any], task: Any, alone: bool) -> None:
+        self.task, self.alone, self.advanced, self.skipped = number, alone, 0, 0
         with suppress(OSError):  # where it has ended, `recv` tells
             self.connection.send((work, task))
 
@@ -203,92 +240,3 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
-
-
-class _Relay(Bar):
-    """The progress of a worker's task, reported to the stage from time to time."""
-
-    def __init__(self, end: connection.Connection) -> None:
-        self.end, self.count, self.note, self.sent = end, 0, "", 0.0
-
-    def advance(self, count: int, note: str = "") -> None:
-        self.count, self.note = self.count + count, note
-        if time.monotonic() - self.sent >= REPORT:
-            self.send()
-
-    def skip(self, count: int) -> None:
-        self.end.send(("skip", count))
-
-    def send(self) -> None:
-        self.end.send(("advance", (self.count, self.note)))
-        self.count, self.sent = 0, time.monotonic()
-
-
-class _Lines:
-    """Standard output of a worker: the stage prints it, so that it does not disturb the progress."""
-
-    def __init__(self, end: connection.Connection) -> None:
-        self.end, self.line = end, ""
-
-    def write(self, text: str) -> int:
-        self.line += text
-        if self.line.endswith("\n"):
-            self.end.send(("line", self.line))
-            self.line = ""
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing is kept but an unfinished line."""
-
-    def isatty(self) -> bool:
-        return False
-
-
-def _serve(end: connection.Connection, opener: Callable[[int], Any], number: int) -> None:
-    """What a worker does until it is asked to end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the stage too, which then ends its workers
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # removes temporary files on the way
-    threading.Thread(target=_end_with_stage, daemon=True).start()
-    sys.stdout = _Lines(end)
-    try:
-        state = opener(number)
-        while True:
-            work, task = end.recv()
-            bar = _Relay(end)
-            result = work(state, task, bar)
-            bar.send()
-            end.send(("result", result))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the stage has no more tasks, or has ended
-    except Exception as error:
-        what = "out of memory" if type(error).__name__ == "OutOfMemoryError" else "error"
-        end.send((what, _portable(error)))
-
-
-def _end_with_stage() -> None:
-    """End this worker when the stage has ended, however it ended."""
-    if stage := multiprocessing.parent_process():
-        connection.wait([stage.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(PATIENCE)
-    os._exit(1)
-
-
-def _portable(error: Exception) -> Exception:
-    """An error that can be sent to the stage; with its traceback, unless a user can fix it."""
-    if not isinstance(error, InputError | OSError):
-        error.add_note("".join(traceback.format_exception(error)))
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 (made one line above)
-    except Exception:
-        return RuntimeError("".join(traceback.format_exception(error)))
-    return error
-
-
-def _from_environment(name: str, default: int) -> int:
-    text = os.environ.get(name, "")
-    if not text:
-        return default
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise InputError(f"environment variable {name} is {text!r}; allowed: a number from 1 on")
-    return int(text)

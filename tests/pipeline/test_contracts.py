@@ -1,6 +1,7 @@
 """dvc.yaml and the code: a stage declares exactly what it reads and imports."""
 
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,8 @@ class Recorder:
     def _wrapped(self, name: str, value: Any) -> Any:
         key = f"{self._prefix}{name}"
         self._seen.add(key)
-        nested = isinstance(
-            value, Finetune | schema.ViewPresets | dict
-        )  # other sections are passed on as a whole
+        # Other sections are passed on as a whole.
+        nested = isinstance(value, Finetune | schema.Runtime | schema.Threads | schema.ViewPresets | dict)
         return Recorder(value, self._seen, f"{key}.") if nested else value
 
     def __getattr__(self, name: str) -> Any:  # noqa: D105
@@ -91,23 +91,25 @@ class Recorder:
 
 
 @pytest.mark.parametrize(
-    ("stage", "method"),
+    ("module", "method"),
     [
-        ("prepare", None),
-        ("pretrain", "simclr"),
-        ("finetune", "simclr"),
-        ("evaluate", "simclr"),
-        ("compare", None),
+        ("prepare.__main__", None),
+        ("pretrain.__main__", "simclr"),
+        ("finetune.every_draw", "simclr"),
+        ("evaluate.every_model", "simclr"),
+        ("compare.every_method", None),
     ],
 )
 def test_declared_parameters_are_the_parameters_read(
-    stage: str, method: str | None, project: Project, monkeypatch: pytest.MonkeyPatch
+    module: str, method: str | None, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.path)
+    shutil.rmtree("models/checkpoints")  # so that everything is computed
     seen: set[str] = set()
     parameters = load.parameters
     monkeypatch.setattr(load, "parameters", lambda *names: Recorder(parameters(*names), seen))
-    importlib.import_module(f"stages.{stage}.__main__").main(*([method] if method else []))
+    importlib.import_module(f"stages.{module}").main(*([method] if method else []))
+    stage = module.partition(".")[0]
     read = {key for key in seen if not any(other.startswith(f"{key}.") for other in seen)}
     # Every recipe was completed from the default one when params.yaml was loaded.
     completing = {"finetune.recipe.default"} if stage == "finetune" else set()

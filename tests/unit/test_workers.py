@@ -1,5 +1,6 @@
 """Workers with tasks that take no time: what each gives, and what happens when one fails or is killed."""
 
+import math
 import os
 import signal
 import subprocess
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from stages.errors import InputError
-from stages.training import workers
-from stages.training.cores import cores
+from stages.training import resources, workers
 from stages.training.progress import Bar, progress
+from stages.training.resources import cores
 from stages.training.workers import Workers, fitting
 
 ROOT = Path(__file__).parents[2]  # NOTE: without tests.conftest and torch, so that workers start fast
@@ -27,6 +28,12 @@ class OutOfMemoryError(RuntimeError):
 def opened(folder: Path, worker: int) -> Path:
     """What the tasks of a worker share; leaves a file that tells that it was opened."""
     (folder / f"opened-{worker}").touch(exist_ok=False)
+    return folder
+
+
+def opened_again(folder: Path, worker: int) -> Path:
+    (folder / "processes").mkdir(exist_ok=True)
+    (folder / "processes" / str(os.getpid())).touch()
     return folder
 
 
@@ -71,6 +78,29 @@ def greedy(folder: Path, task: int, bar: Bar) -> int:
     finally:
         running.unlink()
     return task
+
+
+def together(folder: Path, task: int, bar: Bar) -> int:
+    """Two tasks that run at the same time both run out of memory; each fits alone."""
+    bar.skip(1)
+    bar.advance(5)
+    (folder / f"waits-{task}").touch()
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        if len(list(folder.glob("waits-*"))) > 1 and not (folder / f"failed-{task}").exists():
+            time.sleep(0.3)  # so that both have seen the other
+            (folder / f"failed-{task}").touch()
+            raise RuntimeError("CUDA error: out of memory")
+        time.sleep(0.01)
+    return task
+
+
+def ends(folder: Path, task: int, bar: Bar) -> int:
+    raise EOFError("No data left in file")
+
+
+def unopenable(folder: Path, worker: int) -> Path:
+    raise InputError(f"models/x: is damaged ({worker})")
 
 
 def too_greedy(folder: Path, task: int, bar: Bar) -> int:
@@ -155,12 +185,41 @@ def test_where_the_gpus_memory_is_too_small_fewer_run_at_a_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, greedy, list(range(4)), 3) == {number: number for number in range(4)}
-    assert "finetune x: GPU memory is too small for " in capsys.readouterr().out
+    assert "finetune x: the GPU's memory is too small for 3 at the same time" in capsys.readouterr().out
+
+
+def test_two_tasks_that_run_out_of_memory_together_are_done_one_after_the_other(tmp_path: Path) -> None:
+    bar = Bar("title", 14, "tasks")
+    with Workers("finetune x", partial(opened_again, tmp_path), 2) as them:
+        results = dict(them.run(together, [0, 1], bar))
+        assert results == {0: 0, 1: 1}
+        assert {path.name for path in tmp_path.glob("failed-*")} == {"failed-0", "failed-1"}
+        assert (bar.done, bar.total) == (10, 12)  # what the failed attempts had reported was taken back
+        assert dict(them.run(power, [3], bar)) == {0: 9}  # by a worker, not in this process
+        assert os.getpid() not in {int(path.name) for path in (tmp_path / "processes").iterdir()}
+
+
+def test_an_error_while_a_file_is_read_is_not_taken_for_the_end_of_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(EOFError, match="No data left in file"):
+        run(tmp_path, ends, [1, 2], 2)
+
+
+def test_an_opener_that_fails_is_that_error(tmp_path: Path) -> None:
+    bar = Bar("title", 2, "tasks")
+    with (
+        pytest.raises(InputError, match=r"models/x: is damaged \([01]\)"),
+        Workers("finetune x", partial(unopenable, tmp_path), 2) as them,
+    ):
+        list(them.run(power, [1, 2], bar))
 
 
 def test_a_task_that_does_not_fit_alone_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OutOfMemoryError):
-        run(tmp_path, too_greedy, [1, 2, 3], 2)
+    bar = Bar("title", 3, "tasks")
+    with (
+        pytest.raises(OutOfMemoryError),
+        Workers("finetune x", partial(opened_again, tmp_path), 2) as them,
+    ):
+        list(them.run(too_greedy, [1, 2, 3], bar))
 
 
 PROGRAM = """
@@ -225,12 +284,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in (workers.LIMIT, workers.JOBS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(workers, "available_memory_mb", lambda: math.inf)
     return monkeypatch
 
 
 @pytest.mark.parametrize(
     ("threads", "variables", "expected"),
     [
+        (1, {"JOBS": "max"}, 8),  # as other programs use it
         (1, {}, 8),
         (2, {}, 4),
         (3, {}, 2),
@@ -250,15 +311,60 @@ def test_as_many_run_as_there_are_cores_for(
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²"])
-@pytest.mark.parametrize("name", [workers.LIMIT, workers.JOBS])
-def test_another_value_of_a_variable_is_refused(
-    name: str, value: str, environment: pytest.MonkeyPatch
-) -> None:
-    environment.setenv(name, value)
-    with pytest.raises(
-        InputError, match=f"environment variable {name} is '{value}'; allowed: a number from 1 on"
-    ):
+def test_another_number_of_workers_is_refused(value: str, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv(workers.LIMIT, value)
+    with pytest.raises(InputError, match=f"HEADSTART_WORKERS is '{value}'; allowed: a number from 1 on"):
         fitting(1)
+
+
+@pytest.mark.parametrize(("available", "expected"), [(500, 1), (2500, 2), (64_000, 8)])
+def test_no_more_run_than_the_memory_is_enough_for(
+    available: float, expected: int, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setattr(workers, "available_memory_mb", lambda: available)
+    assert fitting(1) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 4), ("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1)]
+)
+def test_the_cores_are_those_of_the_container(
+    quota: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: range(4))
+    assert cores() == 4
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert cores() == expected
+
+
+def test_the_memory_is_that_of_the_machine_or_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    monkeypatch.setattr(resources, "MEMINFO", tmp_path / "meminfo")
+    assert resources.available_memory_mb() == math.inf
+    (tmp_path / "meminfo").write_text("MemTotal:  99 kB\nMemAvailable:  2500000 kB\n")
+    assert resources.available_memory_mb() == 2500
+    (tmp_path / "memory.max").write_text("3000000000\n")
+    (tmp_path / "memory.current").write_text("1000000000\n")
+    assert resources.available_memory_mb() == 2000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert resources.available_memory_mb() == 2500
+
+
+def test_a_folder_that_cannot_hold_a_socket_is_named(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(long)},
+    )  # fmt: skip
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(
+        f"error: {long}: the worker processes cannot have a socket there (AF_UNIX path too "
+    )
 
 
 def test_there_is_a_core() -> None:
