@@ -244,6 +244,8 @@ def test_when_the_stage_is_killed_its_workers_end(sign: signal.Signals, group: b
     stage = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT, start_new_session=True,
         stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        # A process that a shell starts in the background would ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_for(lambda: len(list(tmp_path.glob("started-*"))) == 2)
     (os.killpg if group else os.kill)(stage.pid, sign)
