@@ -38,7 +38,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(workers: int, project:
 def longer(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[str, bytes]]:
     """A project in which finetuning takes some seconds; and the classifiers of an undisturbed run."""
     project = baseline.copy(tmp_path_factory.mktemp("longer") / "project")
-    project.set(finetune__schedule__steps=400)
+    project.set(finetune__schedule__steps=300, finetune__budgets=[10], finetune__draws=3)
     project.stage("stages.finetune", "simclr")
     expected = files(project, "models/classifiers/simclr")
     shutil.rmtree(project.path / "models/checkpoints/finetune/simclr")
@@ -74,7 +74,7 @@ def test_a_disturbed_stage_is_one_message_and_the_next_run_resumes(
     assert workers_of(stage.pid) == []
     assert not list(project.path.rglob("*.tmp"))
     again = project.stage("stages.finetune", "simclr").stdout
-    resumed = re.findall(r"^finetune simclr n\d+-draw\d: resumed at step (\d+) of 400", again, re.MULTILINE)
+    resumed = re.findall(r"^finetune simclr n\d+-draw\d: resumed at step (\d+) of 300", again, re.MULTILINE)
     assert len(resumed) >= 2  # both workers had one under way
     assert files(project, "models/classifiers/simclr") == expected
 
