@@ -1,5 +1,4 @@
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ THREADS = {"pretrain": 1, "finetune": 1, "evaluate": 1}
 
 def runtime(**changes: Any) -> Runtime:
     return Runtime(**({"device": "cpu", "precision": "fp32", "threads": THREADS} | changes))
-
-
-@pytest.fixture(autouse=True)
-def restore_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
