@@ -57,7 +57,9 @@ def main(arguments: Sequence[str]) -> int:
         help="the table to write (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
-    machine = set_up(load.validated(load.read(load.PARAMS)).runtime, cores())
+    runtime = load.validated(load.read(load.PARAMS)).runtime
+    # The threads of evaluate, because another number of threads can change the last bits of a probability.
+    machine = set_up(runtime, runtime.threads.evaluate)
     model = model_file(options.model)
     classifier, classes = read_classifier(model)
     classifier.to(machine.device).eval()
@@ -90,7 +92,7 @@ def classify(
     readable: list[Path] = []
     unreadable: list[str] = []
     parts = [torch.zeros(0, classifier.head.out_features)]
-    with progress("predict", len(files)) as bar, ThreadPoolExecutor(torch.get_num_threads()) as threads:
+    with progress("predict", len(files)) as bar, ThreadPoolExecutor(cores()) as threads:
         for start in range(0, len(files), BATCH):
             batch, images = files[start : start + BATCH], []
             for file, image in zip(batch, threads.map(decode, batch), strict=True):

@@ -43,6 +43,7 @@ def test_branches_are_compared(branch: Project) -> None:
     assert '"rev": "main"' in content.replace('":"', '": "')
 
 
+@pytest.mark.full
 def test_queued_experiments_are_run_and_shown(project: Project) -> None:
     queued = project.run("dvc", "exp", "run", "--queue", "-S", "finetune.schedule.steps=3,5").stdout
     names = re.findall(r"Queued experiment '(.+?)'", queued)

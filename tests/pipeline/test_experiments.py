@@ -84,7 +84,7 @@ def test_quality_is_measured_in_a_clone_that_shares_the_cache(
 @pytest.mark.usefixtures("experiment")
 def test_an_experiment_that_fails_changes_no_table(project: Project) -> None:
     before = files(project, "benchmarks/results")
-    (project.path / "stages" / "compare" / "report.py").write_text("raise SystemExit('broken')\n")
+    (project.path / "stages" / "prepare" / "parts.py").write_text("raise SystemExit('broken')\n")
     project.commit("broken")
     result = project.stage("benchmarks.quality", "tiny", check=False)
     assert result.returncode == 2

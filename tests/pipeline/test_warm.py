@@ -120,6 +120,7 @@ def test_the_server_ends_with_the_tests(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.full
 def test_real_processes_give_the_same_bytes(baseline: Project, tmp_path: Path) -> None:
     """A whole `dvc repro` in real processes, beside the one in forks."""
     assert baseline.warm

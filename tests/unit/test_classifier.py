@@ -45,11 +45,6 @@ def test_probabilities_do_not_depend_on_the_images_beside_to_the_last_bit(
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
     assert torch.equal(probabilities(model, images[order], machine), together[order])
     assert torch.equal(probabilities(model, images.numpy(), machine), together)  # a pack
-    torch.set_num_threads(2)
-    try:
-        assert torch.equal(probabilities(model, images, machine), together)
-    finally:
-        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -84,6 +84,15 @@ def test_files_are_classified_as_their_pixels_are(
 
 
 @pytest.mark.usefixtures("classifier")
+def test_it_has_the_threads_of_evaluate_because_their_number_changes_the_last_bits(
+    folder: Path, in_copy: Path
+) -> None:
+    change(in_copy / "params.yaml", {"runtime.threads.evaluate": 3})
+    run(folder, "--model", "simclr/n10")
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("classifier")
 def test_bad_images_are_reported_and_the_others_classified(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
