@@ -8,14 +8,14 @@ import pandas as pd
 
 from stages.compare import figures as figures_of
 from stages.compare import inputs, report
-from stages.compare.figures import Evaluations
+from stages.compare.measured import Measured
 from stages.evaluate import diagnostics
 from stages.evaluate.results import Results
 from stages.files.json_files import write_json
 from stages.files.paths import METRICS
 from stages.files.tables import write_table
 from stages.images import thumbnails
-from stages.tasks.scores import confusion, measure
+from stages.tasks.scores import confusion
 
 CALIBRATION = 3.0  # a factor of the logits: larger is more confident
 MADE_FROM = {
@@ -44,20 +44,19 @@ def write(
     random = np.random.default_rng(0)
     images = random.integers(0, 255, (test, 1, 28, 28), dtype=np.uint8)
     actual = np.arange(test) % max(len(classes), 1)
-    evaluations: Evaluations = {}
+    evaluations: dict[str, dict[str, dict[str, Measured]]] = {}
     for number, method in enumerate(methods):
         results = Results.of(method)
         _pretraining(method, number, images)
-        tables, gallery, figures = diagnostics.empty_tables(), images[:0], {}
+        tables, gallery = diagnostics.empty_tables(), images[:0]
+        figures: dict[str, dict[str, Measured]] = {}
         parts: dict[str, list[pd.DataFrame]] = {"confusion": [], "reliability": []}
         for step, budget in enumerate(labels):
             skill = 100.0 if flawless else 1.0 + number + step
             predicted = [_probabilities(random, actual, len(classes), skill, never) for _ in range(draws)]
             predicted = predicted[:1] * draws if equal else predicted
-            figures[budget] = {
-                protocol: [measure(draw, actual) for draw in predicted]
-                for protocol in ("finetuned", "linear", "knn")
-            }
+            measured = Measured.of(predicted, actual, np.arange(test), [0] * draws, overlap=0.0)
+            figures[budget] = dict.fromkeys(("finetuned", "linear", "knn"), measured)
             counts = np.sum([confusion(draw.argmax(1), actual, len(classes)) for draw in predicted], axis=0)
             parts["confusion"].append(diagnostics.confusion_table(counts, list(classes), draws, budget))
             parts["reliability"].append(diagnostics.reliability_table(predicted, actual, budget))
@@ -70,7 +69,6 @@ def write(
         for name, table in tables.items():
             write_table(getattr(results, name), table)
         thumbnails.write(results.gallery, thumbnails.sheet(gallery, thumbnails.MISTAKES_ACROSS))
-        write_json(results.figures, figures)
         model: dict[str, Any] = {"made_from": MADE_FROM}
         if labels:
             model |= {
@@ -85,10 +83,10 @@ def write(
         write_json(results.timings, seconds | speed)
         write_json(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
         evaluations[method] = figures
-    _data(classes, images)
+    _data(classes, images, test if labels else 0)
     table = figures_of.label_efficiency(evaluations, labels)
     summary, details = figures_of.summary(evaluations), figures_of.details(evaluations)
-    return report.collect(summary, details, table, labels, draws if labels else 0, inputs.read_data())
+    return report.collect(summary, details, table, labels, inputs.read_data())
 
 
 def _probabilities(
@@ -121,8 +119,11 @@ def _pretraining(method: str, number: int, images: np.ndarray) -> None:
     thumbnails.write(folder / f"{method}_shown.png", thumbnails.sheet(images[:20], 10))
 
 
-def _data(classes: Sequence[str], images: np.ndarray) -> None:
-    counts = {"classes": len(classes), "pool": 100, "pool_labelled": 90}
+def _data(classes: Sequence[str], images: np.ndarray, test: int) -> None:
+    counts = {
+        "classes": len(classes), "pool": 100, "pool_labelled": 90, "validation_labelled": 200,
+        "test_labelled": test, "test_units": test, "smallest_gain": {},
+    }  # fmt: skip
     write_json(METRICS / "data.json", counts)
     write_json(METRICS / "prepare.json", {"made_from": MADE_FROM})
     left_out = [[f"images/{i}.png", "duplicate" if i else "<b>bad</b> & file", ""] for i in range(60)]

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from stages.compare import charts, figures, inputs, report
+from stages.compare import charts, figures, inputs, measured, report
 from stages.compare.leftovers import remove_leftovers
-from stages.errors import InputError
-from stages.files.json_files import read_json, write_json
+from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
 from stages.files.tables import write_table
@@ -21,35 +20,18 @@ def main() -> None:
     labelled = data.counts["pool_labelled"]
     budgets = usable_budgets(settings.finetune.budgets, labelled, len(data.class_names))
     names = [budget_name(budget) for budget in budgets]
-    evaluations = read_evaluations(settings.methods, names)
+    evaluations = measured.read(settings.methods, names, data.classes["pool"].astype(int).tolist())
     remove_leftovers(settings.methods)
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
     efficiency = figures.label_efficiency(evaluations, labels)
     summary, details = figures.summary(evaluations), figures.details(evaluations)
-    draws = int(efficiency["draws"].max()) if len(efficiency) else 0
     write_json(SUMMARY, summary)
     write_json(DETAILS, details)
     write_table(LABEL_EFFICIENCY, efficiency)
     write_table(METRICS / "recall.csv", figures.recall(details, labels, data.class_names))
     gather(settings.methods, names)
     charts.write_efficiency(efficiency, METRICS / "label_efficiency.png")
-    report.write(REPORT, report.collect(summary, details, efficiency, labels, draws, data))
-
-
-def read_evaluations(methods: Sequence[str], budgets: Sequence[str]) -> figures.Evaluations:
-    """Read what evaluate wrote for each method.
-
-    Raises:
-        InputError: a file is damaged, or lacks a budget.
-    """
-    evaluations: figures.Evaluations = {}
-    for method in methods:
-        path = METRICS / "evaluate" / f"{method}.json"
-        evaluation = read_json(path)
-        if missing := [budget for budget in budgets if budget not in evaluation]:
-            raise InputError(f"{path}: has no budget {', '.join(missing)}; run `dvc repro`")
-        evaluations[method] = {budget: evaluation[budget] for budget in budgets}
-    return evaluations
+    report.write(REPORT, report.collect(summary, details, efficiency, labels, data))
 
 
 def gather(methods: Sequence[str], budgets: Sequence[str]) -> None:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from stages.compare.statistics import Estimate, estimate, paired_gain
+from stages.compare.measured import Evaluations, Measured
+from stages.compare.statistics import Design, Estimate
 from stages.files.paths import METRICS
 from stages.files.tables import read_table
 from stages.settings.values import CONTROL
 
-Evaluations = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]  # method → budget → protocol → draws
 DIGITS = 4  # decimal places of every figure
 SMALLEST_INTERVAL = 0.0001  # of this many decimal places
 
@@ -18,8 +18,8 @@ SMALLEST_INTERVAL = 0.0001  # of this many decimal places
 def summary(evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
     """The headline figures as fractions: METHOD → nBUDGET → metric.
 
-    `gain` is the mean difference in accuracy to the control, paired by draw. The control itself has no gain.
-    An interval, such as `gain_ci95`, is missing where there is one draw or where all draws are equal.
+    `gain` is the mean difference in accuracy to the control, paired by draw and test image. The control
+    has no gain. An interval, such as `gain_ci95`, is missing where there is one draw or where nothing varies.
     """
     return {
         method: {budget: _headline(evaluations, method, budget) for budget in budgets}
@@ -29,15 +29,15 @@ def summary(evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
 
 def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, float]:
     protocols = evaluations[method][budget]
-    accuracy = by_draw(protocols["finetuned"], "accuracy")
+    accuracy = protocols["finetuned"].replicates("accuracy")
     row = {
-        "recall_macro": _round(estimate(by_draw(protocols["finetuned"], "recall_macro")).mean),
-        "linear_probe": _round(estimate(by_draw(protocols["linear"], "accuracy")).mean),
+        "recall_macro": _round(protocols["finetuned"].replicates("recall_macro").estimate().mean),
+        "linear_probe": _round(protocols["linear"].replicates("accuracy").estimate().mean),
     }
-    row |= _named("accuracy", estimate(accuracy))
+    row |= _named("accuracy", accuracy.estimate())
     if method != CONTROL and CONTROL in evaluations:
-        control = by_draw(evaluations[CONTROL][budget]["finetuned"], "accuracy")
-        row |= _named("gain", paired_gain(accuracy, control))
+        control = evaluations[CONTROL][budget]["finetuned"].replicates("accuracy")
+        row |= _named("gain", accuracy.over(control).estimate())
     return row
 
 
@@ -50,8 +50,8 @@ def details(evaluations: Evaluations) -> dict[str, Any]:
     return {
         method: {
             budget: {
-                protocol: _all_figures(draws) | _gains(evaluations, method, budget, protocol)
-                for protocol, draws in protocols.items()
+                protocol: _all_figures(measured) | _gains(evaluations, method, budget, protocol)
+                for protocol, measured in protocols.items()
             }
             for budget, protocols in budgets.items()
         }
@@ -63,23 +63,25 @@ def _gains(evaluations: Evaluations, method: str, budget: str, protocol: str) ->
     """A method's paired gains over the control; nothing for the control, or where it was not run."""
     if method == CONTROL or CONTROL not in evaluations:
         return {}
-    draws, control = (evaluations[name][budget][protocol] for name in (method, CONTROL))
+    measured, control = (evaluations[name][budget][protocol] for name in (method, CONTROL))
     return {
-        f"{metric}_gain": _mean_and_ci(paired_gain(by_draw(draws, metric), by_draw(control, metric)))
+        f"{metric}_gain": _mean_and_ci(
+            measured.replicates(metric).over(control.replicates(metric)).estimate()
+        )
         for metric in ("accuracy", "recall_macro")
     }
 
 
-def _all_figures(draws: list[dict[str, Any]]) -> dict[str, Any]:
+def _all_figures(measured: Measured) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for metric, value in draws[0].items():
+    for metric, value in measured.figures[0].items():
         if isinstance(value, list):  # one value for each class; None: the class has no test images
             figures[metric] = [
-                None if of_class is None else _mean_and_ci(estimate([draw[metric][label] for draw in draws]))
+                None if of_class is None else _mean_and_ci(measured.replicates(metric, label).estimate())
                 for label, of_class in enumerate(value)
             ]
         else:
-            figures[metric] = _mean_and_ci(estimate(by_draw(draws, metric)))
+            figures[metric] = _mean_and_ci(measured.replicates(metric).estimate())
     return figures
 
 
@@ -91,16 +93,28 @@ def label_efficiency(evaluations: Evaluations, labels: dict[str, int]) -> pd.Dat
     rows = []
     for method, budgets in evaluations.items():
         for budget, protocols in budgets.items():
-            for protocol, draws in protocols.items():
-                accuracy = by_draw(draws, "accuracy")
+            for protocol, measured in protocols.items():
+                accuracy = measured.replicates("accuracy")
                 row: dict[str, Any] = {"protocol": protocol, "method": method, "labels": labels[budget]}
-                row |= _named("accuracy", estimate(accuracy))
+                row |= _named("accuracy", accuracy.estimate())
                 if method != CONTROL and CONTROL in evaluations:
-                    control = by_draw(evaluations[CONTROL][budget][protocol], "accuracy")
-                    row |= _named("gain", paired_gain(accuracy, control))
-                rows.append(row | {"draws": len(draws)})
-    columns = ["protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95", "draws"]
+                    control = evaluations[CONTROL][budget][protocol].replicates("accuracy")
+                    row |= _named("gain", accuracy.over(control).estimate())
+                rows.append(row | {"draws": len(measured.figures), "runs": len(set(measured.runs))})
+    columns = ["protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95"]
+    columns += ["draws", "runs"]
     return pd.DataFrame(rows).reindex(columns=columns).sort_values(columns[:3])
+
+
+def design(efficiency: pd.DataFrame, counts: Mapping[str, int]) -> Design:
+    """What the figures are means over.
+
+    Args:
+        efficiency: as `label_efficiency` returns it.
+        counts: the content of `metrics/data.json`.
+    """
+    draws, runs = (int(efficiency[name].max()) if len(efficiency) else 0 for name in ("draws", "runs"))
+    return Design(draws, runs, counts["test_labelled"], counts["test_units"])
 
 
 def recall(all_details: Mapping[str, Any], labels: Mapping[str, int], classes: Sequence[str]) -> pd.DataFrame:
@@ -149,11 +163,6 @@ def gathered(methods: Sequence[str], name: str, budgets: Sequence[str] | None = 
 def control_first(methods: Iterable[str]) -> list[str]:
     """The methods sorted by name, with the control first."""
     return sorted(methods, key=lambda method: (method != CONTROL, method))
-
-
-def by_draw(draws: list[dict[str, Any]], metric: str) -> list[float]:
-    """One metric of each draw, in the order of the draws."""
-    return [draw[metric] for draw in draws]
 
 
 def in_percent(row: Mapping[str, float], name: str, sign: str = "", digits: int = 2) -> str:

@@ -16,12 +16,13 @@ from markupsafe import Markup
 
 from stages.compare import charts, verdict
 from stages.compare.choices import choices
-from stages.compare.figures import control_first
+from stages.compare.figures import control_first, design
 from stages.compare.formats import count, image, marked, percent
 from stages.compare.inputs import DataSummary, MethodResults, read_method
-from stages.compare.statistics import why_no_interval
+from stages.compare.statistics import Design
 from stages.files.whole import whole_file
 from stages.settings.values import CONTROL
+from stages.tasks import power
 
 LISTED = 50  # of the files that were left out, this many are listed
 SOURCES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
@@ -35,7 +36,7 @@ class Evidence:
         summary, details: the content of the files of these names.
         efficiency: the table of label_efficiency.csv.
         labels: budget → number of labelled images, ascending.
-        draws: how many draws each mean is over; 0 where nothing was finetuned.
+        design: what each mean is over.
         data: what prepare wrote.
         results: each method's results, the control first.
     """
@@ -44,7 +45,7 @@ class Evidence:
     details: Mapping[str, Any]
     efficiency: pd.DataFrame
     labels: Mapping[str, int]
-    draws: int
+    design: Design
     data: DataSummary
     results: Sequence[MethodResults]
 
@@ -61,7 +62,7 @@ class Evidence:
 
 def collect(
     summary: Mapping[str, Any], details: Mapping[str, Any], efficiency: pd.DataFrame,
-    labels: Mapping[str, int], draws: int, data: DataSummary,
+    labels: Mapping[str, int], data: DataSummary,
 ) -> Evidence:  # fmt: skip
     """The evidence from these figures and from each method's results, which are read from the folder metrics.
 
@@ -70,7 +71,7 @@ def collect(
     """
     ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
     results = [read_method(method) for method in control_first(summary)]
-    return Evidence(summary, details, efficiency, ascending, draws, data, results)
+    return Evidence(summary, details, efficiency, ascending, design(efficiency, data.counts), data, results)
 
 
 def write(path: Path, evidence: Evidence) -> None:
@@ -88,7 +89,8 @@ def render(evidence: Evidence) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"percent": percent, "count": count, "image": image}
-    accuracies = {result.method: result.pretrain["knn"] for result in evidence.results}
+    enough = evidence.data.counts["validation_labelled"] >= power.ENOUGH_VALIDATION
+    accuracies = {r.method: r.pretrain["knn"] if enough else None for r in evidence.results}
     best = verdict.headline(accuracies)
     pretrained = [accuracy for method, accuracy in accuracies.items() if method != CONTROL]
     others = [method for method in accuracies if method not in (best, CONTROL)]
@@ -102,10 +104,12 @@ def render(evidence: Evidence) -> str:
         marked=marked,
         charts=all_charts(evidence),
         error_bars=error_bars(evidence),
-        no_interval=why_no_interval(evidence.draws) if evidence.draws else "",
+        no_interval=evidence.design.why_no_interval() if evidence.design.draws else "",
         labels_for_same=labels_for_same(evidence),
         choices=choices(evidence.results, evidence.summary, evidence.budgets),
         data=data_card(evidence.data),
+        smallest_gains=smallest_gains(evidence),
+        enough_test=power.ENOUGH_TEST,
         provenance=[provenance(result) for result in evidence.results],
     )
 
@@ -114,10 +118,20 @@ def sentences(evidence: Evidence, method: str) -> list[Markup]:
     """The verdict on a method, one sentence for each budget."""
     return [
         Markup(  # noqa: S704 (the only name in it is the method's, the name of a file in stages/pretrain/methods)
-            verdict.sentence(evidence.summary, method, budget, evidence.labels, evidence.draws, number=marked)
+            verdict.sentence(
+                evidence.summary, method, budget, evidence.labels, evidence.design, number=marked
+            )
         )
         for budget in evidence.budgets
     ]
+
+
+def smallest_gains(evidence: Evidence) -> dict[str, float]:
+    """Budget → the smallest gain that this test split was expected to show, a fraction."""
+    units, classes = evidence.design.units, max(1, len(evidence.classes))
+    return {
+        budget: power.smallest_gain(units, labels / classes) for budget, labels in evidence.labels.items()
+    }
 
 
 def labels_for_same(evidence: Evidence) -> dict[str, dict[str, str]]:
@@ -146,22 +160,22 @@ def error_bars(evidence: Evidence) -> dict[str, Any]:
             recall for budget in evidence.budgets
             for recall in evidence.details[method][budget]["finetuned"]["recall"] if recall is not None
         ]  # fmt: skip
-        return describe((recall.get("ci95", math.nan) for recall in recalls), evidence.draws)
+        return describe((recall.get("ci95", math.nan) for recall in recalls), evidence.design)
 
     return {
-        "efficiency": {name: describe(halves, evidence.draws) for name, halves in of_protocol.items()},
-        "gains": describe((row.get("gain_ci95", math.nan) for row in rows), evidence.draws),
+        "efficiency": {name: describe(halves, evidence.design) for name, halves in of_protocol.items()},
+        "gains": describe((row.get("gain_ci95", math.nan) for row in rows), evidence.design),
         "recall": {result.method: of_recall(result.method) for result in evidence.results},
     }
 
 
-def describe(half_widths: Iterable[float], draws: int) -> str:
+def describe(half_widths: Iterable[float], over: Design) -> str:
     """What the error bars of these half-widths are (NaN: none), and why some are missing."""
     missing = [math.isnan(half) for half in half_widths]
     if all(missing):
-        return f"No error bars: {why_no_interval(draws)}."
-    reason = f"; {why_no_interval(draws)}" if any(missing) else ""
-    return f"Error bars: 95 % intervals over {draws} draws{reason}."
+        return f"No error bars: {over.why_no_interval()}."
+    reason = f"; {over.why_no_interval()}" if any(missing) else ""
+    return f"Error bars: 95 % intervals over {over.draws} draws and the test images{reason}."
 
 
 def all_charts(evidence: Evidence) -> dict[str, Any]:
@@ -210,7 +224,7 @@ def data_card(data: DataSummary) -> dict[str, Any]:
     source = data.made_from["parameters"]["data"]["source"]
     return {
         "source": SOURCES.get(source, source),
-        "counts": {name.replace("_", " "): value for name, value in data.counts.items()},
+        "counts": {name.replace("_", " "): n for name, n in data.counts.items() if isinstance(n, int)},
         "classes": data.classes.to_dict("records"),
         "left_out": data.left_out.head(LISTED).to_dict("records"),
         "more_left_out": max(0, len(data.left_out) - LISTED),

@@ -5,7 +5,6 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.compare import figures
-from stages.compare.statistics import why_no_interval
 from stages.files.json_files import read_json
 from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
 from stages.files.tables import read_table
@@ -14,8 +13,10 @@ from stages.files.tables import read_table
 def show() -> None:
     """Print metrics/summary.json as a table in percent, narrow enough for a terminal of 80 columns."""
     summary, details = read_json(SUMMARY), read_json(DETAILS)
-    draws = int(read_table(LABEL_EFFICIENCY, "draws")["draws"].max()) if next(iter(summary.values())) else 0
-    title = f"test split, in %: mean over {draws} draws ± 95% interval" if draws > 1 else "test split, in %"
+    design = figures.design(read_table(LABEL_EFFICIENCY, "draws", "runs"), read_json(METRICS / "data.json"))
+    title = "test split, in %"
+    if design.draws > 1:
+        title += f": mean over {design.draws} draws ± 95% interval"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "probe"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
@@ -36,7 +37,7 @@ def show() -> None:
         table.add_section()
     Console().print(table)
     if not every_interval:
-        print(f"no ±: {why_no_interval(draws)}")
+        print(f"no ±: {design.why_no_interval()}")
     for method in summary:
         collapse = read_json(METRICS / "pretrain" / f"{method}.json")["collapse"]
         if collapse is not None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from stages.compare.statistics import why_no_interval
+from stages.compare.statistics import Design
 from stages.settings.values import CONTROL
+from stages.tasks.draws import budget_name
 
+ALL = budget_name("all")
 Format = Callable[[str, str, str], str]  # from a number's text, its key in the summary, and its unit
 
 
@@ -68,7 +70,7 @@ def unmarked(text: str, key: str, unit: str) -> str:
 
 
 def sentence(
-    summary: Mapping[str, Any], method: str, budget: str, labels: Mapping[str, int], draws: int,
+    summary: Mapping[str, Any], method: str, budget: str, labels: Mapping[str, int], design: Design,
     number: Format = unmarked,
 ) -> str:  # fmt: skip
     """What pretraining with a method gained at one budget.
@@ -76,7 +78,7 @@ def sentence(
     Args:
         summary: the content of `metrics/summary.json`.
         labels: how many labelled images each budget is.
-        draws: how many draws each mean is over.
+        design: what each mean is over.
         number: formats each number of the summary.
     """
     row = summary[method][budget]
@@ -86,13 +88,15 @@ def sentence(
         value = 100 * summary[of][budget][name]
         return number(f"{value:{sign}.2f}", f"{of}.{budget}.{name}", unit)
 
-    over = f"over {draws} draws"
+    draws = design.draws
+    over = f"over {draws} trainings on the same labels" if budget == ALL else f"over {draws} draws"
     equal = "on one draw" if draws == 1 else f"in each of {draws} draws"
+    no_interval = design.why_no_interval()
     after = figure(method, "accuracy", " %")
     if "gain" not in row:
         reason = "nothing was pretrained" if method == CONTROL else f"{CONTROL} was not run for comparison"
         if "accuracy_ci95" not in row:
-            return f"{start} {method} reaches {after} {equal}; {why_no_interval(draws)}; {reason}."
+            return f"{start} {method} reaches {after} {equal}; {no_interval}; {reason}."
         interval = f"{figure(method, 'accuracy_ci95')} points"
         return f"{start} {method} reaches {after} ± {interval}, {over}; {reason}."
     before = figure(CONTROL, "accuracy", " %")
@@ -100,7 +104,7 @@ def sentence(
     if "gain_ci95" not in row:
         return (
             f"{start} accuracy is {before} from scratch and {after} with {method} pretraining, "
-            f"{gain} points {equal}; {why_no_interval(draws)}, so the difference cannot be called measurable."
+            f"{gain} points {equal}; {no_interval}, so the difference cannot be called measurable."
         )
     start = f"{start} {method} pretraining"
     gain = f"{gain} ± {figure(method, 'gain_ci95')} points, {over}"

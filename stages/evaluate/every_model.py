@@ -28,8 +28,8 @@ from stages.evaluate.results import Results
 from stages.files import provenance
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
-from stages.files.model_index import read_index
-from stages.files.paths import MODELS
+from stages.files.model_index import Model, read_index, write_index
+from stages.files.paths import ENCODERS, MODELS, PREDICTED_IMAGES
 from stages.files.tables import write_table
 from stages.files.whole import whole_folder
 from stages.images import thumbnails
@@ -68,13 +68,16 @@ def main(method: str) -> None:
         with progress(title, len(tasks), "models") as bar, Workers(title, opener, count) as workers:
             measured = dict(workers.run(Evaluator.measure, tasks, bar))
             ((_, (points, explained)),) = workers.run(Evaluator.feature_map, [f"map of {method}"], bar)
+        write_index(folder, predicted_by(tasks, measured, method))
+        write_table(folder / PREDICTED_IMAGES, evaluator.test.table())
         tables, mistaken = tables_of(models, folder, evaluator)
     figures = collect(tasks, measured)
     write_tables(results, {**tables, "map": points}, np.asarray(evaluator.test.images[mistaken]))
 
     last = models[-1].path
     classifier = evaluator.classifier(last)
-    write_json(results.model, size(classifier, last) | {"map_variance": explained, "made_from": made_from})
+    of_model = size(classifier, last) | {"map_variance": explained, "made_from": made_from}
+    write_json(results.model, of_model | {"validation": validation_accuracies(tasks, measured)})
     write_json(results.figures, figures)
     tested = len(evaluator.test.labels)
     seconds = sum(measured[number].seconds for number in range(len(models))) / count
@@ -118,6 +121,22 @@ def frozen_tasks(models: Sequence[OfModel]) -> list[OfEncoder]:
     return tasks
 
 
+def predicted_by(
+    tasks: Sequence[OfModel | OfEncoder], measured: dict[int, Measured], method: str
+) -> list[Model]:
+    """The index of the predictions, in the order of the tasks; the parent is the file of the model."""
+    encoder = str(ENCODERS / f"{method}.safetensors")
+    return [
+        Model(
+            predictions_file(task.budget, draw, protocol), protocol, task.budget, draw, 0,
+            str(task.path) if isinstance(task, OfModel) else encoder,
+        )
+        for number, task in enumerate(tasks)
+        for protocol in measured[number].protocols
+        for draw in task.draws
+    ]  # fmt: skip
+
+
 def collect(tasks: Sequence[OfModel | OfEncoder], measured: dict[int, Measured]) -> Figures:
     """The figures of each draw, by budget and protocol, in the order of the tasks."""
     figures: Figures = {}
@@ -125,6 +144,21 @@ def collect(tasks: Sequence[OfModel | OfEncoder], measured: dict[int, Measured])
         for protocol, of_draw in measured[number].protocols.items():
             figures.setdefault(task.budget, {}).setdefault(protocol, []).extend([of_draw] * len(task.draws))
     return figures
+
+
+def validation_accuracies(
+    tasks: Sequence[OfModel | OfEncoder], measured: dict[int, Measured]
+) -> dict[str, dict[str, float]]:
+    """Budget → protocol → mean accuracy of the models on validation, by which `predict` chooses one."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for number, task in enumerate(tasks):
+        accuracy = measured[number].validation
+        if isinstance(task, OfModel) and accuracy is not None:
+            found.setdefault(task.budget, {}).setdefault(task.model.protocol, []).append(accuracy)
+    return {
+        budget: {protocol: round(float(np.mean(values)), 4) for protocol, values in protocols.items()}
+        for budget, protocols in found.items()
+    }
 
 
 def tables_of(
@@ -171,9 +205,10 @@ def print_accuracies(method: str, figures: Figures) -> None:
 
 def write_empty(results: Results, made_from: dict[str, Any], timings: dict[str, Any]) -> None:
     """Write empty results if there are no models. The test split is not read."""
-    with whole_folder(results.predictions):
+    with whole_folder(results.predictions) as folder:
+        write_index(folder, [])
         write_tables(results, diagnostics.empty_tables(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
-        write_json(results.model, {"made_from": made_from})
+        write_json(results.model, {"made_from": made_from, "validation": {}})
         write_json(results.figures, {})
         write_json(results.timings, timings)
 

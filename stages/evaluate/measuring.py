@@ -15,7 +15,7 @@ from stages.evaluate import diagnostics
 from stages.evaluate.frozen import FrozenEncoder
 from stages.files.model_index import Model
 from stages.files.packs import read_pack, write_array
-from stages.files.paths import ENCODERS, TEST
+from stages.files.paths import ENCODERS, IMAGES, TEST
 from stages.files.tables import read_table
 from stages.settings import load
 from stages.settings.schema import Params
@@ -25,14 +25,24 @@ from stages.tasks.scores import measure
 from stages.training.machine import Machine, peak_memory_mb, set_up
 from stages.training.progress import Bar
 
+CHOOSING = 2000  # validation images that a model is measured on at most
+
 
 @dataclass(frozen=True)
 class TestSplit:
-    """The test split: images, uint8 (N, C, H, W), memory-mapped, labels, (N,) int64, and the images' ids."""
+    """The test split.
+
+    Attributes:
+        images: uint8 (N, C, H, W), memory-mapped.
+        labels: (N,) int64.
+        ids: of the images.
+        units: (N,), from 0 on: the group of each image; an image without a group is a unit of its own.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     ids: list[str]
+    units: np.ndarray
 
     @staticmethod
     def read() -> "TestSplit":
@@ -43,8 +53,22 @@ class TestSplit:
         """
         labels = read_labels(TEST / "index.csv").numpy()
         images = read_pack(TEST / "images.npy", rows=len(labels))
-        ids = read_table(TEST / "index.csv", "id", text=True)["id"]
-        return TestSplit(images, labels, ids.tolist())
+        table = read_table(TEST / "index.csv", "id", text=True)
+        return TestSplit(images, labels, table["id"].tolist(), units_of(table))
+
+    def table(self) -> pd.DataFrame:
+        """What statistics need beside predictions: the columns id, label and unit."""
+        return pd.DataFrame({"id": self.ids, "label": self.labels, "unit": self.units})
+
+
+def units_of(table: pd.DataFrame) -> np.ndarray:
+    """The unit of each image of a table, (N,), from 0 on: its group, or the image alone where it has none."""
+    if "group" not in table:
+        return np.arange(len(table))
+    groups = table["group"].fillna("").tolist()
+    names = [("group", group) if group else ("row", str(row)) for row, group in enumerate(groups)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names])
 
 
 @dataclass(frozen=True)
@@ -93,13 +117,15 @@ class Measured:
 
     Attributes:
         protocols: the figures by protocol.
-        seconds: spent on predictions.
+        seconds: spent on predictions of the test split.
         memory_mb: the most memory that the worker has used so far.
+        validation: the model's accuracy on validation; None: a frozen encoder, or no label there.
     """
 
     protocols: dict[str, dict[str, Any]]
     seconds: float
     memory_mb: int
+    validation: float | None
 
 
 def predictions_file(budget: str, draw: int, protocol: str) -> str:
@@ -153,9 +179,26 @@ class Evaluator:
             file, self.test.images, self.labels, len(self.classes), self.settings, self.machine
         )
 
+    @cached_property
+    def validation(self) -> tuple[np.ndarray, np.ndarray]:
+        """The labelled validation images, uint8 (n, C, H, W), CHOOSING at most, and their labels, (n,)."""
+        labels = read_labels(IMAGES / "validation.csv").numpy()
+        rows = np.flatnonzero(labels >= 0)
+        rows = rows[:: max(1, -(-len(rows) // CHOOSING))]
+        return read_pack(IMAGES / "validation.npy", rows=len(labels))[rows], labels[rows]
+
+    def validation_accuracy(self, classifier: Classifier) -> float | None:
+        """The accuracy of a model on validation; None where validation has no label."""
+        images, labels = self.validation
+        if not len(labels):
+            return None
+        predicted = probabilities(classifier, images, self.machine).cpu().numpy().argmax(1)
+        return float((predicted == labels).mean())
+
     def measure(self, task: OfModel | OfEncoder, bar: Bar) -> Measured:
         """Do one task."""
         started = time.perf_counter()
+        classifier = None
         if isinstance(task, OfModel):
             classifier = self.classifier(task.path)
             predicted = probabilities(classifier, self.test.images, self.machine).cpu().numpy()
@@ -168,8 +211,9 @@ class Evaluator:
             for draw in task.draws:
                 write_array(self.job.folder / predictions_file(task.budget, draw, protocol), predicted)
             figures[protocol] = measure(predicted, self.test.labels)
+        on_validation = self.validation_accuracy(classifier) if classifier is not None else None
         bar.advance(1, str(task))
-        return Measured(figures, seconds, peak_memory_mb())
+        return Measured(figures, seconds, peak_memory_mb(), on_validation)
 
     def feature_map(self, task: str, bar: Bar) -> tuple[pd.DataFrame, list[float]]:
         """The test images in the plane of the first two principal components of their features."""

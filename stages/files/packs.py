@@ -18,6 +18,25 @@ def write_array(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
+def read_probabilities(path: Path, rows: int) -> np.ndarray:
+    """Read the class probabilities of some images, float32 (rows, K), as `write_array` has written them.
+
+    Raises:
+        InputError: the file is damaged, or holds something else.
+    """
+    try:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except HEADER_ERRORS:
+        array = np.zeros(0)
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.float32:
+        raise InputError(f"{path}: is not an array of float32 probabilities; run `dvc repro`")
+    if len(array) != rows:
+        raise InputError(f"{path}: holds {len(array)} images; its table has {rows} rows; run `dvc repro`")
+    if not ((array >= 0) & (array <= 1)).all():
+        raise InputError(f"{path}: holds numbers that are no probabilities; run `dvc repro`")
+    return array
+
+
 def part_size(shape: Sequence[int]) -> int:
     """How many images of shape (C, H, W) are processed at the same time: PART bytes, at least one image."""
     return max(1, PART // int(np.prod(shape)))

@@ -8,6 +8,7 @@ TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` read
 MODELS = Path("models")
 ENCODERS, CLASSIFIERS = MODELS / "encoders", MODELS / "classifiers"
 PREDICTIONS = Path("data/predictions")
+PREDICTED_IMAGES = "images.csv"  # beside the predictions of a method: id, label and unit of each test image
 METRICS = Path("metrics")
 # What `compare` writes about all methods.
 SUMMARY, DETAILS = METRICS / "summary.json", METRICS / "details.json"

@@ -13,8 +13,10 @@ from stages.files import provenance
 from stages.files.locks import require_writable
 from stages.files.paths import IMAGES, LABELS, METRICS, TEST
 from stages.prepare import official, own_images
+from stages.prepare.parts import Prepared
 from stages.settings import load
 from stages.settings.values import FOLDER
+from stages.tasks import power
 from stages.training.randomness import Stream
 
 
@@ -27,8 +29,29 @@ def main() -> None:
     prepared = source.prepare(data, stream)
     # NOTE: the source images are not hashed for provenance: later stages hash the packs written here.
     prepared.write(provenance.made_from("prepare", inputs=False))
+    print(*what_the_test_shows(prepared), sep="\n", flush=True)
     sizes = (len(part.rows) for part in (prepared.pool, prepared.validation, prepared.test))
     print("prepared: {:,} images in the pool, {:,} validation, {:,} test".format(*sizes))
+
+
+def what_the_test_shows(prepared: Prepared) -> list[str]:
+    """Which gains the test split can show, before hours are spent; a warning where it is small."""
+    images, units = len(prepared.test.rows), prepared.test.units()
+    if not images:
+        return []
+    named = f"{images:,} labelled images" + (f" in {units:,} groups" if units < images else "")
+    gains = [
+        f"{100 * power.smallest_gain(units, labels):.1f} points at {labels} label{'s' if labels > 1 else ''}"
+        for labels in power.DISAGREEMENT
+    ]
+    lines = [f"test: {named}; they can show gains from about {', '.join(gains)} per class (80 % power)"]
+    if units < power.ENOUGH_TEST:
+        lines.append(
+            f"warning: the test split is small; label more of its images, or raise data.folder.test: "
+            f"with {power.ENOUGH_TEST} it would show {100 * power.smallest_gain(power.ENOUGH_TEST, 10):.1f} "
+            "points at 10 labels per class"
+        )
+    return lines
 
 
 if __name__ == "__main__":

@@ -136,8 +136,10 @@ def make_part(
 
     def describe(some: np.ndarray) -> pd.DataFrame:
         chosen = images.take(indices[some])
+        grouped = {"group": [group or "" for group in chosen.records.groups]} if any_group else {}
         return pd.DataFrame(
-            {
+            grouped
+            | {
                 "id": [digest.tobytes().hex() for digest in chosen.digests[:, :8]],
                 "split": name,
                 # NOTE: without the folder, because labelling an image may move it to another one.
@@ -146,6 +148,7 @@ def make_part(
             }
         )
 
+    any_group = bool(images.records.groups.is_known().any())
     number = {label: index for index, label in enumerate(classes)}
     labels = images.records.labels
     numbers = np.array([number.get(label or "", NO_LABEL) for label in labels.categories], dtype=np.int64)

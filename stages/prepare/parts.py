@@ -14,6 +14,7 @@ from stages.files.paths import IMAGES, LABELS, METRICS, TEST
 from stages.files.tables import write_pieces, write_table
 from stages.files.whole import whole_folder
 from stages.images import thumbnails
+from stages.tasks import power
 
 NO_LABEL = -1
 ROWS = 4096  # of a table in memory at the same time
@@ -29,8 +30,8 @@ class Part:
         rows: which of these images belong to the part, in order, (n,).
         labels: class numbers or `NO_LABEL`, int64 (n,).
         describe: returns the table for some indices into `rows`, with the columns id, split, source and
-            optionally file. It is called for a piece at a time when the table is written, because all its
-            strings would take more memory than the rest.
+            optionally file and group. It is called for a piece at a time when the table is written, because
+            all its strings would take more memory than the rest.
     """
 
     images: np.ndarray
@@ -49,6 +50,16 @@ class Part:
         for start in range(0, max(1, len(self.rows)), ROWS):
             table = self.table(start, start + ROWS)
             yield table[[name for name in columns if name in table]]
+
+    def units(self) -> int:
+        """The number of groups of images; an image without a group is one of its own."""
+        groups: set[str] = set()
+        alone = 0
+        for piece in self.pieces("id", "group"):
+            names = piece["group"] if "group" in piece else pd.Series("", index=piece.index)
+            groups |= set(names) - {""}
+            alone += int((names == "").sum())
+        return len(groups) + alone
 
     def take(self, indices: np.ndarray) -> "Part":
         """A subset, by indices into `rows`."""
@@ -94,7 +105,7 @@ class Prepared:
             write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file"))
             write_json(labels_folder / "classes.json", self.classes)
             write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
-            write_pieces(test_folder / "index.csv", self.test.pieces(*columns, "label"))
+            write_pieces(test_folder / "index.csv", self.test.pieces(*columns, "label", "group"))
             self._write_summary(METRICS, made_from)
 
     def _write_summary(self, folder: Path, made_from: dict[str, Any]) -> None:
@@ -102,6 +113,11 @@ class Prepared:
         counts: dict[str, Any] = {"classes": len(self.classes), **self.counts}
         for name, part in (("pool", self.pool), ("validation", self.validation), ("test", self.test)):
             counts |= {name: len(part.rows), f"{name}_labelled": int((part.labels != NO_LABEL).sum())}
+        counts["test_units"] = self.test.units()
+        counts["smallest_gain"] = {
+            f"labels_per_class_{labels}": round(power.smallest_gain(counts["test_units"], labels), 4)
+            for labels in power.DISAGREEMENT
+        }
         write_json(folder / "data.json", counts)
         write_json(folder / "prepare.json", {"made_from": made_from})
         columns = ["file", "reason", "other"]

@@ -37,6 +37,67 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
+def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What each image contributes to each metric of `measure`: the metric is the mean over the images.
+
+    Accuracy, log-likelihood and calibration error are such means. A ratio, such as the recall of a class, is
+    made one by its derivative with respect to the weight of each image (the infinitesimal jackknife: L. A.
+    Jaeckel 1972; B. Efron, "Nonparametric estimates of standard error", Biometrika 68, 1981).
+
+    Args:
+        probabilities: (N, K), each row sums to 1.
+        labels: (N,) integers in [0, K).
+
+    Returns:
+        (N,) for each metric; (K, N) for `recall`, NaN for a class that has no images.
+    """
+    count, classes = probabilities.shape
+    guesses, numbers = probabilities.argmax(1), np.arange(classes)[:, None]
+    actual, predicted = labels == numbers, guesses == numbers  # (K, N)
+    hits = actual & predicted
+    present = actual.any(1)
+    recall, precision = _ratio(hits, actual), _ratio(hits, predicted, empty=0.0)
+    f1 = _ratio(2.0 * hits, actual.astype(float) + predicted, empty=0.0)
+    confidence = probabilities.max(1).astype(np.float64)
+    gap = (guesses == labels) - confidence
+    bins = _bins(confidence)
+    chosen = probabilities[np.arange(count), labels].astype(np.float64)
+    return {
+        "accuracy": (guesses == labels).astype(np.float64),
+        "recall_macro": recall[present].mean(0),
+        "precision_macro": precision[present].mean(0),
+        "f1_macro": f1[present].mean(0),
+        "nll": -np.log(np.maximum(chosen, 1e-12)),
+        "ece": np.sign(np.bincount(bins, gap, minlength=BINS))[bins] * gap,
+        "recall": recall,
+    }
+
+
+def _ratio(hits: np.ndarray, of: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """What each image contributes to Σ hits / Σ of, for each class, (K, N); `empty` where Σ of is 0."""
+    totals = of.sum(1, keepdims=True).astype(np.float64)
+    ratio = np.where(totals > 0, hits.sum(1, keepdims=True) / np.maximum(totals, 1), empty)
+    linear = (hits - ratio * of) * (hits.shape[1] / np.maximum(totals, 1))
+    return np.asarray(ratio + np.where(totals > 0, linear, 0.0))
+
+
+def by_unit(contributed: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """What each unit contributes, from what each image does: the mean over the units is that over the images.
+
+    Args:
+        contributed: (…, N), of each image.
+        units: (N,) integers from 0 on, the unit of each image: a group of images, or the image alone.
+
+    Returns:
+        (…, U).
+    """
+    count = int(units.max(initial=-1)) + 1
+    mean = contributed.mean(-1, keepdims=True)
+    sums = np.zeros((count, *contributed.shape[:-1]))
+    np.add.at(sums, units, np.moveaxis(contributed - mean, -1, 0))
+    return np.asarray(mean + np.moveaxis(sums, 0, -1) * (count / len(units)))
+
+
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """Counts, (K, K): row = actual class, column = predicted class."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
@@ -52,10 +113,13 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error (Guo et al. 2017, arXiv:1706.04599): Σ share · |accuracy − confidence|."""
     confidence = probabilities.max(1).astype(np.float64)
     correct = probabilities.argmax(1) == labels
-    # Bins are (lower, upper], as in the paper.
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gap = np.bincount(bins, correct - confidence, minlength=BINS)
+    gap = np.bincount(_bins(confidence), correct - confidence, minlength=BINS)
     return float(np.abs(gap).sum() / len(labels))
+
+
+def _bins(confidence: np.ndarray) -> np.ndarray:
+    """The bin of each confidence. Bins are (lower, upper], as in the paper."""
+    return np.asarray(np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1))
 
 
 def _round(value: float) -> float:

@@ -4,12 +4,13 @@
 
 Each PATH is an image file or a folder. A folder is searched recursively, in the same way as `prepare` does.
 A model is METHOD/nBUDGET (its first draw), METHOD/nBUDGET-drawD, or a file. The default is the method and
-budget with the best accuracy in `metrics/summary.json`. The model's file contains everything that predicting
-needs: weights, class names, image size and normalisation. Images that cannot be read are reported on stderr
-and left out of the table; the exit status is then 1.
+budget with the best accuracy on validation, never on the test split. The model's file contains everything
+that predicting needs: weights, class names, image size and normalisation. Images that cannot be read are
+reported on stderr and left out of the table; the exit status is then 1.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -25,11 +26,14 @@ from torch import Tensor
 from stages.errors import InputError, reported
 from stages.files.json_files import read_json
 from stages.files.locks import require_writable
-from stages.files.paths import CLASSIFIERS, METRICS
+from stages.files.paths import CLASSIFIERS, METRICS, SUMMARY
 from stages.files.tables import write_table
 from stages.images import pictures
 from stages.settings import load
+from stages.settings.values import CONTROL
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
+from stages.tasks.draws import parse_budget
+from stages.tasks.power import ENOUGH_VALIDATION
 from stages.training.machine import Machine, set_up
 from stages.training.progress import progress
 from stages.training.resources import cores
@@ -48,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--model",
-        help="METHOD/nBUDGET, METHOD/nBUDGET-drawD or a file (default: the best in metrics/summary.json)",
+        help="METHOD/nBUDGET, METHOD/nBUDGET-drawD or a file (default: the best on validation)",
     )
     parser.add_argument(
         "--output",
@@ -112,24 +116,13 @@ def model_file(name: str | None) -> Path:
     """The file of a classifier.
 
     Args:
-        name: METHOD/nBUDGET, METHOD/nBUDGET-drawD or a file; None: the best by metrics/summary.json.
+        name: METHOD/nBUDGET, METHOD/nBUDGET-drawD or a file; None: the best on validation.
 
     Raises:
         InputError: there is no such classifier, or none at all.
     """
     if name is None:
-        summary = read_json(METRICS / "summary.json")
-        accuracies = {
-            f"{method}/{budget}": budgets[budget]["accuracy"]
-            for method, budgets in summary.items()
-            for budget in budgets
-        }
-        if not accuracies:
-            raise InputError(
-                f"{METRICS / 'summary.json'}: there is no classifier yet, because no budget has "
-                "enough labels; label more images and run `dvc repro`"
-            )
-        name = max(accuracies, key=lambda key: accuracies[key])
+        name = best_on_validation()
     if Path(name).suffix == ".safetensors":
         return Path(name)
     method, _, budget = name.partition("/")
@@ -143,6 +136,38 @@ def model_file(name: str | None) -> Path:
         )
         raise InputError(f"--model {name}: there is no file {file}; {choice}")
     return file
+
+
+def best_on_validation() -> str:
+    """The method and budget whose finetuned models have the best accuracy on validation.
+
+    Where validation has too few labels to choose by: the first pretrained method, with the most labels.
+
+    Raises:
+        InputError: there is no classifier.
+    """
+    summary = read_json(SUMMARY)
+    if not any(summary.values()):
+        raise InputError(
+            f"{SUMMARY}: there is no classifier yet, because no budget has enough labels; label more images "
+            "and run `dvc repro`"
+        )
+    labels = read_json(METRICS / "data.json")["validation_labelled"]
+    if labels < ENOUGH_VALIDATION:
+        method = min(sorted(summary), key=lambda name: name == CONTROL)
+        sizes = {b: math.inf if parse_budget(b) == "all" else int(parse_budget(b)) for b in summary[method]}
+        chosen = f"{method}/{max(sizes, key=lambda budget: sizes[budget])}"
+        print(
+            f"note: validation has {labels} labels, too few to choose a model by; taking {chosen} "
+            "(--model names another)",
+            file=sys.stderr,
+        )
+        return chosen
+    accuracies: dict[str, float] = {}
+    for method, budgets in summary.items():
+        of_method = read_json(METRICS / "evaluate" / f"{method}_model.json")["validation"]
+        accuracies |= {f"{method}/{budget}": of_method[budget]["finetuned"] for budget in budgets}
+    return max(accuracies, key=lambda key: accuracies[key])
 
 
 def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:

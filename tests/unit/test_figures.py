@@ -1,6 +1,4 @@
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,8 +6,8 @@ import pytest
 
 from stages.compare import charts
 from stages.compare import figures as figures_of
-from stages.compare.figures import Evaluations
-from stages.compare.statistics import estimate, paired_gain
+from stages.compare.measured import Evaluations, Measured
+from stages.compare.statistics import Estimate
 from stages.compare.terminal import show
 from stages.errors import InputError
 from stages.files.json_files import write_json
@@ -21,41 +19,57 @@ LABELS = {"n10": 10, "nall": 900}
 
 
 @pytest.fixture
-def evaluations() -> Evaluations:
-    """Four draws of two methods; the draws differ more than the methods do."""
-    generator = np.random.default_rng(0)
-    base = {budget: generator.uniform(0.5, 0.8, 4) for budget in BUDGETS}
+def evaluations() -> dict[str, dict[str, dict[str, Measured]]]:
+    """Four draws of two methods on 3,000 images; the draws differ more than the methods do.
 
-    def draws(method: str, budget: str, protocol: str) -> list[dict[str, Any]]:
+    Class 1 has no images.
+    """
+    random = np.random.default_rng(0)
+    labels = np.tile([0, 2], 1500)
+    hardness = random.uniform(0, 1, 3000)
+    base = {budget: random.uniform(0.5, 0.8, 4) for budget in BUDGETS}
+
+    def measured(method: str, budget: str, protocol: str) -> Measured:
         gain = 0.1 * (method == "simclr") + 0.01 * PROTOCOLS.index(protocol)
-        rows = []
+        predictions = []
         for of_draw in base[budget]:
-            accuracy = float(of_draw + gain + generator.normal(0, 0.002))
-            rows.append({
-                "accuracy": accuracy, "recall_macro": accuracy - 0.01, "nll": 1 - accuracy,
-                "recall": [accuracy, None, 0.5],
-            })  # fmt: skip
-        return rows
+            right = hardness + random.normal(0, 0.001, 3000) < of_draw + gain
+            guesses = np.where(right, labels, 2 - labels)
+            predictions.append((0.1 + 0.7 * np.eye(3)[guesses]).astype(np.float32))
+        return Measured.of(predictions, labels, np.arange(3000), [0] * 4, overlap=0.01)
 
     return {
-        method: {budget: {p: draws(method, budget, p) for p in PROTOCOLS} for budget in BUDGETS}
+        method: {budget: {p: measured(method, budget, p) for p in PROTOCOLS} for budget in BUDGETS}
         for method in METHODS
     }
 
 
 def first_draw(evaluations: Evaluations, times: int) -> Evaluations:
     """The first draw of everything, repeated."""
+
+    def repeated(of: Measured) -> Measured:
+        contributed = {metric: units[:1].repeat(times, 0) for metric, units in of.contributed.items()}
+        return Measured(list(of.figures[:1]) * times, contributed, [0] * times, of.overlap)
+
     return {
         method: {
-            budget: {protocol: draws[:1] * times for protocol, draws in protocols.items()}
+            budget: {protocol: repeated(measured) for protocol, measured in protocols.items()}
             for budget, protocols in budgets.items()
         }
         for method, budgets in evaluations.items()
     }
 
 
-def accuracies(evaluations: Evaluations, method: str, budget: str, protocol: str) -> list[float]:
-    return [draw["accuracy"] for draw in evaluations[method][budget][protocol]]
+def estimated(
+    evaluations: Evaluations, method: str, budget: str, protocol: str, metric: str = "accuracy"
+) -> Estimate:
+    return evaluations[method][budget][protocol].replicates(metric).estimate()
+
+
+def gained(evaluations: Evaluations, budget: str, protocol: str, metric: str = "accuracy") -> Estimate:
+    """The gain of simclr over scratch."""
+    simclr, scratch = (evaluations[method][budget][protocol] for method in ("simclr", "scratch"))
+    return simclr.replicates(metric).over(scratch.replicates(metric)).estimate()
 
 
 def test_summary_is_method_budget_metric(evaluations: Evaluations) -> None:
@@ -73,24 +87,21 @@ def test_summary_is_method_budget_metric(evaluations: Evaluations) -> None:
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_summary_has_the_means_over_draws(evaluations: Evaluations, budget: str) -> None:
     figures = figures_of.summary(evaluations)["simclr"][budget]
-    finetuned = estimate(accuracies(evaluations, "simclr", budget, "finetuned"))
+    finetuned = estimated(evaluations, "simclr", budget, "finetuned")
     assert figures["accuracy"] == round(finetuned.mean, 4)
     assert figures["accuracy_ci95"] == round(finetuned.ci95, 4)
-    assert figures["recall_macro"] == pytest.approx(finetuned.mean - 0.01, abs=1e-4)
-    linear = np.mean(accuracies(evaluations, "simclr", budget, "linear"))
-    assert figures["linear_probe"] == pytest.approx(linear, abs=1e-4)
+    recall = estimated(evaluations, "simclr", budget, "finetuned", "recall_macro")
+    assert figures["recall_macro"] == round(recall.mean, 4)
+    assert figures["linear_probe"] == round(estimated(evaluations, "simclr", budget, "linear").mean, 4)
 
 
 def test_gain_is_paired_over_the_control_of_the_same_budget(evaluations: Evaluations) -> None:
     figures = figures_of.summary(evaluations)["simclr"]["n10"]
-    expected = paired_gain(
-        accuracies(evaluations, "simclr", "n10", "finetuned"),
-        accuracies(evaluations, "scratch", "n10", "finetuned"),
-    )
+    expected = gained(evaluations, "n10", "finetuned")
     assert figures["gain"] == round(expected.mean, 4)
     assert figures["gain_ci95"] == round(expected.ci95, 4)
     assert figures["gain"] == pytest.approx(0.1, abs=0.01)
-    assert figures["gain_ci95"] < figures["accuracy_ci95"] / 10  # pairing removes the spread of the draws
+    assert figures["gain_ci95"] < figures["accuracy_ci95"] / 5  # pairing removes the spread of the draws
 
 
 def test_without_the_control_there_is_no_gain(evaluations: Evaluations) -> None:
@@ -103,7 +114,7 @@ def test_one_draw_has_figures_without_intervals(evaluations: Evaluations) -> Non
     one = first_draw(evaluations, 1)
     figures = figures_of.summary(one)["simclr"]["n10"]
     assert figures.keys() == {"accuracy", "gain", "recall_macro", "linear_probe"}
-    assert figures_of.details(one)["simclr"]["n10"]["knn"]["recall"][2] == {"mean": 0.5}
+    assert figures_of.details(one)["simclr"]["n10"]["knn"]["recall"][2].keys() == {"mean"}
     table = figures_of.label_efficiency(one, LABELS)
     assert table[["accuracy_ci95", "gain_ci95"]].isna().all(axis=None)
     assert (table["draws"] == 1).all()
@@ -119,9 +130,12 @@ def test_equal_draws_have_the_figures_of_one(evaluations: Evaluations) -> None:
     assert (table["draws"] == 4).all()
 
 
-def test_the_interval_of_draws_that_differ_is_never_rounded_to_zero(evaluations: Evaluations) -> None:
-    for number, draw in enumerate(evaluations["simclr"]["n10"]["finetuned"]):
-        draw["accuracy"] = 0.9 + 1e-6 * number
+def test_an_interval_is_never_rounded_to_zero(evaluations: dict[str, dict[str, dict[str, Measured]]]) -> None:
+    random = np.random.default_rng(0)
+    units = 0.9 + random.normal(0, 1e-6, (4, 3000))
+    contributed = {"accuracy": units, "recall_macro": units}
+    tiny = Measured([dict.fromkeys(contributed, 0.9)] * 4, contributed, [0] * 4, overlap=0.0)
+    evaluations["simclr"]["n10"]["finetuned"] = tiny
     assert figures_of.summary(evaluations)["simclr"]["n10"]["accuracy_ci95"] == 0.0001
     details = figures_of.details(evaluations)["simclr"]["n10"]["finetuned"]
     assert details["accuracy"] == {"mean": 0.9, "ci95": 0.0001}
@@ -131,31 +145,27 @@ def test_details_have_an_interval_for_every_figure(evaluations: Evaluations) -> 
     details = figures_of.details(evaluations)
     assert details["simclr"]["n10"].keys() == set(PROTOCOLS)
     knn = details["simclr"]["n10"]["knn"]
-    expected = estimate(accuracies(evaluations, "simclr", "n10", "knn"))
+    expected = estimated(evaluations, "simclr", "n10", "knn")
     assert knn["accuracy"] == {"mean": round(expected.mean, 4), "ci95": round(expected.ci95, 4)}
-    metrics = {"accuracy", "recall_macro", "nll", "recall"}
+    metrics = {"accuracy", "recall_macro", "precision_macro", "f1_macro", "nll", "ece", "recall"}
     assert knn.keys() == metrics | {"accuracy_gain", "recall_macro_gain"}
     assert details["scratch"]["n10"]["knn"].keys() == metrics  # the control has no gain over itself
-    assert knn["recall"] == [knn["accuracy"], None, {"mean": 0.5}]  # the last is equal in all draws
+    assert all(knn[metric].keys() == {"mean", "ci95"} for metric in metrics - {"recall"})
+    assert knn["recall"][1] is None  # no test images
+    of_class = evaluations["simclr"]["n10"]["knn"].replicates("recall", 2).estimate()
+    assert knn["recall"][2] == {"mean": round(of_class.mean, 4), "ci95": round(of_class.ci95, 4)}
 
 
-def test_macro_recalls_gain_is_paired_by_draw(evaluations: Evaluations) -> None:
-    recalls = {
-        method: [draw["recall_macro"] for draw in evaluations[method]["n10"]["finetuned"]]
-        for method in ("simclr", "scratch")
-    }
-    for number, draw in enumerate(evaluations["simclr"]["n10"]["finetuned"]):
-        draw["recall_macro"] = recalls["simclr"][number] = recalls["scratch"][number] + 0.1 * (1 + number)
+def test_macro_recalls_gain_is_paired(evaluations: Evaluations) -> None:
     gain = figures_of.details(evaluations)["simclr"]["n10"]["finetuned"]["recall_macro_gain"]
-    expected = paired_gain(recalls["simclr"], recalls["scratch"])
+    expected = gained(evaluations, "n10", "finetuned", "recall_macro")
     assert gain == {"mean": round(expected.mean, 4), "ci95": round(expected.ci95, 4)}
-    assert gain["mean"] == 0.25
 
 
 def test_label_efficiency_is_one_row_per_protocol_method_and_budget(evaluations: Evaluations) -> None:
     table = figures_of.label_efficiency(evaluations, LABELS)
     assert list(table.columns) == [
-        "protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95", "draws",
+        "protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95", "draws", "runs",
     ]  # fmt: skip
     keys = [tuple(row) for row in table[["protocol", "method", "labels"]].itertuples(index=False)]
     assert keys == [(p, m, n) for p in sorted(PROTOCOLS) for m in METHODS for n in (10, 900)]
@@ -163,12 +173,10 @@ def test_label_efficiency_is_one_row_per_protocol_method_and_budget(evaluations:
     assert table["gain"].isna().equals(table["method"] == "scratch")
     for _, row in table[table["method"] == "simclr"].iterrows():
         budget = next(name for name, labels in LABELS.items() if labels == row["labels"])
-        values = accuracies(evaluations, "simclr", budget, row["protocol"])
-        control = accuracies(evaluations, "scratch", budget, row["protocol"])
-        assert row["accuracy"] == round(estimate(values).mean, 4)
-        assert row["accuracy_ci95"] == round(estimate(values).ci95, 4)
-        assert row["gain"] == round(paired_gain(values, control).mean, 4)
-        assert row["gain_ci95"] == round(paired_gain(values, control).ci95, 4)
+        accuracy = estimated(evaluations, "simclr", budget, row["protocol"])
+        gain = gained(evaluations, budget, row["protocol"])
+        assert (row["accuracy"], row["accuracy_ci95"]) == (round(accuracy.mean, 4), round(accuracy.ci95, 4))
+        assert (row["gain"], row["gain_ci95"]) == (round(gain.mean, 4), round(gain.ci95, 4))
 
 
 def test_figures_of_all_methods_are_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +215,7 @@ def in_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_figures(evaluations: Evaluations) -> None:
     """Write what `show` reads."""
+    write_json(METRICS / "data.json", {"test_labelled": 3000, "test_units": 3000})
     write_json(METRICS / "summary.json", figures_of.summary(evaluations))
     write_json(METRICS / "details.json", figures_of.details(evaluations))
     write_table(METRICS / "label_efficiency.csv", figures_of.label_efficiency(evaluations, LABELS))
@@ -216,9 +225,6 @@ def write_figures(evaluations: Evaluations) -> None:
 
 @pytest.mark.usefixtures("in_terminal")
 def test_summary_is_shown_in_percent(capsys: pytest.CaptureFixture[str], evaluations: Evaluations) -> None:
-    recalls = [0.5, 0.6, 0.7, 0.9]  # the interval differs from that of accuracy
-    for draw, recall in zip(evaluations["simclr"]["n10"]["finetuned"], recalls, strict=True):
-        draw["recall_macro"] = recall
     write_figures(evaluations)
     show()
     *table, warning = capsys.readouterr().out.splitlines()
@@ -234,7 +240,8 @@ def test_summary_is_shown_in_percent(capsys: pytest.CaptureFixture[str], evaluat
     row = next(line for line in rows if "simclr" in line and " 10 " in line)
     assert f"{100 * figures['accuracy']:.2f} ± {100 * figures['accuracy_ci95']:.2f}" in row
     assert f"{100 * figures['gain']:+.2f} ± {100 * figures['gain_ci95']:.2f}" in row
-    assert f"67.50 ± {100 * estimate(recalls).ci95:.2f}" in row
+    recall = figures_of.details(evaluations)["simclr"]["n10"]["finetuned"]["recall_macro"]
+    assert f"{100 * recall['mean']:.2f} ± {100 * recall['ci95']:.2f}" in row
     assert not any("+" in line for line in rows if "scratch" in line)
     assert " all " in rows[-1]  # the largest budget is last
 
@@ -266,9 +273,8 @@ def test_recall_is_one_row_per_method_budget_and_class_with_test_images(
     table = figures_of.recall(figures_of.details(evaluations), LABELS, ["a", "b", "c"])
     assert len(table) == 2 * len(METHODS) * len(BUDGETS)
     (first, second) = table[(table["method"] == "simclr") & (table["labels"] == 900)].to_dict("records")
-    accuracy = estimate(accuracies(evaluations, "simclr", "nall", "finetuned"))
-    assert (first["class"], first["recall"]) == ("a", pytest.approx(accuracy.mean, abs=1e-4))
-    assert first["recall_ci95"] == pytest.approx(accuracy.ci95, abs=1e-4)
-    assert (second["class"], second["recall"]) == ("c", 0.5)
-    assert math.isnan(second["recall_ci95"])  # equal in all draws
+    of_class = [evaluations["simclr"]["nall"]["finetuned"].replicates("recall", c).estimate() for c in (0, 2)]
+    for row, name, expected in zip((first, second), "ac", of_class, strict=True):
+        assert (row["class"], row["recall"]) == (name, round(expected.mean, 4))
+        assert row["recall_ci95"] == round(expected.ci95, 4)
     assert figures_of.recall({}, LABELS, []).empty

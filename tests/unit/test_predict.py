@@ -171,13 +171,30 @@ def test_without_classifiers_the_message_says_what_to_run() -> None:
 
 
 @pytest.mark.usefixtures("classifier")
-def test_the_default_model_is_the_best_of_the_summary() -> None:
+def test_the_default_model_is_the_best_on_validation_whatever_the_test_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     summary = {
-        "scratch": {"n10": {"accuracy": 0.7}},
-        "simclr": {"n10": {"accuracy": 0.9}, "n5": {"accuracy": 0.1}},
+        "scratch": {"n10": {"accuracy": 0.99}},
+        "simclr": {"n10": {"accuracy": 0.2}, "n5": {"accuracy": 0.98}},
+    }
+    validation = {
+        "scratch": {"n10": {"finetuned": 0.7}},
+        "simclr": {"n10": {"finetuned": 0.9}, "n5": {"finetuned": 0.1}},
     }
     write_json(METRICS / "summary.json", summary)
+    for method, accuracies in validation.items():
+        write_json(METRICS / "evaluate" / f"{method}_model.json", {"validation": accuracies})
+    write_json(METRICS / "data.json", {"validation_labelled": 100})
     assert predict.model_file(None) == Path("models/classifiers/simclr/n10-draw0.safetensors")
+    assert capsys.readouterr().err == ""
+    # Too few labels to choose by: the first pretrained method, with the most labels.
+    write_json(METRICS / "data.json", {"validation_labelled": 99})
+    write_json(METRICS / "evaluate" / "simclr_model.json", {"validation": {"n5": {"finetuned": 1.0}}})
+    assert predict.model_file(None) == Path("models/classifiers/simclr/n10-draw0.safetensors")
+    assert "validation has 99 labels, too few to choose a model by; taking simclr/n10" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("classifier")

@@ -2,6 +2,7 @@ import contextlib
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 
 from stages.compare import charts, inputs, report, svg, verdict
 from stages.compare.choices import choices
+from stages.compare.statistics import Design
 from stages.errors import InputError
 from stages.files.paths import METRICS
 from tests import evidence
@@ -244,19 +246,24 @@ def test_the_method_of_the_verdict_is_chosen_on_validation() -> None:
 def test_the_choice_of_a_method_is_explained_only_where_there_was_one() -> None:
     made_up = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 2, CLASSES)
     assert "best kNN accuracy on validation" in report.render(made_up)
-    for result in made_up.results:
-        result.pretrain["knn"] = None
-    text = report.render(made_up)
+    counts = {**made_up.data.counts, "validation_labelled": 99}
+    text = report.render(replace(made_up, data=replace(made_up.data, counts=counts)))
     assert "best kNN accuracy on validation" not in text
-    assert "because validation has no labels" in text
+    assert "because validation has 99 labels, too few to choose one by" in text
     text = report.render(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES))
     assert "The verdict is about" not in text
 
 
 def test_intervals_are_explained(usual: str) -> None:
     words = parsed(usual).words
-    assert "± is the 95 % interval over 3 draws" in words
-    assert words.count("Error bars: 95 % intervals over 3 draws") == 2 + 1 + 2  # efficiency, gains, recall
+    assert "± is the 95 % interval over 3 draws and the test images" in words
+    covered = "An interval covers the choice of the labels (3 draws), the randomness of finetuning, and the "
+    assert f"{covered}choice of the 400 test images." in words
+    assert (
+        "It does not cover the randomness of pretraining, because each method was pretrained once." in words
+    )
+    bars = "Error bars: 95 % intervals over 3 draws and the test images"
+    assert words.count(bars) == 2 + 1 + 2  # efficiency, gains, recall
     assert "No error bars" not in words
 
 
@@ -286,10 +293,21 @@ def test_equal_draws_have_no_interval_and_no_measurable_gain() -> None:
 
 
 def test_missing_error_bars_are_explained_beside_the_others() -> None:
-    assert report.describe([0.1, 0.2], 3) == "Error bars: 95 % intervals over 3 draws."
-    some = "Error bars: 95 % intervals over 3 draws; equal draws have no interval."
-    assert report.describe([0.1, math.nan], 3) == some
-    assert report.describe([math.nan], 1) == "No error bars: one draw has no interval."
+    three, one, four_images = Design(3, 1, 400, 400), Design(1, 1, 400, 400), Design(3, 1, 4, 4)
+    bars = "Error bars: 95 % intervals over 3 draws and the test images"
+    assert report.describe([0.1, 0.2], three) == f"{bars}."
+    assert report.describe([0.1, math.nan], three) == f"{bars}; equal draws have no interval."
+    assert report.describe([math.nan], one) == "No error bars: one draw has no interval."
+    few = "No error bars: fewer than 5 test images or groups have no interval."
+    assert report.describe([math.nan], four_images) == few
+
+
+def test_a_small_test_split_is_said_with_the_gain_that_it_shows() -> None:
+    words = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES, test=60)).words
+    assert "That is a small test split" in words
+    assert "the 60 labelled test images were expected to show gains from about" in words
+    words = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)).words
+    assert "small test split" not in words
 
 
 def test_a_damaged_picture_or_table_is_named() -> None:

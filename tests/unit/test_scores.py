@@ -8,7 +8,14 @@ import pytest
 from sklearn import metrics as reference
 
 from stages.evaluate.diagnostics import confusion_table
-from stages.tasks.scores import calibration_error, confusion, measure, negative_log_likelihood
+from stages.tasks.scores import (
+    by_unit,
+    calibration_error,
+    confusion,
+    contributions,
+    measure,
+    negative_log_likelihood,
+)
 
 CLASSES = 7
 
@@ -122,3 +129,61 @@ def test_confusion_table_has_shares_of_each_actual_class() -> None:
         "images": [1.5, 0.5, 0.0, 0.0],
         "share": [0.75, 0.25, 0.0, 0.0],
     }
+
+
+@pytest.fixture
+def predicted() -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of 300 images and 4 classes, of which 3 has no image and 2 is never predicted; labels."""
+    random = np.random.default_rng(0)
+    labels = random.choice(3, 300, p=[0.6, 0.3, 0.1])
+    logits = random.normal(size=(300, 4)) + 2 * np.eye(4)[labels]
+    logits[:, 2] = -9
+    odds = np.exp(2 * logits)
+    return (odds / odds.sum(1, keepdims=True)).astype(np.float32), labels
+
+
+SCORES = ("accuracy", "recall_macro", "precision_macro", "f1_macro", "nll", "ece")
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_a_score_is_the_mean_of_what_the_images_contribute(
+    predicted: tuple[np.ndarray, np.ndarray], metric: str
+) -> None:
+    contributed = contributions(*predicted)[metric]
+    assert contributed.shape == (300,)
+    assert contributed.mean() == pytest.approx(measure(*predicted)[metric], abs=6e-5)
+
+
+def test_the_recall_of_each_class_is_the_mean_of_what_the_images_contribute(
+    predicted: tuple[np.ndarray, np.ndarray],
+) -> None:
+    contributed, recall = contributions(*predicted)["recall"], measure(*predicted)["recall"]
+    assert recall[3] is None
+    assert np.isnan(contributed[3]).all()
+    np.testing.assert_allclose(contributed[:3].mean(1), recall[:3], atol=6e-5)
+    assert contributed[2, predicted[1] != 2].std() == 0  # images of other classes say nothing about it
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_contributions_have_the_spread_of_the_jackknife(
+    predicted: tuple[np.ndarray, np.ndarray], metric: str
+) -> None:
+    """The score without one image, for each image: its variance is that of the mean of the contributions."""
+    probabilities, labels = predicted
+    rows = np.arange(len(labels))
+    without = [contributions(probabilities[rows != i], labels[rows != i])[metric].mean() for i in rows]
+    jackknife = (len(rows) - 1) * np.var(without)
+    contributed = contributions(probabilities, labels)[metric]
+    assert np.var(contributed, ddof=1) / len(rows) == pytest.approx(jackknife, rel=0.05)
+
+
+def test_units_contribute_what_their_images_do() -> None:
+    contributed = np.random.default_rng(0).normal(size=(2, 12))
+    np.testing.assert_allclose(by_unit(contributed, np.arange(12)), contributed)
+    units = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 3, 3])
+    grouped = by_unit(contributed, units)
+    assert grouped.shape == (2, 4)
+    np.testing.assert_allclose(grouped.mean(1), contributed.mean(1))
+    mean = contributed.mean(1)
+    first = mean + 4 / 12 * (contributed[:, :5] - mean[:, None]).sum(1)
+    np.testing.assert_allclose(grouped[:, 0], first)

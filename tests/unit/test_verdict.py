@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from stages.compare.statistics import Design
 from stages.compare.verdict import (
     LabelsNeeded,
     labels_for_same,
@@ -13,6 +14,7 @@ from stages.compare.verdict import (
 )
 
 LABELS = {"n10": 10, "n100": 100, "n1000": 1000}
+FIVE = Design(draws=5, runs=1, images=400, units=400)
 SUMMARY: dict[str, Any] = {
     "scratch": {
         "n10": {"accuracy": 0.60, "accuracy_ci95": 0.05}, "n100": {"accuracy": 0.90, "accuracy_ci95": 0.01},
@@ -27,21 +29,21 @@ SUMMARY: dict[str, Any] = {
 
 
 def test_a_gain_is_reported_with_the_labels_that_it_saves() -> None:
-    assert sentence(SUMMARY, "simclr", "n10", LABELS, 5) == (
+    assert sentence(SUMMARY, "simclr", "n10", LABELS, FIVE) == (
         "With 10 labels, simclr pretraining raises accuracy from 60.00 % to 94.00 %, +34.00 ± 6.00 points, "
         "over 5 draws; scratch needs about 320 labels to reach the same mean accuracy."
     )
 
 
 def test_an_interval_that_includes_zero_is_no_measurable_gain() -> None:
-    assert sentence(SUMMARY, "simclr", "n100", LABELS, 5) == (
+    assert sentence(SUMMARY, "simclr", "n100", LABELS, FIVE) == (
         "With 100 labels, simclr pretraining brings no measurable gain: 90.00 % without it, 90.50 % with it, "
         "+0.50 ± 2.00 points, over 5 draws."
     )
 
 
 def test_a_measurable_loss_is_reported_as_one() -> None:
-    assert sentence(SUMMARY, "simclr", "n1000", LABELS, 5) == (
+    assert sentence(SUMMARY, "simclr", "n1000", LABELS, FIVE) == (
         "With 1,000 labels, simclr pretraining lowers accuracy from 98.00 % to 95.00 %, -3.00 ± 1.00 points, "
         "over 5 draws."
     )
@@ -57,11 +59,11 @@ def without_intervals() -> dict[str, Any]:
     [(1, "on one draw; one draw has no interval"), (5, "in each of 5 draws; equal draws have no interval")],
 )
 def test_without_an_interval_the_difference_is_not_called_measurable(draws: int, words: str) -> None:
-    assert sentence(without_intervals(), "simclr", "n10", {"n10": 10}, draws) == (
+    assert sentence(without_intervals(), "simclr", "n10", {"n10": 10}, Design(draws, 1, 400, 400)) == (
         "With 10 labels, accuracy is 60.00 % from scratch and 94.00 % with simclr pretraining, +34.00 points "
         f"{words}, so the difference cannot be called measurable."
     )
-    assert sentence(without_intervals(), "scratch", "n10", {"n10": 10}, draws) == (
+    assert sentence(without_intervals(), "scratch", "n10", {"n10": 10}, Design(draws, 1, 400, 400)) == (
         f"With 10 labels, scratch reaches 60.00 % {words}; nothing was pretrained."
     )
 
@@ -86,11 +88,11 @@ def test_a_gain_is_measurable_only_with_an_interval_that_excludes_zero(
 
 
 def test_without_the_control_nothing_is_compared() -> None:
-    assert sentence(SUMMARY, "scratch", "n10", LABELS, 5) == (
+    assert sentence(SUMMARY, "scratch", "n10", LABELS, FIVE) == (
         "With 10 labels, scratch reaches 60.00 % ± 5.00 points, over 5 draws; nothing was pretrained."
     )
     alone = {"simclr": {"n10": {"accuracy": 0.94, "accuracy_ci95": 0.01}}}
-    assert sentence(alone, "simclr", "n10", LABELS, 5) == (
+    assert sentence(alone, "simclr", "n10", LABELS, FIVE) == (
         "With 10 labels, simclr reaches 94.00 % ± 1.00 points, over 5 draws; "
         "scratch was not run for comparison."
     )

@@ -1,0 +1,176 @@
+"""How often a 95% interval holds the truth, in simulations with known truths and on real predictions.
+
+    python -m benchmarks.coverage          (some 20 minutes; the real predictions need `dvc repro`)
+
+Simulated: two models of each draw of labels are right or wrong on each test image. What decides is a sum of
+normal effects: of the labels in the draw (each labelled image has one, so that draws that share images are
+alike), of finetuning, of the image (shared by all models: per-image agreement), of its group, and of chance.
+The truth is the mean over all such draws and images, not over those of the simulation.
+
+Real: random subsets of the test images of the last run; the truth is the gain on all of them.
+
+Writes `benchmarks/results/coverage.csv`: `setting,nominal,coverage,simulations`, and the mean half-width in
+points. A simulation without an interval, because nothing varies in it, is not counted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from stages.compare import measured
+from stages.compare.statistics import Replicates
+from stages.errors import reported
+from stages.files.paths import PREDICTIONS
+from stages.files.tables import write_table
+from stages.settings.values import CONTROL
+from stages.tasks.power import CONFIDENCE
+from stages.training.progress import Bar, progress
+from stages.training.workers import Workers, fitting
+
+RESULT = Path("benchmarks/results/coverage.csv")
+SIMULATIONS, SUBSETS = 2000, 2000
+DRAWS, TESTS, LABELS = (3, 5, 10), (60, 300, 10_000), (210, 2000, 55_000)
+AGREEMENTS, GROUPS = (0.0, 0.5, 0.9), (1, 10)
+BUDGET = 100  # labelled images of a draw
+ACCURACIES = (0.80, 0.85)  # true, of the control and of the contender
+# Variances of the effects, 1 in all: of the labels, for both models alike and for each alone; of finetuning.
+SHARED, OWN, FINETUNING = 0.01, 0.01, 0.005
+REAL = ("n10", "n100", "n1000")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A simulated situation: draws, test images, labelled images, agreement in [0, 1], images of a group."""
+
+    draws: int
+    test: int
+    labels: int
+    agreement: float
+    group: int
+
+    def __str__(self) -> str:  # noqa: D105
+        return (
+            f"{self.draws} draws of {BUDGET} from {self.labels} labels, {self.test} test images in groups of "
+            f"{self.group}, agreement {self.agreement}"
+        )
+
+
+def of_labels(setting: Setting, random: np.random.Generator, count: int) -> np.ndarray:
+    """`count` independent effects of the labels in each draw, of variance 1: (count, draws)."""
+    if setting.labels > 100 * BUDGET:  # draws hardly ever share a label
+        return random.normal(size=(count, setting.draws))
+    rows = np.stack([random.permutation(setting.labels)[:BUDGET] for _ in range(setting.draws)])
+    effects = random.normal(size=(count, setting.labels))
+    return np.asarray(effects[:, rows].sum(2) / np.sqrt(BUDGET))
+
+
+def of_images(setting: Setting, random: np.random.Generator) -> np.ndarray:
+    """An effect of each image, of variance 1, half of it of its group: (test,)."""
+    alone = random.standard_normal(setting.test, dtype=np.float32)
+    if setting.group == 1:
+        return alone
+    groups = random.standard_normal(setting.test // setting.group, dtype=np.float32)
+    return np.asarray(np.sqrt(np.float32(0.5)) * (np.repeat(groups, setting.group) + alone))
+
+
+def simulated(setting: Setting, random: np.random.Generator) -> tuple[Replicates, Replicates]:
+    """The control and the contender of one simulation."""
+    shared, *own = of_labels(setting, random, 3)
+    images = of_images(setting, random)
+    rest = 1 - SHARED - OWN - FINETUNING
+    arms = []
+    for accuracy, of_arm in zip(ACCURACIES, own, strict=True):
+        draws = np.sqrt(SHARED) * shared + np.sqrt(OWN) * of_arm
+        draws += random.normal(0, np.sqrt(FINETUNING), setting.draws)
+        item = np.sqrt(rest * setting.agreement) * (
+            np.sqrt(0.7) * images + np.sqrt(0.3) * of_images(setting, random)
+        )
+        chance = random.standard_normal((setting.draws, setting.test), dtype=np.float32)
+        level = (special.ndtri(accuracy) + draws)[:, None] + item
+        right = (level.astype(np.float32) + np.float32(np.sqrt(rest * (1 - setting.agreement))) * chance) > 0
+        units = right.reshape(setting.draws, -1, setting.group).mean(2)
+        overlap = measured.overlap([setting.labels // 10] * 10, f"n{BUDGET}")
+        arms.append(Replicates(units.mean(1).tolist(), units, [0] * setting.draws, overlap))
+    return arms[0], arms[1]
+
+
+def cover(_: None, setting: Setting, bar: Bar) -> list[dict[str, float | int | str]]:
+    """How often the intervals of the contender's accuracy and of its gain hold the truth."""
+    numbers = (setting.draws, setting.test, setting.labels, int(10 * setting.agreement), setting.group)
+    random = np.random.default_rng(numbers)
+    truths = {"gain": ACCURACIES[1] - ACCURACIES[0], "accuracy": ACCURACIES[1]}
+    held, widths, counted = dict.fromkeys(truths, 0), dict.fromkeys(truths, 0.0), dict.fromkeys(truths, 0)
+    for _number in range(SIMULATIONS):
+        control, contender = simulated(setting, random)
+        for name, of in (("gain", contender.over(control)), ("accuracy", contender)):
+            ours = of.estimate()
+            if ours.has_interval:
+                counted[name] += 1
+                held[name] += abs(ours.mean - truths[name]) <= ours.ci95
+                widths[name] += ours.ci95
+    bar.advance(1, str(setting))
+    return [row(f"{name}, {setting}", held[name], counted[name], widths[name]) for name in truths]
+
+
+def row(setting: str, held: int, simulations: int, widths: float) -> dict[str, float | int | str]:
+    """A row of the table."""
+    return {
+        "setting": setting,
+        "nominal": CONFIDENCE,
+        "coverage": round(held / simulations, 4),
+        "simulations": simulations,
+        "half_width": round(100 * widths / simulations, 2),
+    }
+
+
+def real() -> Iterator[dict[str, float | int | str]]:
+    """The same on random subsets of the real test images: the gain of each method over the control."""
+    methods = sorted(path.name for path in PREDICTIONS.iterdir() if path.is_dir())
+    classes = pd.read_csv("metrics/data_classes.csv")["pool"].tolist()
+    evaluations = measured.read(methods, REAL, classes)
+    random = np.random.default_rng(0)
+    for method, budget, size in product(methods, REAL, (60, 300)):
+        if method == CONTROL:
+            continue
+        gain = (
+            evaluations[method][budget]["finetuned"]
+            .replicates("accuracy")
+            .over(evaluations[CONTROL][budget]["finetuned"].replicates("accuracy"))
+        )
+        truth, held, counted, widths = gain.units.mean(), 0, 0, 0.0
+        for _ in range(SUBSETS):
+            units = gain.units[:, random.choice(gain.units.shape[1], size, replace=False)]
+            ours = Replicates(units.mean(1).tolist(), units, gain.runs, gain.overlap).estimate()
+            if ours.has_interval:
+                counted, widths = counted + 1, widths + ours.ci95
+                held += abs(ours.mean - truth) <= ours.ci95
+        yield row(f"gain of {method}, {budget}, {size} of the real test images", held, counted, widths)
+
+
+def opened(worker: int) -> None:
+    """Nothing is shared by the simulations."""
+
+
+def main() -> None:
+    """Simulate every setting, resample the real predictions, write the table, print its extremes."""
+    settings = [Setting(*values) for values in product(DRAWS, TESTS, LABELS, AGREEMENTS, GROUPS)]
+    rows: dict[int, list[dict[str, float | int | str]]] = {}
+    with (
+        progress("coverage", len(settings), "settings") as bar,
+        Workers("coverage", opened, fitting(1)) as workers,
+    ):
+        rows.update(workers.run(cover, settings, bar))
+    table = pd.DataFrame([*(line for number in sorted(rows) for line in rows[number]), *real()])
+    write_table(RESULT, table)
+    coverage = table["coverage"]
+    print(f"{RESULT}: coverage {coverage.min():.3f} at least, {coverage.median():.3f} the median")
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

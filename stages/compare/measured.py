@@ -1,0 +1,142 @@
+"""What evaluate measured, read for statistics: each model's predictions on the test split, image by image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.compare.statistics import Replicates
+from stages.errors import InputError
+from stages.files.model_index import Model, read_index
+from stages.files.packs import read_probabilities
+from stages.files.paths import PREDICTED_IMAGES, PREDICTIONS
+from stages.files.tables import read_table
+from stages.tasks.draws import allocate, parse_budget
+from stages.tasks.scores import by_unit, contributions, measure
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All models of one method, budget and protocol, in the order of their draws.
+
+    Attributes:
+        figures: the metrics of each model.
+        contributed: metric → what each unit contributes, (R, U); `recall`: (R, K, U).
+        runs: the pretraining run of each model.
+        overlap: as in `Replicates`.
+    """
+
+    figures: Sequence[Mapping[str, Any]]
+    contributed: Mapping[str, np.ndarray]
+    runs: Sequence[int]
+    overlap: float
+
+    @staticmethod
+    def of(
+        predictions: Sequence[np.ndarray],
+        labels: np.ndarray,
+        units: np.ndarray,
+        runs: Sequence[int],
+        overlap: float,
+    ) -> "Measured":
+        """From the probabilities of each model, (N, K), and the labels and units of the images, (N,)."""
+        figures = [measure(of_model, labels) for of_model in predictions]
+        of_models = [contributions(of_model, labels) for of_model in predictions]
+        contributed = {
+            metric: np.stack([by_unit(of_model[metric], units) for of_model in of_models])
+            for metric in of_models[0]
+        }
+        return Measured(figures, contributed, runs, overlap)
+
+    def replicates(self, metric: str, label: int | None = None) -> Replicates:
+        """One metric of each model; with `label`, that of a class."""
+        values, units = [figures[metric] for figures in self.figures], self.contributed[metric]
+        if label is not None:
+            values, units = [of_classes[label] for of_classes in values], units[:, label]
+        return Replicates(values, units, self.runs, self.overlap)
+
+
+Evaluations = Mapping[str, Mapping[str, Mapping[str, Measured]]]  # method → budget → protocol
+
+
+def read(methods: Sequence[str], budgets: Sequence[str], labelled: Sequence[int]) -> Evaluations:
+    """Read the predictions of all methods.
+
+    Args:
+        labelled: the labelled images of each class in the pool.
+
+    Raises:
+        InputError: a file is damaged, lacks a budget, or another method was measured on other test images.
+        FileNotFoundError: a file is missing.
+    """
+    if not budgets:
+        return {method: {} for method in methods}
+    overlaps = {budget: overlap(labelled, budget) for budget in budgets}
+    read_methods = {method: _Predictions.read(method) for method in methods}
+    first = next(iter(read_methods.values()))
+    for predictions in read_methods.values():
+        if not predictions.images.equals(first.images):
+            raise InputError(
+                f"{predictions.folder / PREDICTED_IMAGES}: its images are not those of "
+                f"{first.folder / PREDICTED_IMAGES}; run `dvc repro`"
+            )
+    return {
+        method: {budget: predictions.measured(budget, overlaps[budget]) for budget in budgets}
+        for method, predictions in read_methods.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """The predictions of one method.
+
+    Attributes:
+        images: table with the columns id, label and unit.
+    """
+
+    folder: Path
+    models: Sequence[Model]
+    images: pd.DataFrame
+
+    @staticmethod
+    def read(method: str) -> "_Predictions":
+        folder = PREDICTIONS / method
+        images = read_table(folder / PREDICTED_IMAGES, "id", "label", "unit", text=True)
+        for column in ("label", "unit"):
+            if not images[column].str.fullmatch("[0-9]{1,9}").all():
+                raise InputError(f"{folder / PREDICTED_IMAGES}: column {column} is not a number in every row")
+        return _Predictions(folder, read_index(folder), images)
+
+    def measured(self, budget: str, shared: float) -> dict[str, Measured]:
+        """The models of one budget by protocol."""
+        of_budget = [model for model in self.models if model.budget == budget]
+        if not of_budget:
+            raise InputError(f"{self.folder}: has no budget {budget}; run `dvc repro`")
+        labels, units = (self.images[column].astype(int).to_numpy() for column in ("label", "unit"))
+        by_protocol: dict[str, list[Model]] = {}
+        for model in of_budget:
+            by_protocol.setdefault(model.protocol, []).append(model)
+        return {
+            protocol: Measured.of(
+                [read_probabilities(self.folder / model.file, rows=len(labels)) for model in models],
+                labels, units, [model.run for model in models], shared,
+            )
+            for protocol, models in by_protocol.items()
+        }  # fmt: skip
+
+
+def overlap(labelled: Sequence[int], budget: str) -> float:
+    """The share of its images that a draw has in common with another one, on average.
+
+    Args:
+        labelled: the labelled images of each class in the pool.
+        budget: its name.
+    """
+    size, number = parse_budget(budget), sum(labelled)
+    if size == "all" or int(size) >= number:
+        return 1.0
+    drawn = allocate(list(labelled), int(size), list(range(len(labelled))))
+    return sum(n * n / given for n, given in zip(drawn, labelled, strict=True) if given) / int(size)

@@ -1,0 +1,112 @@
+"""From the predictions of evaluate to replicates: real files, with two methods."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.compare import measured
+from stages.errors import InputError
+from stages.evaluate.measuring import units_of
+from stages.files.model_index import Model, write_index
+from stages.files.packs import write_array
+from stages.files.paths import PREDICTED_IMAGES, PREDICTIONS
+from stages.files.tables import write_table
+from stages.tasks.scores import measure
+
+LABELS = np.arange(12) % 2
+UNITS = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8])
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[np.ndarray]]:
+    """Two draws of two methods, as evaluate writes them; the probabilities of each method."""
+    monkeypatch.chdir(tmp_path)
+    random, predictions = np.random.default_rng(0), {}
+    for method in ("scratch", "simclr"):
+        of_first = random.uniform(size=(2, 12)).astype(np.float32)
+        predictions[method] = [np.stack([first, 1 - first], axis=1) for first in of_first]
+        models = [Model(f"n4-draw{d}-finetuned.npy", "finetuned", "n4", d, d % 2, "file") for d in (0, 1)]
+        folder = PREDICTIONS / method
+        for model, content in zip(models, predictions[method], strict=True):
+            write_array(folder / model.file, content)
+        write_index(folder, models)
+        ids = [f"image {row}" for row in range(12)]
+        write_table(folder / PREDICTED_IMAGES, pd.DataFrame({"id": ids, "label": LABELS, "unit": UNITS}))
+    return predictions
+
+
+def test_predictions_become_replicates_of_units(written: dict[str, list[np.ndarray]]) -> None:
+    evaluations = measured.read(["scratch", "simclr"], ["n4"], labelled=[10, 10])
+    of_simclr = evaluations["simclr"]["n4"]["finetuned"]
+    assert list(of_simclr.figures) == [measure(draw, LABELS) for draw in written["simclr"]]
+    assert list(of_simclr.runs) == [0, 1]
+    assert of_simclr.overlap == pytest.approx(4 / 20)
+    accuracy = of_simclr.replicates("accuracy")
+    assert accuracy.units.shape == (2, 9)
+    np.testing.assert_allclose(accuracy.units.mean(1), accuracy.values, atol=6e-5)
+    recall = of_simclr.replicates("recall", 1)
+    np.testing.assert_allclose(recall.units.mean(1), recall.values, atol=6e-5)
+
+
+@pytest.mark.usefixtures("written")
+def test_what_does_not_fit_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"^data/predictions/scratch: has no budget n9; run `dvc repro`$"):
+        measured.read(["scratch"], ["n9"], [10, 10])
+    table = pd.read_csv(PREDICTIONS / "simclr" / PREDICTED_IMAGES)
+    write_table(PREDICTIONS / "simclr" / PREDICTED_IMAGES, table.assign(id=table["id"] + "b"))
+    with pytest.raises(
+        InputError, match=r"simclr/images.csv: its images are not those of .*scratch/images.csv"
+    ):
+        measured.read(["scratch", "simclr"], ["n4"], [10, 10])
+    write_table(PREDICTIONS / "scratch" / PREDICTED_IMAGES, table.assign(unit="x"))
+    with pytest.raises(InputError, match=r"column unit is not a number in every row"):
+        measured.read(["scratch"], ["n4"], [10, 10])
+
+
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize(
+    "content",
+    [
+        np.zeros((12, 2)),  # not float32
+        np.zeros((11, 2), dtype=np.float32),
+        np.full((12, 2), 7, dtype=np.float32),
+        np.full((12, 2), np.nan, dtype=np.float32),
+        np.zeros(12, dtype=np.float32),
+        None,
+    ],
+)
+def test_damaged_predictions_are_named(content: np.ndarray | None) -> None:
+    file = PREDICTIONS / "scratch" / "n4-draw1-finetuned.npy"
+    if content is None:
+        file.write_bytes(file.read_bytes()[:70])
+    else:
+        write_array(file, content)
+    with pytest.raises(InputError, match=rf"^{file}: "):
+        measured.read(["scratch"], ["n4"], [10, 10])
+
+
+def test_without_a_budget_nothing_is_read() -> None:
+    assert measured.read(["scratch", "simclr"], [], []) == {"scratch": {}, "simclr": {}}
+
+
+@pytest.mark.parametrize(
+    ("labelled", "budget", "expected"),
+    [
+        ([5500] * 10, "n100", 100 / 55000),
+        ([21] * 10, "n100", 100 / 210),
+        ([10, 90], "n20", (10 * 10 / 10 + 10 * 10 / 90) / 20),  # balanced: all of the rare class
+        ([21] * 10, "nall", 1),
+        ([21] * 10, "n210", 1),
+        ([0, 30], "n10", 10 / 30),
+    ],
+)
+def test_overlap_of_draws(labelled: list[int], budget: str, expected: float) -> None:
+    assert measured.overlap(labelled, budget) == pytest.approx(expected)
+
+
+def test_a_group_is_a_unit_and_so_is_an_image_without_one() -> None:
+    assert units_of(pd.DataFrame({"id": list("abc")})).tolist() == [0, 1, 2]
+    table = pd.DataFrame({"group": ["p1", "", "p2", "p1", ""]})
+    assert units_of(table).tolist() == [0, 1, 2, 0, 3]
