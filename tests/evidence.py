@@ -113,7 +113,7 @@ def _pretraining(method: str, number: int, images: np.ndarray) -> None:
     write_table(folder / f"{method}.csv", curve)
     figures = {
         "knn": float(curve["knn"].iloc[-1]), "knn_untrained": 0.5, "feature_std": 0.3, "rankme": 20.5,
-        "collapse": None, "loss": None, "steps": steps[-1], "parameters": 900, "device": "cpu",
+        "runs": [{}], "collapse": None, "loss": None, "steps": steps[-1], "parameters": 900, "device": "cpu",
         "precision": "bf16", "torch": "2", "python": "3.11", "made_from": MADE_FROM,
         "shown": ["images of the pool", "one view of each"],
     }  # fmt: skip

@@ -8,14 +8,7 @@ method's file, `stages/pretrain/methods/METHOD.py`.
 import importlib
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, Strict, field_validator, model_validator
 
 from stages.errors import InputError
 from stages.settings.findings import unknown
@@ -53,13 +46,7 @@ def method_params(name: str) -> type[Section]:
 
 
 class Seeds(Section):
-    """Seeds of the random numbers: another one moves its own part and nothing else.
-
-    Attributes:
-        split: of the images that are held out.
-        draws: of the choice of labelled images.
-        training: of initial weights, batches and views, in pretraining and finetuning.
-    """
+    """Seeds of held-out images, of labelled images, and of weights, batches and views: each moves its own."""
 
     split: Seed
     draws: Seed
