@@ -80,7 +80,7 @@ def respond(module: ModuleType, request: Request) -> dict[str, Any]:
     pool = read_pack(IMAGES / "pool.npy")
     if request.seconds is None:  # exactly one epoch, the same for all contenders
         pool = pool[: (request.warmup + request.steps) * recipe.batch_size]
-    encoder = fresh_encoder(settings, pool, Stream.of(settings.seed, "pretrain").at("encoder"))
+    encoder = fresh_encoder(settings, pool, Stream.of(settings.seeds.training, "pretrain").at("encoder"))
     clock = Clock(request.warmup, request.steps, request.seconds)
     module.pretrain(encoder, pool, recipe, Setting(**request.setting), clock.total, clock)
     answer: dict[str, Any] = {
@@ -108,7 +108,7 @@ def accuracies(encoder: Encoder, request: Request) -> dict[int, list[float]]:
     labels, classes = read_pool_labels()
 
     def accuracy(budget: int, draw: int) -> float:
-        rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
+        rows = draw_labelled(labels, len(classes), budget, draw, settings.seeds.draws)
         bank = encode(encoder, as_tensor(np.asarray(pool[rows.numpy()])), machine)
         head = probe.fit_linear(bank, labels[rows].to(machine.device), len(classes), settings.probe.l2)
         return float((head(features).argmax(1) == expected).float().mean())

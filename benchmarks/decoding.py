@@ -66,7 +66,7 @@ def measure_one(folder: str) -> None:
     os.chdir(folder)
     data = settings.data.model_copy(update={"source": "folder", "path": "images"})
     started = time.perf_counter()
-    own_images.prepare(data, Stream.of(settings.seed, "prepare")).write({})
+    own_images.prepare(data, Stream.of(settings.seeds.split, "prepare")).write({})
     print(json.dumps({"seconds": round(time.perf_counter() - started, 1)}))
 
 

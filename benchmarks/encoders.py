@@ -134,7 +134,7 @@ def measured(case: Case, machine: Machine, peak: float, steps: int) -> dict[str,
         "pretrain.simclr.batch_size": case.batch_size,
     }
     settings = load.validated(applied(load.read(load.PARAMS), changes))
-    recipe, stream = Recipe.of(settings), Stream.of(settings.seed, "encoders")
+    recipe, stream = Recipe.of(settings), Stream.of(settings.seeds.training, "encoders")
     clock = DeviceClock(WARMUP, steps)
     with tempfile.TemporaryDirectory() as folder:
         pool = noise(Path(folder) / "pool.npy", case)

@@ -47,7 +47,7 @@ def main(method: str, changes: list[str]) -> None:
         values[key] = YAML(typ="safe", pure=True).load(value)
     settings = load.validated(applied(load.read(load.PARAMS), values))
     machine = set_up(settings.runtime, settings.runtime.threads.pretrain)
-    stream = Stream.of(settings.seed, "pretrain")
+    stream = Stream.of(settings.seeds.training, "pretrain")
     pool = read_pack(IMAGES / "pool.npy")
     encoder = fresh_encoder(settings, pool, stream.at("encoder")).to(machine.device)
     section = settings.pretrain[method]
@@ -72,7 +72,7 @@ def measured(encoder: Encoder, settings: Params, machine: Machine) -> dict[str, 
     for budget in BUDGETS:
         accuracies = []
         for draw in DRAWS:
-            rows = draw_labelled(labels, len(classes), budget, draw, settings.seed)
+            rows = draw_labelled(labels, len(classes), budget, draw, settings.seeds.draws)
             bank = encode(encoder, as_tensor(pool[rows.numpy()]), machine)
             head = probe.fit_linear(bank, labels[rows].to(machine.device), len(classes), settings.probe.l2)
             accuracies.append(float((head(features).argmax(1) == expected).float().mean()))

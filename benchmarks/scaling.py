@@ -71,7 +71,7 @@ def measured(path: Path) -> dict[str, Any]:
     settings = load.validated(load.read(load.PARAMS))
     recipe = Recipe.of(settings)
     pool = read_pack(path)
-    stream = Stream.of(settings.seed, "pretrain")
+    stream = Stream.of(settings.seeds.training, "pretrain")
     started = time.perf_counter()
     encoder = fresh_encoder(settings, pool, stream.at("encoder"))
     start_seconds = time.perf_counter() - started

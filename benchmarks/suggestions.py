@@ -50,7 +50,7 @@ def main() -> None:
 
     table = []
     for budget in BUDGETS:
-        draws = [np.random.default_rng([settings.seed, draw]) for draw in range(DRAWS)]
+        draws = [np.random.default_rng([settings.seeds.draws, draw]) for draw in range(DRAWS)]
         random = [accuracy(draw.choice(len(bank), budget, replace=False)) for draw in draws]
         by_strategy = {"random": random}
         for name, strategy in selection.STRATEGIES.items():

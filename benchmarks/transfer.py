@@ -27,13 +27,13 @@ import pandas as pd
 from benchmarks.quality import LABEL_EFFICIENCY, PROTOCOLS, RESULTS, clone, configured, replaced, repro
 from stages.errors import InputError, reported
 from stages.files import weights
-from stages.files.paths import ENCODERS
+from stages.files.paths import encoder_file
 from stages.files.tables import read_table, write_table
 from stages.settings.schema import Params
 from stages.tools import tune
 
 SOURCES = {"fashion-mnist": "mnist", "mnist": "fashion-mnist"}  # target dataset → the encoder's dataset
-ENCODER, IMPORTED = ENCODERS / "simclr.safetensors", Path("models/imported.safetensors")
+ENCODER, IMPORTED = encoder_file("simclr", 0), Path("models/imported.safetensors")
 EPOCHS, RATE = 1, 0.003  # of the further training: half the rate for fresh weights
 FURTHER = f"imported, then {EPOCHS} epoch"  # the name of its rows
 

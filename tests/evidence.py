@@ -19,7 +19,7 @@ from stages.tasks.scores import confusion
 
 CALIBRATION = 3.0  # a factor of the logits: larger is more confident
 MADE_FROM = {
-    "parameters": {"seed": 1, "data": {"source": "mnist"}},
+    "parameters": {"seeds": {"draws": 1}, "data": {"source": "mnist"}},
     "code": "0" * 12,
     "inputs": {"a/file": "1" * 12},
 }
@@ -103,7 +103,7 @@ def _pretraining(method: str, number: int, images: np.ndarray) -> None:
     folder = METRICS / "pretrain"
     steps = [0] if method == "scratch" else [0, 10, 20]
     curve = pd.DataFrame({
-        "step": steps, "epoch": [step / 20 for step in steps],
+        "run": 0, "step": steps, "epoch": [step / 20 for step in steps],
         "loss": [None if step == 0 else 5 - step / 10 for step in steps],
         "learning_rate": 0.001, "feature_std": 0.3, "rankme": 20.5 + number,
         "knn": [0.5 + 0.01 * step + 0.001 * number for step in steps],
@@ -111,7 +111,7 @@ def _pretraining(method: str, number: int, images: np.ndarray) -> None:
     write_table(folder / f"{method}.csv", curve)
     figures = {
         "knn": float(curve["knn"].iloc[-1]), "knn_untrained": 0.5, "feature_std": 0.3, "rankme": 20.5,
-        "collapse": None, "loss": None, "steps": steps[-1], "parameters": 900, "device": "cpu",
+        "runs": [{}], "collapse": None, "loss": None, "steps": steps[-1], "parameters": 900, "device": "cpu",
         "precision": "bf16", "torch": "2", "python": "3.11", "made_from": MADE_FROM,
         "shown": ["images of the pool", "one view of each"],
     }  # fmt: skip

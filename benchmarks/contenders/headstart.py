@@ -24,7 +24,7 @@ def build(encoder: Encoder, recipe: Recipe, machine: Machine) -> simclr.Method:
     """The learner of SimCLR with the recipe and the views of params.yaml."""
     settings = recipe.settings
     views = settings.views.presets[settings.views.pretrain]
-    stream = Stream.of(settings.seed, "pretrain")
+    stream = Stream.of(settings.seeds.training, "pretrain")
     learner = build_learner("simclr", encoder, settings.pretrain["simclr"], views, stream)
     return cast(simclr.Method, learner)
 
@@ -71,6 +71,6 @@ def loop(
     machine = set_up(recipe.runtime(setting.precision), recipe.settings.runtime.threads.pretrain)
     learner = Clocked(build(encoder.to(machine.device), recipe, machine), clock)
     section = recipe.settings.pretrain["simclr"].model_copy(update={"epochs": epochs})
-    stream = Stream.of(recipe.settings.seed, "pretrain", "simclr")
+    stream = Stream.of(recipe.settings.seeds.training, "pretrain", "simclr")
     with suppress(Finished):
         train("simclr", learner, pool, section, machine, stream, lambda *_: {})

@@ -1,6 +1,6 @@
 """What the stage compare does: it writes the summary, details, tables, picture and report of all methods."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from stages.compare import charts, figures, inputs, measured, report
 from stages.compare.leftovers import remove_leftovers
@@ -36,10 +36,11 @@ def main() -> None:
 
 def gather(methods: Sequence[str], budgets: Sequence[str]) -> None:
     """Write the methods' tables as one table of each kind, for `dvc plots`."""
-    for name, of_method, of_budgets in (
-        ("training_curves", "pretrain/{method}.csv", None),
-        ("confusion", "evaluate/{method}_confusion.csv", budgets),
-        ("reliability", "evaluate/{method}_reliability.csv", budgets),
-        ("feature_map", "evaluate/{method}_map.csv", None),
+    of_budgets: Mapping[str, Collection[str]] = {"budget": budgets}
+    for name, of_method, only in (
+        ("training_curves", "pretrain/{method}.csv", {"run": ["0"]}),
+        ("confusion", "evaluate/{method}_confusion.csv", of_budgets),
+        ("reliability", "evaluate/{method}_reliability.csv", of_budgets),
+        ("feature_map", "evaluate/{method}_map.csv", {}),
     ):
-        write_table(METRICS / f"{name}.csv", figures.gathered(methods, of_method, of_budgets))
+        write_table(METRICS / f"{name}.csv", figures.gathered(methods, of_method, only))

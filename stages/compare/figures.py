@@ -1,6 +1,6 @@
 """The figures of all methods: the summary, the details, and the tables for plots."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -141,20 +141,20 @@ def recall(all_details: Mapping[str, Any], labels: Mapping[str, int], classes: S
     return pd.DataFrame(rows, columns=["method", "labels", "class", "recall", "recall_ci95"])
 
 
-def gathered(methods: Sequence[str], name: str, budgets: Sequence[str] | None = None) -> pd.DataFrame:
+def gathered(methods: Sequence[str], name: str, only: Mapping[str, Collection[str]]) -> pd.DataFrame:
     """The tables that one stage wrote for each method, as one table with a column `method`.
 
     Args:
         methods: their names.
         name: the path of a method's table in the folder metrics, such as `pretrain/{method}.csv`.
-        budgets: rows of other budgets are left out; None: the table has no budgets.
+        only: column → its values, as text, in the rows that are taken.
     """
     tables = []
     for method in methods:
         # As text, because a class may be called 001 or NA.
-        table = read_table(METRICS / name.format(method=method), text=True)
-        if budgets is not None:
-            table = table[table["budget"].isin(budgets)]
+        table = read_table(METRICS / name.format(method=method), *only, text=True)
+        for column, values in only.items():
+            table = table[table[column].isin(values)]
         table.insert(0, "method", method)
         tables.append(table)
     return pd.concat(tables)

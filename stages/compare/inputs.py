@@ -26,7 +26,7 @@ class MethodResults:
         method: its name.
         pretrain, finetune, model: JSON of the three stages.
         timings: stage → JSON of its timings.
-        curve, confusion, reliability, mistakes, map: tables.
+        curve, confusion, reliability, mistakes, map: tables; the curve is that of run 0.
         gallery: an image for each row of `mistakes`.
         shown: rows of images that show what the method sees and makes.
     """
@@ -55,13 +55,16 @@ def read_method(method: str) -> MethodResults:
     pretrain, evaluate = METRICS / "pretrain" / method, METRICS / "evaluate" / method
     mistakes = read_metrics_table(Path(f"{evaluate}_mistakes.csv"), "actual", "predicted", "probability")
     gallery = read_picture(Path(f"{evaluate}_mistakes.png"))
+    curves = read_metrics_table(
+        Path(f"{pretrain}.csv"), "run", "step", "loss", "knn", "rankme", "feature_std"
+    )
     return MethodResults(
         method=method,
         pretrain=read_json(Path(f"{pretrain}.json")),
         finetune=read_json(METRICS / "finetune" / f"{method}.json"),
         model=read_json(Path(f"{evaluate}_model.json")),
         timings={s: read_json(METRICS / "timings" / s / f"{method}.json") for s in STAGES},
-        curve=read_metrics_table(Path(f"{pretrain}.csv"), "step", "loss", "knn", "rankme", "feature_std"),
+        curve=curves[curves["run"] == 0],
         confusion=read_metrics_table(
             Path(f"{evaluate}_confusion.csv"), "budget", "actual", "predicted", "share"
         ),

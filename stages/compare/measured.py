@@ -113,6 +113,7 @@ class _Predictions:
     def measured(self, budget: str, shared: float) -> dict[str, Measured]:
         """The models of one budget by protocol."""
         of_budget = [model for model in self.models if model.budget == budget]
+        of_budget.sort(key=lambda model: model.draw)  # the same order for all methods and protocols
         if not of_budget:
             raise InputError(f"{self.folder}: has no budget {budget}; run `dvc repro`")
         labels, units = (self.images[column].astype(int).to_numpy() for column in ("label", "unit"))

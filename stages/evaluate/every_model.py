@@ -29,7 +29,7 @@ from stages.files import provenance
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.model_index import Model, read_index, write_index
-from stages.files.paths import ENCODERS, MODELS, PREDICTED_IMAGES
+from stages.files.paths import ENCODERS, MODELS, PREDICTED_IMAGES, encoder_file
 from stages.files.tables import write_table
 from stages.files.whole import whole_folder
 from stages.images import thumbnails
@@ -101,35 +101,34 @@ def indexed_models(method: str) -> list[OfModel]:
         FileNotFoundError: a folder of models has no index.
     """
     dependencies = [Path(dependency) for dependency in load.declared_files("evaluate", method)]
-    folders = [path for path in dependencies if MODELS in path.parents and not path.suffix]
+    folders = [path for path in dependencies if MODELS in path.parents and ENCODERS not in path.parents]
     models = [OfModel(folder / model.file, model) for folder in folders for model in read_index(folder)]
     budgets = list(dict.fromkeys(task.model.budget for task in models))
     return sorted(models, key=lambda task: budgets.index(task.model.budget))
 
 
 def frozen_tasks(models: Sequence[OfModel]) -> list[OfEncoder]:
-    """The frozen encoder with the labels of each draw; the draws of the budget `all` are one task."""
-    draws: dict[str, list[int]] = {}
-    for task in models:
-        of_budget = draws.setdefault(task.model.budget, [])
-        if task.model.draw not in of_budget:
-            of_budget.append(task.model.draw)
-    tasks = []
-    for budget, numbers in draws.items():
-        equal = [numbers] if parse_budget(budget) == "all" else [[number] for number in numbers]
-        tasks += [OfEncoder(budget, tuple(group)) for group in equal]
-    return tasks
+    """The frozen encoder of each draw's run, with the labels of the draw.
+
+    The draws of the budget `all` have the same labels: those of one run are one task.
+    """
+    draws: dict[tuple[str, int, int | None], list[int]] = {}
+    for model in (task.model for task in models):
+        labels = None if parse_budget(model.budget) == "all" else model.draw
+        equal = draws.setdefault((model.budget, model.run, labels), [])
+        if model.draw not in equal:
+            equal.append(model.draw)
+    return [OfEncoder(budget, run, tuple(equal)) for (budget, run, _), equal in draws.items()]
 
 
 def predicted_by(
     tasks: Sequence[OfModel | OfEncoder], measured: dict[int, Measured], method: str
 ) -> list[Model]:
     """The index of the predictions, in the order of the tasks; the parent is the file of the model."""
-    encoder = str(ENCODERS / f"{method}.safetensors")
     return [
         Model(
-            predictions_file(task.budget, draw, protocol), protocol, task.budget, draw, 0,
-            str(task.path) if isinstance(task, OfModel) else encoder,
+            predictions_file(task.budget, draw, protocol), protocol, task.budget, draw, task.run,
+            str(task.path if isinstance(task, OfModel) else encoder_file(method, task.run)),
         )
         for number, task in enumerate(tasks)
         for protocol in measured[number].protocols
@@ -138,12 +137,16 @@ def predicted_by(
 
 
 def collect(tasks: Sequence[OfModel | OfEncoder], measured: dict[int, Measured]) -> Figures:
-    """The figures of each draw, by budget and protocol, in the order of the tasks."""
-    figures: Figures = {}
+    """The figures of each draw, by budget and protocol, in the order of the draws."""
+    by_draw: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
     for number, task in enumerate(tasks):
         for protocol, of_draw in measured[number].protocols.items():
-            figures.setdefault(task.budget, {}).setdefault(protocol, []).extend([of_draw] * len(task.draws))
-    return figures
+            of_protocol = by_draw.setdefault(task.budget, {}).setdefault(protocol, {})
+            of_protocol |= dict.fromkeys(task.draws, of_draw)
+    return {
+        budget: {protocol: [draws[number] for number in sorted(draws)] for protocol, draws in of.items()}
+        for budget, of in by_draw.items()
+    }
 
 
 def validation_accuracies(

@@ -41,7 +41,7 @@ class FrozenEncoder:
     def predict(self, budget: str, draw: int) -> dict[str, np.ndarray]:
         """Probabilities (N, classes) of the test images by protocol, with the labels of one draw."""
         settings = self.settings
-        rows = draw_labelled(self.labels, self.classes, parse_budget(budget), draw, settings.seed)
+        rows = draw_labelled(self.labels, self.classes, parse_budget(budget), draw, settings.seeds.draws)
         bank = encode(self.encoder, as_tensor(self.pool[rows.numpy()]), self.machine)
         labels = self.labels[rows].to(bank.device)
         head = fit_linear(bank, labels, self.classes, settings.probe.l2)

@@ -1,7 +1,7 @@
 """Measures one model after another on the test split. Models are measured side by side in workers."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from stages.evaluate import diagnostics
 from stages.evaluate.frozen import FrozenEncoder
 from stages.files.model_index import Model
 from stages.files.packs import read_pack, write_array
-from stages.files.paths import ENCODERS, IMAGES, TEST
+from stages.files.paths import IMAGES, TEST, encoder_file
 from stages.files.tables import read_table
 from stages.settings import load
 from stages.settings.schema import Params
@@ -88,6 +88,11 @@ class OfModel:
         return self.model.budget
 
     @property
+    def run(self) -> int:
+        """The number of the pretraining run."""
+        return self.model.run
+
+    @property
     def draws(self) -> tuple[int, ...]:
         """The draws that the result holds for."""
         return (self.model.draw,)
@@ -98,13 +103,15 @@ class OfModel:
 
 @dataclass(frozen=True)
 class OfEncoder:
-    """A task: measure the frozen encoder with the labels of a draw.
+    """A task: measure the frozen encoder of a run with the labels of a draw.
 
     Attributes:
+        run: number of the pretraining run.
         draws: draws with the same labels; one is computed.
     """
 
     budget: str
+    run: int
     draws: tuple[int, ...]
 
     def __str__(self) -> str:  # noqa: D105
@@ -154,6 +161,7 @@ class Evaluator:
     Attributes:
         labels: of the pool, (M,) int64; -1: none.
         classes: their names.
+        encoders: the frozen encoders that were used so far, by run.
     """
 
     job: Job
@@ -162,6 +170,7 @@ class Evaluator:
     test: TestSplit
     labels: Tensor
     classes: list[str]
+    encoders: dict[int, FrozenEncoder] = field(default_factory=dict)
 
     @staticmethod
     def open(job: Job, worker: int) -> "Evaluator":
@@ -171,13 +180,14 @@ class Evaluator:
         labels, classes = read_pool_labels()
         return Evaluator(job, settings, machine, TestSplit.read(), labels, classes)
 
-    @cached_property
-    def frozen(self) -> FrozenEncoder:
-        """The pretrained encoder, with the features of the test images."""
-        file = ENCODERS / f"{self.job.method}.safetensors"
-        return FrozenEncoder(
-            file, self.test.images, self.labels, len(self.classes), self.settings, self.machine
-        )
+    def frozen(self, run: int) -> FrozenEncoder:
+        """The pretrained encoder of a run, with the features of the test images."""
+        if run not in self.encoders:
+            file, classes = encoder_file(self.job.method, run), len(self.classes)
+            self.encoders[run] = FrozenEncoder(
+                file, self.test.images, self.labels, classes, self.settings, self.machine
+            )
+        return self.encoders[run]
 
     @cached_property
     def validation(self) -> tuple[np.ndarray, np.ndarray]:
@@ -204,7 +214,7 @@ class Evaluator:
             predicted = probabilities(classifier, self.test.images, self.machine).cpu().numpy()
             protocols = {task.model.protocol: predicted}
         else:
-            protocols = self.frozen.predict(task.budget, task.draws[0])
+            protocols = self.frozen(task.run).predict(task.budget, task.draws[0])
         seconds = time.perf_counter() - started
         figures = {}
         for protocol, predicted in protocols.items():
@@ -216,8 +226,8 @@ class Evaluator:
         return Measured(figures, seconds, peak_memory_mb(), on_validation)
 
     def feature_map(self, task: str, bar: Bar) -> tuple[pd.DataFrame, list[float]]:
-        """The test images in the plane of the first two principal components of their features."""
-        return diagnostics.feature_map(self.frozen.test.cpu().numpy(), self.test.labels, self.classes)
+        """The test images in the plane of the first two principal components of run 0's features."""
+        return diagnostics.feature_map(self.frozen(0).test.cpu().numpy(), self.test.labels, self.classes)
 
     def classifier(self, path: Path) -> Classifier:
         """A model of an index, on the machine's device.

@@ -6,7 +6,7 @@ IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, val
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
 TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` reads it
 MODELS = Path("models")
-ENCODERS, CLASSIFIERS = MODELS / "encoders", MODELS / "classifiers"
+ENCODERS, CLASSIFIERS = MODELS / "encoders", MODELS / "classifiers"  # a folder for each method
 PREDICTIONS = Path("data/predictions")
 PREDICTED_IMAGES = "images.csv"  # beside the predictions of a method: id, label and unit of each test image
 METRICS = Path("metrics")
@@ -14,3 +14,8 @@ METRICS = Path("metrics")
 SUMMARY, DETAILS = METRICS / "summary.json", METRICS / "details.json"
 LABEL_EFFICIENCY = METRICS / "label_efficiency.csv"
 REPORT = METRICS / "report.html"
+
+
+def encoder_file(method: str, run: int) -> Path:
+    """The encoder of a pretraining run of a method."""
+    return ENCODERS / method / f"run{run}.safetensors"

@@ -1,7 +1,7 @@
 """What finetune@METHOD does: an encoder and labels become classifiers, one for each budget and draw."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.files import provenance
+from stages.files import provenance, weights
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.model_index import Model, write_index
-from stages.files.paths import CLASSIFIERS, ENCODERS, IMAGES, LABELS, METRICS
+from stages.files.paths import CLASSIFIERS, ENCODERS, IMAGES, LABELS, METRICS, encoder_file
 from stages.files.whole import whole_folder
 from stages.finetune import finetuning
-from stages.finetune.trainings import GRAPH, Cost, Draw, Finetuner, Job
+from stages.finetune.trainings import Cost, Draw, Finetuner, Job, graph_name
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
 from stages.tasks.labels import read_pool_labels
-from stages.training.checkpoint import CHECKPOINTS, Origin
+from stages.training.checkpoint import CHECKPOINTS, Origin, remove_unused
 from stages.training.machine import Machine, set_up
 from stages.training.progress import progress
 from stages.training.randomness import Stream
@@ -29,13 +29,13 @@ from stages.training.workers import Workers, fitting
 
 # The validation images are not read, but are in the same folder as the pool.
 NOT_READ = tuple(str(IMAGES / name) for name in ("validation.csv", "validation.npy"))
-# A classifier depends on the labels of its own draw, not on other budgets and draws, so its checkpoint
-# remains valid when one of those is added.
-NOT_IN_KEY = ("finetune.budgets", "finetune.draws", str(LABELS), *NOT_READ)
+# A classifier depends on the labels of its own draw and the encoder of its own run, not on others, so its
+# checkpoint remains valid when a budget, a draw or a run is added.
+NOT_IN_KEY = ("pretrain.runs", "finetune.budgets", "finetune.draws", str(ENCODERS), str(LABELS), *NOT_READ)
 
 
 def main(method: str) -> None:
-    """Finetune the encoder of a method on each draw of each budget; write the classifiers and their index."""
+    """Finetune a method's encoders on each draw of each budget; write the classifiers and their index."""
     raw = load.read(load.PARAMS)
     settings = load.parameters("finetune", method, raw)
     threads = settings.runtime.threads.finetune
@@ -48,22 +48,24 @@ def main(method: str) -> None:
     labels, classes = read_pool_labels()
     # All draws are made before the first training, so that an invalid budget fails at once.
     draws = make_draws(method, settings, labels, len(classes))
-    spread = any(draw.spread for draw in draws)
-    remove_unused(checkpoints, {str(draw) for draw in draws} | ({GRAPH} if spread else set()))
+    spread = sorted({draw.run for draw in draws if draw.spread})
+    remove_unused(checkpoints, {*map(str, draws), *map(graph_name, spread)})
     count = min(fitting(threads), max(1, len(draws)))
     title, images = f"finetune {method}", sum(images_of(draw, settings) for draw in draws)
     keys = origin.key(without=NOT_IN_KEY), origin.key(without=not_in_graph_key(origin, raw))
+    encoders = {draw.run: encoder_file(method, draw.run) for draw in draws}
+    digests = {run: weights.read_digest(file) for run, file in encoders.items()}
     with whole_folder(CLASSIFIERS / method) as folder:
-        job = Job(method, raw, *keys, checkpoints, folder)
+        job = Job(method, raw, *keys, digests, checkpoints, folder)
         started = time.perf_counter()
-        if spread:
-            Finetuner.open(job, 0).build_graph(parallel=count if machine.device.type == "cpu" else 1)
+        for run in spread:
+            Finetuner.open(job, 0).build_graph(run, parallel=count if machine.device.type == "cpu" else 1)
             torch.cuda.empty_cache()  # the workers need the GPU's memory
         graph_seconds = time.perf_counter() - started
+        by_run = sorted(draws, key=lambda draw: draw.run)  # so that a worker seldom changes the graph
         with progress(title, images) as bar, Workers(title, partial(Finetuner.open, job), count) as workers:
-            costs = [cost for _, cost in workers.run(Finetuner.train, draws, bar)]
-        encoder_file = str(ENCODERS / f"{method}.safetensors")
-        write_index(folder, [Model(d.file, "finetuned", d.budget, d.number, 0, encoder_file) for d in draws])
+            costs = [cost for _, cost in workers.run(Finetuner.train, by_run, bar)]
+        write_index(folder, [indexed(draw, encoders[draw.run]) for draw in draws])
         made_from = provenance.made_from("finetune", method, hashed=origin.hashes)
         origin.require_unchanged()
     write_json(figures_file, {**machine.describe(), "made_from": made_from})
@@ -77,11 +79,17 @@ def make_draws(method: str, settings: Params, labels: Tensor, classes: int) -> l
     for budget in usable_budgets(settings.finetune.budgets, int((labels >= 0).sum()), classes):
         name = budget_name(budget)
         for number in range(settings.finetune.draws):
-            rows = draw_labelled(labels, classes, budget, number, settings.seed)
+            rows = draw_labelled(labels, classes, budget, number, settings.seeds.draws)
             spread = finetuning.propagates(len(rows), schedule, recipe)
-            stream = Stream.of(settings.seed, "finetune", name, number)
-            draws.append(Draw(name, number, rows.numpy(), spread, stream))
+            stream = Stream.of(settings.seeds.training, "finetune", name, number)
+            run = number % settings.pretrain.runs
+            draws.append(Draw(name, number, run, rows.numpy(), spread, stream))
     return draws
+
+
+def indexed(draw: Draw, encoder: Path) -> Model:
+    """The row of the index for the classifier of a draw."""
+    return Model(draw.file, "finetuned", draw.budget, draw.number, draw.run, str(encoder))
 
 
 def images_of(draw: Draw, settings: Params) -> int:
@@ -91,9 +99,13 @@ def images_of(draw: Draw, settings: Params) -> int:
 
 
 def not_in_graph_key(origin: Origin, raw: Any) -> list[str]:
-    """What the graph of the pool does not depend on: labels, and all parameters but those of the machine."""
-    parameters = load.declared_keys(origin.stage, origin.method, raw)
-    return [str(LABELS), *NOT_READ, *(key for key in parameters if not key.startswith("runtime."))]
+    """What the graphs of the pool do not depend on: labels, and all parameters but those of the machine.
+
+    The encoders are left out as well: the key of a graph has the digest of its own one.
+    """
+    keys = load.declared_keys(origin.stage, origin.method, raw)
+    parameters = [key for key in keys if not key.startswith("runtime.")]
+    return [str(ENCODERS), str(LABELS), *NOT_READ, *parameters]
 
 
 def timings(
@@ -106,14 +118,3 @@ def timings(
         "workers": count,
         "worker_memory_mb": max((cost.memory_mb for cost in costs), default=0),
     }
-
-
-def remove_unused(checkpoints: Path, used: Collection[str]) -> None:
-    """Remove the checkpoints of draws that are no longer in params.yaml."""
-    for path in checkpoints.iterdir():
-        if path.name in used:
-            continue
-        if path.is_dir():
-            print(f"{path}: is a folder, which no stage makes; it is not removed", flush=True)
-        else:
-            path.unlink()

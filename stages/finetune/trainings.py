@@ -1,9 +1,8 @@
 """The trainings of finetune@METHOD, one for each budget and draw. They run side by side in workers."""
 
-import copy
 import time
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from stages.files import weights
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack
-from stages.files.paths import ENCODERS, IMAGES
+from stages.files.paths import IMAGES, encoder_file
 from stages.finetune import finetuning
 from stages.finetune.finetuning import Labelled
 from stages.finetune.propagation import NeighbourGraph
@@ -28,7 +27,10 @@ from stages.training.machine import Machine, peak_memory_mb, set_up
 from stages.training.progress import Bar
 from stages.training.randomness import Stream
 
-GRAPH = "neighbourhood"  # name of the checkpoint of the graph, which all draws share
+
+def graph_name(run: int) -> str:
+    """The name of the checkpoint of a run's graph, which all draws with its encoder share."""
+    return f"neighbourhood-run{run}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Draw:
     Attributes:
         budget: name of the budget.
         number: of the draw.
+        run: number of the pretraining run whose encoder is trained.
         rows: (n,) int64, rows of the pool.
         spread: whether their labels are spread over the pool.
         stream: the random numbers of the training, the same for every method.
@@ -45,6 +48,7 @@ class Draw:
 
     budget: str
     number: int
+    run: int
     rows: np.ndarray
     spread: bool
     stream: Stream
@@ -66,7 +70,8 @@ class Job:
     Attributes:
         raw: the content of params.yaml.
         key: of the trainings' checkpoints, without what only one draw depends on.
-        graph_key: of the graph's checkpoint.
+        graph_key: of the graphs' checkpoints, without the encoder.
+        digests: of the encoder's file, by run.
         checkpoints: the folder of the checkpoints.
         folder: where the classifiers are written.
     """
@@ -75,6 +80,7 @@ class Job:
     raw: Any
     key: str
     graph_key: str
+    digests: Mapping[int, str | None]
     checkpoints: Path
     folder: Path
 
@@ -96,46 +102,51 @@ class Cost:
 
 @dataclass
 class Finetuner:
-    """Finetunes the encoder of one method on one draw after another.
+    """Finetunes the encoders of one method on one draw after another.
 
     Attributes:
-        encoder: on the machine's device; it is not changed.
         pool: uint8 (N, C, H, W), memory-mapped.
         labels: (N,) int64, -1: none.
         classes: their names.
+        graphs: the graph that was used last, by its run; only one, because it is large.
     """
 
     job: Job
     settings: Params
     machine: Machine
-    encoder: Encoder
     pool: np.ndarray
     labels: Tensor
     classes: list[str]
+    graphs: dict[int, NeighbourGraph] = field(default_factory=dict)
 
     @staticmethod
     def open(job: Job, worker: int) -> "Finetuner":
         """Set up the machine and read what the trainings share; called in each worker."""
         settings = load.parameters("finetune", job.method, job.raw)
         machine = set_up(settings.runtime, settings.runtime.threads.finetune, worker)
-        encoder = weights.read_encoder(ENCODERS / f"{job.method}.safetensors").to(machine.device)
         labels, classes = read_pool_labels()
         pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
-        return Finetuner(job, settings, machine, encoder, pool, labels, classes)
+        return Finetuner(job, settings, machine, pool, labels, classes)
 
-    def build_graph(self, parallel: int = 1) -> NeighbourGraph:
-        """The pool as a graph, read from its checkpoint, or computed and saved there.
+    def encoder(self, run: int) -> Encoder:
+        """A new copy of the encoder of a run, on the machine's device."""
+        return weights.read_encoder(encoder_file(self.job.method, run)).to(self.machine.device)
+
+    def build_graph(self, run: int, parallel: int = 1) -> NeighbourGraph:
+        """The pool as a graph by a run's encoder, read from its checkpoint, or computed and saved there.
 
         Args:
             parallel: how many parts are computed at the same time.
         """
-        checkpoint = Checkpoint(self.job.checkpoints / GRAPH, self.job.graph_key)
-        return NeighbourGraph(self.encoder, self.pool, self.machine, checkpoint, parallel)
+        key = narrowed(self.job.graph_key, self.job.digests[run])
+        checkpoint = Checkpoint(self.job.checkpoints / graph_name(run), key)
+        return NeighbourGraph(self.encoder(run), self.pool, self.machine, checkpoint, parallel)
 
-    @cached_property
-    def graph(self) -> NeighbourGraph:
+    def graph(self, run: int) -> NeighbourGraph:
         """The graph that the stage has built before the first training."""
-        return self.build_graph()
+        if run not in self.graphs:
+            self.graphs = {run: self.build_graph(run)}
+        return self.graphs[run]
 
     def train(self, draw: Draw, bar: Bar) -> Cost:
         """Train the classifier of one draw and write its file."""
@@ -145,13 +156,14 @@ class Finetuner:
         checkpoint_file = self.job.checkpoints / str(draw)
         # A worker can outlive its stage for a moment, so it is the worker that locks the training.
         require_writable(checkpoint_file)
-        facts = (draw.stream.key, rows.tolist(), labelled.labels.tolist(), self.classes)
+        digest = self.job.digests[draw.run]
+        facts = (draw.stream.key, digest, rows.tolist(), labelled.labels.tolist(), self.classes)
         checkpoint = Checkpoint(checkpoint_file, narrowed(self.job.key, *facts))
         started = time.perf_counter()
         if draw.spread:
-            labelled = self._spread(labelled, checkpoint)
+            labelled = self._spread(draw.run, labelled, checkpoint)
         spreading = time.perf_counter() - started
-        encoder = copy.deepcopy(self.encoder)
+        encoder = self.encoder(draw.run)
         if checkpoint.saved:  # its weights include the head
             classifier = Classifier(encoder, classes).to(self.machine.device)
         else:
@@ -166,10 +178,11 @@ class Finetuner:
         write_classifier(self.job.folder / draw.file, classifier, self.classes)
         return Cost(seconds, spreading, peak_memory_mb())
 
-    def _spread(self, labelled: Labelled, checkpoint: Checkpoint) -> Labelled:
+    def _spread(self, run: int, labelled: Labelled, checkpoint: Checkpoint) -> Labelled:
         """The labelled images, and those of the pool that take over a label."""
         if not checkpoint.saved:
-            spread = self.graph.spread(labelled, len(self.classes), self.encoder, self.machine)
+            encoder = self.encoder(run)
+            spread = self.graph(run).spread(labelled, len(self.classes), encoder, self.machine)
             checkpoint.beside = {"rows": spread.rows, "labels": spread.labels}
         rows, labels = checkpoint.beside["rows"], checkpoint.beside["labels"]
         return replace(labelled, rows=rows, labels=labels)

@@ -23,7 +23,7 @@ from stages.training.randomness import Stream
 def main() -> None:
     """Read the source, split it, write the three outputs."""
     settings = load.parameters("prepare")
-    data, stream = settings.data, Stream.of(settings.seed, "prepare")
+    data, stream = settings.data, Stream.of(settings.seeds.split, "prepare")
     require_writable(IMAGES, LABELS, TEST, METRICS / "data.json")
     source = own_images if data.source == FOLDER else official
     prepared = source.prepare(data, stream)

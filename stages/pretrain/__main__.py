@@ -1,4 +1,4 @@
-"""Stage pretrain@METHOD: train an encoder on the pool's images.
+"""Stage pretrain@METHOD: train encoders on the pool's images, one in each run.
 
 It reads no label of the pool and nothing of the test split.
 
@@ -6,9 +6,12 @@ python -m stages.pretrain METHOD
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from stages.errors import reported
@@ -16,31 +19,29 @@ from stages.files import provenance, weights
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack
-from stages.files.paths import ENCODERS, IMAGES, METRICS
+from stages.files.paths import ENCODERS, IMAGES, METRICS, encoder_file
+from stages.files.whole import whole_folder
 from stages.images.tensors import as_tensor
 from stages.networks.encoder import Encoder
 from stages.pretrain import illustration
 from stages.pretrain.curve import write_curve
-from stages.pretrain.health import Monitor
-from stages.pretrain.learner import Learner, build
-from stages.pretrain.start import fresh_encoder, imported_encoder
-from stages.pretrain.train import train
+from stages.pretrain.run import Pretrainer, Result, run_name
 from stages.settings import load
-from stages.settings.schema import Training
 from stages.tasks.labels import read_labels
-from stages.training.checkpoint import CHECKPOINTS, Checkpoint, Origin
+from stages.training.checkpoint import CHECKPOINTS, Origin, remove_unused
+from stages.training.loop import Row
 from stages.training.machine import Machine, set_up
-from stages.training.randomness import Stream
 
-# Left out of the checkpoint's key: the labels serve to monitor the training, which does not depend on them.
-VALIDATION_LABELS = (str(IMAGES / "validation.csv"),)
+# Left out of the checkpoints' key. The labels serve to monitor the training, which does not depend on them;
+# a run does not depend on how many there are.
+NOT_IN_KEY = (str(IMAGES / "validation.csv"), "pretrain.runs")
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The paths of the files that the stage writes for one method."""
+    """The paths of what the stage writes for one method; `encoders` is a folder."""
 
-    encoder: Path
+    encoders: Path
     curve: Path
     figures: Path
     illustration: Path
@@ -50,7 +51,7 @@ class Outputs:
     def of(method: str) -> "Outputs":
         """The paths for `method`."""
         return Outputs(
-            encoder=ENCODERS / f"{method}.safetensors",
+            encoders=ENCODERS / method,
             curve=METRICS / "pretrain" / f"{method}.csv",
             figures=METRICS / "pretrain" / f"{method}.json",
             illustration=METRICS / "pretrain" / f"{method}_shown.png",
@@ -59,64 +60,66 @@ class Outputs:
 
 
 def main(method: str) -> None:
-    """Build the encoder, train it, and write encoder, curve, figures, illustration and timings."""
+    """Train the encoder of each run, and write encoders, curves, figures, illustration and timings."""
     raw = load.read(load.PARAMS)
     settings = load.parameters("pretrain", method, raw)
     machine = set_up(settings.runtime, settings.runtime.threads.pretrain)
     origin = Origin.of("pretrain", method, machine, raw)
-    stream = Stream.of(settings.seed, "pretrain")
-    outputs, checkpoint_file = Outputs.of(method), CHECKPOINTS / "pretrain" / method
-    require_writable(*vars(outputs).values(), checkpoint_file)
-    pool = read_pack(IMAGES / "pool.npy")
-    section = settings.pretrain[method]
-    encoder = fresh_encoder(settings, pool, stream.at("encoder"))
-    if (start := getattr(section, "start", None)) is not None:
-        encoder = imported_encoder(method, start, encoder.declaration)
-    encoder.to(machine.device)
+    outputs, checkpoints = Outputs.of(method), CHECKPOINTS / "pretrain" / method
+    runs = range(settings.pretrain.runs)
+    require_writable(*vars(outputs).values())
+    remove_unused(checkpoints, set(map(run_name, runs)))
+    require_writable(*(checkpoints / run_name(run) for run in runs))
+    pool, validation = read_pack(IMAGES / "pool.npy"), validation_set(machine)
+    key = origin.key(without=NOT_IN_KEY)
+    pretrainer = Pretrainer(method, settings, machine, pool, validation, checkpoints, key)
+    results: list[Result] = []
 
-    monitor = Monitor(method, encoder, *validation_set(machine), settings.knn, settings.health, machine)
-    seconds, trained_images = 0.0, 0
-    learner: Learner | None = None
-    if isinstance(section, Training):
-        strengths = settings.views.presets[settings.views.pretrain]
-        learner = build(method, encoder, section, strengths, stream)
-        monitor.uninformative = learner.uninformative
-        checkpoint = Checkpoint(checkpoint_file, origin.key(without=VALIDATION_LABELS))
-        if checkpoint.saved:
-            monitor.replay(checkpoint.saved.facts["curve"], checkpoint.beside)
-        checkpoint.beside = monitor.stored
-        curve, seconds = train(
-            method, learner, pool, section, machine, stream.at(method), monitor, outputs.curve, checkpoint
-        )
-        trained_images = curve[-1]["step"] * section.batch_size
-    else:
-        untrained = {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None}
-        curve = [untrained | monitor(0, None, True)]
+    def record(rows: list[Row]) -> None:
+        write_curve(outputs.curve, [*(result.curve for result in results), rows])
 
-    rows = illustration.make_rows(learner, pool, machine, stream.at(method, "shown"))
-    first, last = curve[0], curve[-1]
-    figures = {
-        "knn": last["knn"],
-        "knn_untrained": first["knn"],
-        "feature_std": last["feature_std"],
-        "rankme": last["rankme"],
-        "collapse": monitor.collapse,
-        "loss": last["loss"],
-        "steps": last["step"],
-        "parameters": parameter_count(encoder),
+    for run in runs:
+        results.append(pretrainer.pretrain(run, record))
+
+    first = results[0]
+    figures = combined(results) | {
+        "steps": first.curve[-1]["step"],
+        "parameters": parameter_count(first.encoder),
         **machine.describe(),
-        "shown": list(rows),
+        "shown": list(first.shown),
         "made_from": provenance.made_from("pretrain", method, hashed=origin.hashes),
     }
-    timings = machine.timings(seconds, trained_images) | {"monitoring_seconds": round(monitor.seconds, 1)}
+    timings = machine.timings(sum(result.seconds for result in results), sum(r.images for r in results))
+    monitoring = sum(result.monitoring_seconds for result in results)
     origin.require_unchanged()
-    weights.write_encoder(outputs.encoder, encoder)
-    write_curve(outputs.curve, curve)
-    illustration.write(outputs.illustration, rows)
+    with whole_folder(outputs.encoders) as folder:
+        for run, result in enumerate(results):
+            weights.write_encoder(folder / encoder_file(method, run).name, result.encoder)
+    write_curve(outputs.curve, [result.curve for result in results])
+    illustration.write(outputs.illustration, first.shown)
     write_json(outputs.figures, figures)
-    write_json(outputs.timings, timings)
-    if last["knn"] is not None:
-        print(f"pretrain {method}: kNN accuracy {first['knn']:.1%} untrained, {last['knn']:.1%} at the end")
+    write_json(outputs.timings, timings | {"monitoring_seconds": round(monitoring, 1)})
+    for run, result in enumerate(results):
+        before, after = result.curve[0]["knn"], result.curve[-1]["knn"]
+        if after is not None:
+            title = pretrainer.title(run)
+            print(f"pretrain {title}: kNN accuracy {before:.1%} untrained, {after:.1%} at the end")
+
+
+def combined(results: Sequence[Result]) -> dict[str, Any]:
+    """The figures of run 0, with the mean kNN accuracies and the first collapse of all runs.
+
+    `runs` has the figures of each run.
+    """
+    runs = [result.figures() for result in results]
+    figures: dict[str, Any] = {**runs[0], "runs": runs}
+    for name in ("knn", "knn_untrained"):
+        if figures[name] is not None:  # then all runs have it: they have the same validation labels
+            figures[name] = round(float(np.mean([run[name] for run in runs])), 4)
+    if len(runs) > 1:
+        collapses = (f"run {run}, {of['collapse']}" for run, of in enumerate(runs) if of["collapse"])
+        figures["collapse"] = next(collapses, None)
+    return figures
 
 
 def validation_set(machine: Machine) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The training curve of a pretraining: a CSV file that grows while the training runs."""
+"""The training curves of a pretraining: a CSV file that grows while the training runs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,17 +11,18 @@ from stages.files.tables import write_table
 from stages.training.loop import Row, Watch
 
 Look = Callable[[int, float | None, bool], dict[str, Any]]  # step, loss, end of an epoch? → columns
+Record = Callable[[list[Row]], None]
 
 POINTS = 100  # rows at most, in addition to those at the ends of epochs: the file is tracked by git
 LOOKS = 20  # about so many rows have the columns of `look_closer`, in addition to those at the ends of epochs
-FIRST_COLUMNS = ("step", "epoch", "loss", "learning_rate")
+FIRST_COLUMNS = ("run", "step", "epoch", "loss", "learning_rate")
 
 
 class TrainingCurve(Watch):
-    """Adds the encoder's health to the rows of the training curve, and writes the curve.
+    """Adds the encoder's health to the rows of the training curve, and records the curve.
 
     Args:
-        file: the CSV file, which is replaced as a whole at each new row; None: no file.
+        record: called with all rows at each new one, to write them; None: nothing is written.
         look_closer: returns further columns of a row.
         steps: number of steps of the training.
         per_epoch: number of steps of one epoch.
@@ -29,10 +30,10 @@ class TrainingCurve(Watch):
     """
 
     def __init__(
-        self, file: Path | None, look_closer: Look, steps: int, per_epoch: int, rows: Sequence[Row] = ()
+        self, record: Record | None, look_closer: Look, steps: int, per_epoch: int, rows: Sequence[Row] = ()
     ) -> None:
         super().__init__()
-        self.file, self.look_closer, self.per_epoch = file, look_closer, per_epoch
+        self.record, self.look_closer, self.per_epoch = record, look_closer, per_epoch
         self.every = max(1, math.ceil(steps / POINTS))
         self.rows = list(rows)
         if rows:
@@ -50,8 +51,8 @@ class TrainingCurve(Watch):
         self._write()
 
     def _write(self) -> None:
-        if self.file is not None:
-            write_curve(self.file, self.rows)
+        if self.record is not None:
+            self.record(self.rows)
 
     def note(self, curve: Sequence[Row]) -> str:
         loss = math.nan if curve[-1]["loss"] is None else curve[-1]["loss"]
@@ -59,8 +60,12 @@ class TrainingCurve(Watch):
         return f"loss {loss:.3f}" + (f"  kNN {knn[-1]:.1%}" if knn else "")
 
 
-def write_curve(file: Path, rows: Sequence[Row]) -> None:
-    """Write the rows of a training curve as CSV."""
-    table = pd.DataFrame(rows)
+def write_curve(file: Path, runs: Sequence[Sequence[Row]]) -> None:
+    """Write the training curves of all runs as CSV, one below the other. The file is replaced as a whole.
+
+    Args:
+        runs: the rows of each run.
+    """
+    table = pd.DataFrame([{"run": run, **row} for run, rows in enumerate(runs) for row in rows])
     further_columns = [name for name in table if name not in FIRST_COLUMNS]
     write_table(file, table[[*FIRST_COLUMNS, *further_columns]])

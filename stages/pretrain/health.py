@@ -36,7 +36,7 @@ class Monitor:
     """Measures an encoder while it is trained. The training curve calls it; it returns columns of a row.
 
     Args:
-        method: names the training in warnings.
+        title: names the training in messages: the method, and its run if there are several.
         encoder: on the machine's device.
         images: (N, C, H, W) uint8 validation images.
         labels: (N,) int64 on the machine's device, -1 for images without a label.
@@ -52,10 +52,10 @@ class Monitor:
     """
 
     def __init__(
-        self, method: str, encoder: Encoder, images: Tensor, labels: Tensor,
+        self, title: str, encoder: Encoder, images: Tensor, labels: Tensor,
         neighbours: Neighbours, health: Health, machine: Machine,
     ) -> None:  # fmt: skip
-        self.method, self.encoder, self.machine = method, encoder, machine
+        self.title, self.encoder, self.machine = title, encoder, machine
         self.images, self.labels, self.neighbours = images, labels, neighbours
         self.on_collapse = health.on_collapse
         self.uninformative: float | None = None
@@ -125,7 +125,7 @@ class Monitor:
         lost = [row for row in rows_with_knn if not same_labels and str(row["step"]) not in stored]
         if lost:
             print(
-                f"pretrain {self.method}: the validation labels have changed; the training curve has no kNN "
+                f"pretrain {self.title}: the validation labels have changed; the training curve has no kNN "
                 f"accuracy in {len(lost)} of {len(rows_with_knn)} rows, because their features are no longer "
                 "stored",
                 flush=True,
@@ -152,13 +152,11 @@ class Monitor:
             return None
         if self.on_collapse == "stop":
             raise InputError(
-                f"pretrain {self.method}: collapse at step {step}: {reason}; no model was written"
+                f"pretrain {self.title}: collapse at step {step}: {reason}; no model was written"
             )
         if self.collapse is None:
             self.collapse = f"step {step}: {reason}"
-            print(
-                f"warning: pretrain {self.method}: collapse at {self.collapse}", file=sys.stderr, flush=True
-            )
+            print(f"warning: pretrain {self.title}: collapse at {self.collapse}", file=sys.stderr, flush=True)
         return reason
 
     def _features_fault(self, spread: float, rank: float) -> str | None:

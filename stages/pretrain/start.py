@@ -75,7 +75,7 @@ def imported_encoder(method: str, start: Start, expected: Declaration) -> Encode
     if not file.is_file():
         raise InputError(
             f"params.yaml: {key}.file is {start.file!r}, which does not exist; get it, for example with "
-            f"`dvc import REPOSITORY models/encoders/simclr.safetensors -o {start.file}`"
+            f"`dvc import REPOSITORY models/encoders/simclr/run0.safetensors -o {start.file}`"
         )
     encoder = weights.read_encoder(file)
     digest = weights.read_digest(file)

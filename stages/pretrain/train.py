@@ -1,6 +1,5 @@
 """Pretraining: train one method's learner on all images of the pool."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from stages.errors import InputError
 from stages.images.tensors import as_tensor, pixels
-from stages.pretrain.curve import Look, TrainingCurve
+from stages.pretrain.curve import Look, Record, TrainingCurve
 from stages.pretrain.learner import Learner
 from stages.settings.schema import Training
 from stages.training import loop, optimisation
@@ -49,19 +48,21 @@ def train(
     machine: Machine,
     stream: Stream,
     look: Look,
-    curve_file: Path | None = None,
+    record: Record | None = None,
     checkpoint: Checkpoint | None = None,
+    title: str = "",
 ) -> tuple[list[dict[str, Any]], float]:
     """Train for `params.epochs` passes through the pool. The learner is trained in place.
 
     Args:
-        method: name of the method, for messages.
+        method: name of the method, for messages about its parameters.
         pool: uint8 (N, C, H, W).
         stream: the random numbers of this training.
         look: called at the start, at the end of each epoch and about 20 times in between; returns columns of
             the training curve.
-        curve_file: the CSV file to which the curve is written row by row; None: no file.
+        record: called with the rows of the curve so far at each new row; None: nothing is called.
         checkpoint: where the state is saved from time to time, and restored from at the start; None: nowhere.
+        title: the name of this training in all other messages; empty: that of the method.
 
     Returns:
         The training curve and the seconds spent in training steps.
@@ -78,9 +79,9 @@ def train(
     per_epoch = n // batch_size
     length = loop.Length(params.epochs * per_epoch, batch_size, params.warmup)
     saved_rows = checkpoint.saved.facts["curve"] if checkpoint and checkpoint.saved else []
-    curve = TrainingCurve(curve_file, look, length.steps, per_epoch, saved_rows)
+    curve = TrainingCurve(record, look, length.steps, per_epoch, saved_rows)
     groups = optimisation.decayed_groups(learner, params.learning_rate, params.weight_decay)
     optimiser = optimisation.adamw(groups, learner.betas)
-    task, title = Pretraining(learner, pool, batch_size, machine), f"pretrain {method}"
+    task, title = Pretraining(learner, pool, batch_size, machine), f"pretrain {title or method}"
     with progress(title, length.steps * batch_size) as bar:
         return loop.train(title, task, n, length, optimiser, stream, bar, curve, checkpoint)

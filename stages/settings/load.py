@@ -98,7 +98,7 @@ def validated(raw: Any) -> Params:
     lines += of_methods + missing_sections(raw) + conflicts(params, sections, _named_methods(raw))
     if lines:
         raise InputError(*(f"{PARAMS}: {line}" for line in lines))
-    return params.model_copy(update={"pretrain": sections})
+    return params.model_copy(update={"pretrain": params.pretrain.model_copy(update=sections)})
 
 
 def _valid_part(raw: dict[str, Any], wrong: set[str]) -> Params:

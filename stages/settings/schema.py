@@ -8,13 +8,7 @@ method's file, `stages/pretrain/methods/METHOD.py`.
 import importlib
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    Strict,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, Strict, field_validator, model_validator
 
 from stages.errors import InputError
 from stages.settings.findings import unknown
@@ -30,6 +24,7 @@ from stages.settings.values import (
     PresetName,
     Rate,
     Section,
+    Seed,
     SourceName,
     ascending,
     distinct,
@@ -48,6 +43,14 @@ def method_params(name: str) -> type[Section]:
         file = METHODS / f"{name}.py"
         raise InputError(f"{file}: cannot be used as a method ({type(error).__name__}: {error})") from None
     return model
+
+
+class Seeds(Section):
+    """Seeds of held-out images, of labelled images, and of weights, batches and views: each moves its own."""
+
+    split: Seed
+    draws: Seed
+    training: Seed
 
 
 class Threads(Section):
@@ -191,6 +194,24 @@ class Training(Section):
         return size
 
 
+class Pretrain(Section):
+    """How often each method is pretrained; beside it, under its name, the section of each method.
+
+    Attributes:
+        runs: pretrainings of each method, each with random numbers of its own.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    # Each section is validated by the method's own model, when params.yaml is loaded.
+    __pydantic_extra__: dict[Method, Any] = Field(init=False)
+
+    runs: Annotated[int, Field(ge=1, le=100)]
+
+    def __getitem__(self, method: str) -> Any:
+        """The section of a method."""
+        return getattr(self, method)
+
+
 class Health(Section):
     """What happens when the features collapse during pretraining."""
 
@@ -213,13 +234,13 @@ class Neighbours(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seeds: Seeds
     methods: Annotated[tuple[Method, ...], Field(min_length=1), Strict(False), AfterValidator(distinct)]
     runtime: Runtime
     data: Data
     encoder: EncoderParams
     views: ViewPresets
-    pretrain: dict[Method, Any]  # each method's section, validated by that method's own model
+    pretrain: Pretrain
     finetune: Finetune
     probe: LinearProbe
     knn: Neighbours

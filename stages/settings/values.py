@@ -22,6 +22,7 @@ SOURCES = (*OFFICIAL, FOLDER, *(f"torchvision/{name}" for name in TORCHVISION))
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(ge=0, le=10)]
 Area = Annotated[float, Field(gt=0, le=1)]
 Magnification = Annotated[float, Field(gt=0, le=10)]

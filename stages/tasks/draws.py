@@ -52,7 +52,7 @@ def draw_labelled(labels: Tensor, classes: int, budget: Budget, draw: int, seed:
         classes: the number of classes.
         budget: a number of images, or "all": every draw is all images with a label.
         draw: the number of the draw.
-        seed: `seed` of params.yaml.
+        seed: `seeds.draws` of params.yaml.
 
     Returns:
         (budget,) int64, rows of the pool.

@@ -70,7 +70,7 @@ def read(name: str) -> dict[str, Any]:
         raise InputError(f"{FOLDER}: {unknown(name, names())}")
     changes = load.read(file_of(name))
     if not isinstance(changes, dict):
-        raise InputError(f"{file_of(name)}: should contain dotted keys and values, such as 'seed: 2'")
+        raise InputError(f"{file_of(name)}: should contain dotted keys and values, such as 'seeds.draws: 2'")
     for key, value in changes.items():
         if not isinstance(key, str) or isinstance(value, dict):
             raise InputError(f"{file_of(name)}: {key} is {value!r}; allowed: one value per dotted key")

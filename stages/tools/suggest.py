@@ -3,11 +3,11 @@
     python -m stages.tools.suggest --count 50 [--strategy typical] [--method simclr] [--ignore-labels]
                                    [--output suggestions.csv] [--sheet suggestions.png]
 
-It uses the features of a pretrained encoder and which images have a label, but not the labels themselves.
-`typical` takes different images from dense regions, `centre` those that are farthest from all labelled ones
-(`stages/tools/selection.py`). Without `--method` it uses the encoder with the best kNN accuracy on
-validation. `--ignore-labels` treats all images as unlabelled, to try this on a dataset that is fully
-labelled.
+It uses the features of a pretrained encoder, that of run 0, and which images have a label, but not the
+labels themselves. `typical` takes different images from dense regions, `centre` those that are farthest from
+all labelled ones (`stages/tools/selection.py`). Without `--method` it uses the method with the best kNN
+accuracy on validation. `--ignore-labels` treats all images as unlabelled, to try this on a dataset that is
+fully labelled.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from stages.files import weights
 from stages.files.json_files import read_json
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack
-from stages.files.paths import ENCODERS, IMAGES, LABELS, METRICS
+from stages.files.paths import IMAGES, LABELS, METRICS, encoder_file
 from stages.files.tables import read_table, write_table
 from stages.files.whole import whole_file
 from stages.images.tensors import as_tensor
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     require_writable(options.output, options.sheet)
     features = normalised_features(method, images, settings)
-    rows = selection.STRATEGIES[options.strategy](features, labelled, options.count, settings.seed)
+    rows = selection.STRATEGIES[options.strategy](features, labelled, options.count, settings.seeds.draws)
     table = index.iloc[rows][["id", "source"]].reset_index(drop=True)
     if "file" in labels:  # images from a folder: their current paths
         table["source"] = table["id"].map(dict(zip(labels["id"], labels["file"], strict=True)))
@@ -112,7 +112,7 @@ def labelled_rows(index: pd.DataFrame, labels: pd.DataFrame) -> np.ndarray:
 
 
 def normalised_features(method: str, images: np.ndarray, settings: Params) -> np.ndarray:
-    """The features of all images by the method's encoder, centred and of length 1.
+    """The features of all images by the method's encoder of run 0, centred and of length 1.
 
     Args:
         images: uint8 (N, C, H, W).
@@ -121,7 +121,7 @@ def normalised_features(method: str, images: np.ndarray, settings: Params) -> np
         (N, D) float32.
     """
     machine = set_up(settings.runtime, cores())
-    encoder = weights.read_encoder(ENCODERS / f"{method}.safetensors").to(machine.device)
+    encoder = weights.read_encoder(encoder_file(method, 0)).to(machine.device)
     parts = []
     with progress("suggest: features", len(images)) as bar:
         for start in range(0, len(images), CHUNK):

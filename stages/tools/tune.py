@@ -31,7 +31,7 @@ import pandas as pd
 from stages.errors import InputError, reported
 from stages.files import weights
 from stages.files.packs import read_pack
-from stages.files.paths import ENCODERS, IMAGES
+from stages.files.paths import IMAGES, encoder_file
 from stages.files.tables import write_table
 from stages.finetune.finetuning import Labelled, finetune, initial_classifier, propagates, steps_for
 from stages.finetune.propagation import NeighbourGraph
@@ -146,7 +146,7 @@ class Task:
 
 
 class Trial:
-    """Finetunes one method's encoder with one recipe after another and measures it on validation.
+    """Finetunes one method's encoder of run 0 with one recipe after another and measures it on validation.
 
     Args:
         graph_file: where the graph of the pool is, or will be.
@@ -199,19 +199,19 @@ class Trial:
         return steps_for(self.given(task), schedule) * schedule.batch_size
 
     def encoder(self) -> Encoder:
-        """A new copy of the pretrained encoder."""
-        return weights.read_encoder(ENCODERS / f"{self.method}.safetensors").to(self.machine.device)
+        """A new copy of the pretrained encoder of run 0."""
+        return weights.read_encoder(encoder_file(self.method, 0)).to(self.machine.device)
 
     def accuracy(self, task: Task, bar: Bar) -> float:
         """The accuracy on validation after a training, a fraction."""
         settings, machine, classes = self.settings, self.machine, len(self.classes)
         encoder, schedule, recipe = self.encoder(), self.schedule(task), self.recipe(task)
-        rows = draw_labelled(self.labels, classes, task.budget, task.draw, settings.seed)
+        rows = draw_labelled(self.labels, classes, task.budget, task.draw, settings.seeds.draws)
         labelled = Labelled(self.images, rows, self.labels[rows], given=len(rows))
         if self.spreads(task):
             labelled = self.graph.spread(labelled, classes, encoder, machine)
         classifier = initial_classifier(encoder, labelled, classes, settings.probe.l2, machine)
-        stream = Stream.of(settings.seed, "tune", budget_name(task.budget), task.draw)
+        stream = Stream.of(settings.seeds.training, "tune", budget_name(task.budget), task.draw)
         views = settings.views.presets[settings.views.finetune]
         finetune(self.method, classifier, labelled, schedule, recipe, views, machine, stream, bar)
         predicted = probabilities(classifier, self.validation_images, machine).argmax(1).cpu()

@@ -222,3 +222,16 @@ def narrowed(key: str, *facts: object) -> str:
     """The key of a part of a stage that also depends on these facts (JSON)."""
     text = json.dumps([key, *facts], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=DIGEST).hexdigest()
+
+
+def remove_unused(folder: Path, used: Collection[str]) -> None:
+    """Remove the checkpoints in a folder that are no longer needed: those that are not named in `used`."""
+    if folder.is_file():  # earlier versions had one checkpoint with this name
+        folder.unlink()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name in used:
+            continue
+        if path.is_dir():
+            print(f"{path}: is a folder, which no stage makes; it is not removed", flush=True)
+        else:
+            path.unlink()

@@ -32,12 +32,12 @@ def test_changed_label_reruns_no_pretraining(project: Project) -> None:
 
 
 def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project) -> None:
-    results = ("metrics/summary.json", "models/encoders/simclr.safetensors")
+    results = ("metrics/summary.json", "models/encoders/simclr/run0.safetensors")
     on_main = {path: project.read(path) for path in ("params.yaml", *results)}
     project.run("git", "checkout", "--quiet", "-b", "cooler")
     project.set(pretrain__simclr__temperature=0.1)
     assert set(project.repro()) == {"pretrain@simclr", "finetune@simclr", "evaluate@simclr", "compare"}
-    assert project.read("models/encoders/simclr.safetensors") != on_main["models/encoders/simclr.safetensors"]
+    assert project.read(results[1]) != on_main[results[1]]
     project.commit("a lower temperature")
 
     shown = project.run(

@@ -70,6 +70,12 @@ def test_every_stage_has_a_description() -> None:
     assert [name for name, stage in PIPELINE.items() if not stage.get("desc")] == []
 
 
+NESTED = (
+    *(schema.Seeds, schema.Runtime, schema.Threads, schema.ViewPresets, schema.Pretrain),
+    *(Finetune, dict),
+)
+
+
 class Recorder:
     """Wraps a section and records every value that is read, as a dotted key."""
 
@@ -80,7 +86,7 @@ class Recorder:
         key = f"{self._prefix}{name}"
         self._seen.add(key)
         # Other sections are passed on as a whole.
-        nested = isinstance(value, Finetune | schema.Runtime | schema.Threads | schema.ViewPresets | dict)
+        nested = isinstance(value, NESTED)
         return Recorder(value, self._seen, f"{key}.") if nested else value
 
     def __getattr__(self, name: str) -> Any:  # noqa: D105

@@ -18,7 +18,7 @@ def files(project: Project, folder: str) -> dict[str, bytes]:
 
 
 def test_pretrain_and_finetune_give_the_same_bytes_without_the_test_split(project: Project) -> None:
-    encoder, classifiers = "models/encoders/simclr.safetensors", "models/classifiers/simclr"
+    encoder, classifiers = "models/encoders/simclr/run0.safetensors", "models/classifiers/simclr"
     before = files(project, encoder) | files(project, classifiers) | files(project, "metrics/pretrain")
     shutil.rmtree(project.path / "data" / "prepared" / "test")
     (project.path / encoder).unlink()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.pipeline.conftest import Project
 
-ENCODER, FILE = "models/encoders/simclr.safetensors", "models/imported.safetensors"
+ENCODER, FILE = "models/encoders/simclr/run0.safetensors", "models/imported.safetensors"
 COLUMN = ["pretrain@imported", "finetune@imported", "evaluate@imported", "compare"]
 METHODS = ["scratch", "simclr", "imported"]
 
@@ -17,7 +17,7 @@ METHODS = ["scratch", "simclr", "imported"]
 def other(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Another repository, whose encoder was pretrained with another seed."""
     other = baseline.copy(tmp_path_factory.mktemp("other") / "project")
-    other.set(seed=2)
+    other.set(seeds__training=2)
     other.run("dvc", "repro", "pretrain@simclr")
     other.commit("another seed")
     return other
@@ -42,7 +42,7 @@ def test_an_encoder_of_another_repository_is_a_column_like_the_others(
 ) -> None:
     digest = import_encoder(project, other)
     assert project.repro() == COLUMN
-    column = "models/encoders/imported.safetensors"
+    column = "models/encoders/imported/run0.safetensors"
     assert project.read(column) == other.read(ENCODER) != project.read(ENCODER)
     summary = json.loads(project.read("metrics/summary.json"))
     assert summary["imported"].keys() == summary["simclr"].keys()

@@ -21,7 +21,7 @@ CURVE = "metrics/pretrain/simclr.csv"  # written row by row
 
 
 def outputs(project: Project) -> dict[str, bytes]:
-    return files(project, "models/encoders/simclr.safetensors") | files(project, "metrics/pretrain")
+    return files(project, "models/encoders/simclr/run0.safetensors") | files(project, "metrics/pretrain")
 
 
 def assert_unchanged_but_the_curve(project: Project, expected: dict[str, bytes]) -> None:
@@ -46,7 +46,7 @@ def unfinished(finished: Project, tmp_path: Path) -> tuple[Project, dict[str, by
     """A project in which SimCLR must be trained for some seconds; and the results of an undisturbed run."""
     project = finished.copy(tmp_path / "unfinished")
     expected = outputs(project)
-    (project.path / "models/checkpoints/pretrain/simclr").unlink()
+    (project.path / "models/checkpoints/pretrain/simclr/run0").unlink()
     return project, expected
 
 
@@ -60,7 +60,7 @@ def test_ctrl_c_is_one_line_and_the_next_run_resumes(unfinished: tuple[Project, 
 
 def test_ctrl_c_in_a_terminal_stops_dvc_and_its_stage(unfinished: tuple[Project, dict[str, bytes]]) -> None:
     project, expected = unfinished
-    checkpoint = project.path / "models/checkpoints/pretrain/simclr"
+    checkpoint = project.path / "models/checkpoints/pretrain/simclr/run0"
     run = project.start("dvc", "repro", start_new_session=True, preexec_fn=receive_interrupts)
     while not checkpoint.exists():
         assert run.poll() is None
@@ -82,7 +82,7 @@ def receive_interrupts() -> None:
 
 def interrupted(project: Project) -> None:
     """Start SimCLR's pretraining, and press Ctrl-C as soon as there is a checkpoint."""
-    checkpoint = project.path / "models/checkpoints/pretrain/simclr"
+    checkpoint = project.path / "models/checkpoints/pretrain/simclr/run0"
     process = subprocess.Popen(
         PRETRAIN, cwd=project.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=receive_interrupts,
@@ -116,7 +116,7 @@ def test_a_full_disk_is_named_and_the_next_run_resumes(
     )
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
-    places = r"models/(checkpoints/pretrain/simclr|encoders/\S+)|\.dvc/tmp/headstart"
+    places = r"models/(checkpoints/pretrain/simclr/run0|encoders/\S+)|\.dvc/tmp/headstart"
     assert re.fullmatch(rf"error: ({places}): File too large|.*No usable temporary directory.*", line), line
     assert_unchanged_but_the_curve(project, expected)
     assert not list(project.path.rglob("*.tmp"))
@@ -191,7 +191,9 @@ def respect_permissions() -> None:
         assert ctypes.CDLL(None).prctl(drop, dac_override, 0, 0, 0) == 0
 
 
-@pytest.mark.parametrize("folder", ["models/encoders", "models/checkpoints/pretrain", "metrics/pretrain"])
+@pytest.mark.parametrize(
+    "folder", ["models/encoders", "models/checkpoints/pretrain/simclr", "metrics/pretrain"]
+)
 def test_a_read_only_folder_is_named_before_any_work(folder: str, project: Project) -> None:
     place = project.path / folder
     place.chmod(0o500)

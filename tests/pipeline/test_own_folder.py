@@ -65,7 +65,7 @@ def label(files: list[Path]) -> None:
 def test_fifty_more_labels_add_a_budget_without_pretraining(shapes: Project) -> None:
     before = summary(shapes)
     assert set(before["simclr"]) == {"n30"}  # there are fewer than 150 labels
-    encoder = shapes.read("models/encoders/simclr.safetensors")
+    encoder = shapes.read("models/encoders/simclr/run0.safetensors")
     shapes.stage("stages.tools.suggest", "--count", "50")
     suggested = [shapes.path / file for file in pd.read_csv(shapes.path / "suggestions.csv")["source"]]
     assert set(suggested) <= set(unlabelled(shapes))
@@ -74,7 +74,7 @@ def test_fifty_more_labels_add_a_budget_without_pretraining(shapes: Project) -> 
     ran = shapes.repro()
     assert ran[0] == "prepare"
     assert not [stage for stage in ran if stage.startswith("pretrain")]
-    assert shapes.read("models/encoders/simclr.safetensors") == encoder
+    assert shapes.read("models/encoders/simclr/run0.safetensors") == encoder
     after = summary(shapes)
     assert set(after["simclr"]) == {"n30", "n150"}
     assert len(np.load(shapes.path / "data/predictions/simclr/n150-draw0-finetuned.npy")) == 41
@@ -94,19 +94,19 @@ def test_a_label_in_the_validation_split_does_not_train_again(shapes: Project) -
     assert files
     before, encoder = (
         shapes.read("metrics/pretrain/simclr.csv"),
-        shapes.read("models/encoders/simclr.safetensors"),
+        shapes.read("models/encoders/simclr/run0.safetensors"),
     )
     label(files)
     shapes.run("dvc", "add", "data/images")
     output = shapes.run("dvc", "repro").stdout
     assert "pretrain simclr: resumed at step 10 of 10" in output  # nothing is trained
-    assert shapes.read("models/encoders/simclr.safetensors") == encoder
+    assert shapes.read("models/encoders/simclr/run0.safetensors") == encoder
     updated = shapes.read("metrics/pretrain/simclr.csv")
     assert updated != before
     shutil.rmtree(shapes.path / "models/checkpoints")
     shapes.repro("--force", "--single-item", "pretrain@simclr")
     assert shapes.read("metrics/pretrain/simclr.csv") == updated
-    assert shapes.read("models/encoders/simclr.safetensors") == encoder
+    assert shapes.read("models/encoders/simclr/run0.safetensors") == encoder
 
 
 def test_labels_may_be_added_in_the_table(project: Project) -> None:
@@ -181,7 +181,7 @@ def test_fashion_mnist_as_files_gives_the_same_results(project: Project) -> None
     compared = [
         "data/prepared/images/pool.npy", "data/prepared/images/validation.npy",
         "data/prepared/test/images.npy",
-        "models/encoders/simclr.safetensors", "metrics/summary.json", "metrics/details.json",
+        "models/encoders/simclr/run0.safetensors", "metrics/summary.json", "metrics/details.json",
     ]  # fmt: skip
     before = {name: project.read(name) for name in compared}
     project.set(

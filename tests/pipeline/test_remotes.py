@@ -91,8 +91,8 @@ def test_a_colleague_pulls_all_results_and_runs_nothing(
     assert hash_of(cara, "pretrain@simclr") in cached
     assert hash_of(cara, "pretrain@scratch") not in cached
     pulled = files(cara, "models") | files(cara, "data/predictions") | files(cara, "data/prepared")
-    assert "models/encoders/simclr.safetensors" in pulled
-    assert "models/encoders/scratch.safetensors" not in pulled
+    assert "models/encoders/simclr/run0.safetensors" in pulled
+    assert "models/encoders/scratch/run0.safetensors" not in pulled
     assert not [
         name for name in pulled if name.startswith(("models/classifiers/scratch", "data/predictions/scratch"))
     ]

@@ -26,7 +26,7 @@ def fresh(baseline: Project, path: Path, **changes: object) -> Project:
     short = {f"pretrain.{name}.{key}": value for name in trained
              for key, value in (("epochs", 1), ("batch_size", 64))}  # fmt: skip
     (path / IMPORTED).parent.mkdir(exist_ok=True)
-    shutil.copy(baseline.path / "models" / "encoders" / "simclr.safetensors", path / IMPORTED)
+    shutil.copy(baseline.path / "models" / "encoders" / "simclr" / "run0.safetensors", path / IMPORTED)
     short["pretrain.imported.start.digest"] = weights.read_digest(path / IMPORTED)
     change(path / "params.yaml", short | {"finetune.budgets": [10]} | changes)
     return project
@@ -87,5 +87,5 @@ def test_a_failing_method_stops_make_and_keeps_finished_results(baseline: Projec
     output, _ = run.communicate()
     assert run.returncode != 0
     assert "error: input or output: full" in output
-    assert (project.path / "models" / "encoders" / "scratch.safetensors").exists()
+    assert (project.path / "models" / "encoders" / "scratch" / "run0.safetensors").exists()
     assert not (project.path / "metrics" / "summary.json").exists()

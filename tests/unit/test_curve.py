@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.pretrain.curve import LOOKS, POINTS, Look, TrainingCurve, write_curve
+from stages.pretrain.curve import LOOKS, POINTS, Look, Record, TrainingCurve, write_curve
 from stages.training.loop import Row
 
 
@@ -29,6 +29,11 @@ def trained(curve: TrainingCurve, start: int, stop: int) -> TrainingCurve:
         if step == 0 or curve.due(step):
             curve.look(row(step))
     return curve
+
+
+def writing(file: Path) -> Record:
+    """Writes the rows of a curve, the only one, to a file."""
+    return lambda rows: write_curve(file, [rows])
 
 
 def looks_of(steps: int, per_epoch: int) -> tuple[list[int], list[tuple[int, bool]]]:
@@ -66,12 +71,12 @@ def test_a_row_has_its_epoch_and_what_the_look_returns() -> None:
 
 def test_after_each_row_the_file_is_a_whole_table_of_the_rows_so_far(tmp_path: Path) -> None:
     file = tmp_path / "metrics" / "curve.csv"
-    curve = TrainingCurve(file, look, 60, 20)
+    curve = TrainingCurve(writing(file), look, 60, 20)
     for step in range(61):
         trained(curve, step, step + 1)
         table = pd.read_csv(file)
         assert list(table["step"]) == list(range(step + 1))
-        assert list(table.columns[:4]) == ["step", "epoch", "loss", "learning_rate"]
+        assert list(table.columns[:5]) == ["run", "step", "epoch", "loss", "learning_rate"]
         assert file.read_text().endswith("\n")
         assert table["knn"].notna().sum() == 1 + step // 20
     assert list(tmp_path.rglob("*.csv")) == [file]
@@ -82,7 +87,7 @@ def test_a_resumed_training_continues_the_file_and_ends_with_the_same_bytes(
     interrupted: int, tmp_path: Path
 ) -> None:
     def curve_in(name: str, look: Look, rows: list[Row] | None = None) -> TrainingCurve:
-        return TrainingCurve(tmp_path / name, look, 60, 20, rows or [])
+        return TrainingCurve(writing(tmp_path / name), look, 60, 20, rows or [])
 
     trained(curve_in("whole.csv", look), 0, 61)
     first = trained(curve_in("resumed.csv", look), 0, interrupted)
@@ -94,10 +99,17 @@ def test_a_resumed_training_continues_the_file_and_ends_with_the_same_bytes(
     assert (tmp_path / "resumed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    trained(TrainingCurve(None, look, 20, 20), 0, 21)
-    assert list(tmp_path.iterdir()) == []
+def test_the_curves_of_earlier_runs_come_first(tmp_path: Path) -> None:
+    file = tmp_path / "curve.csv"
+    first = trained(TrainingCurve(writing(file), look, 60, 20), 0, 61).rows
+    alone = pd.read_csv(file)
+    second = TrainingCurve(lambda rows: write_curve(file, [first, rows]), look, 60, 20)
+    for step in range(61):
+        trained(second, step, step + 1)
+        table = pd.read_csv(file)
+        pd.testing.assert_frame_equal(table[table["run"] == 0], alone)
+        assert list(table["run"]) == [0] * 61 + [1] * (step + 1)
+        assert list(table["step"]) == [*range(61), *range(step + 1)]
 
 
 def test_the_note_is_the_last_loss_and_the_last_knn_accuracy() -> None:
@@ -112,6 +124,8 @@ def test_columns_have_one_order_whatever_the_rows_have(tmp_path: Path) -> None:
         {"rankme": 2.0, "learning_rate": 0.1, "loss": None, "step": 0, "epoch": 0.0},
         row(1) | {"epoch": 1.0},
     ]
-    write_curve(tmp_path / "curve.csv", rows)
-    expected = "step,epoch,loss,learning_rate,rankme\n0,0.0,,0.1,2.0\n1,1.0,1.0,0.14285714285714285,\n"
+    write_curve(tmp_path / "curve.csv", [rows])
+    expected = (
+        "run,step,epoch,loss,learning_rate,rankme\n0,0,0.0,,0.1,2.0\n0,1,1.0,1.0,0.14285714285714285,\n"
+    )
     assert (tmp_path / "curve.csv").read_text() == expected

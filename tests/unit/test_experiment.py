@@ -38,7 +38,7 @@ def test_the_experiments_of_the_project_are_valid(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_unknown_experiment_is_named_with_those_that_exist(experiments: Path) -> None:
-    (experiments / "fashion.yaml").write_text("seed: 2\n")
+    (experiments / "fashion.yaml").write_text("seeds.draws: 2\n")
     assert refusal("fashoin") == (
         "experiments: unknown name 'fashoin' (did you mean fashion?); allowed: fashion"
     )
@@ -49,7 +49,7 @@ def test_an_unknown_experiment_is_named_with_those_that_exist(experiments: Path)
     [
         ("finetune.drawz: 5", ["finetune.drawz: unknown name 'drawz' (did you mean draws?)"]),
         ("finetuen.draws: 5", ["finetuen: unknown name 'finetuen' (did you mean finetune?)"]),
-        ("seed.draws: 5", ["seed is {'draws': 5}; allowed: "]),
+        ("seeds.draws.first: 5", ["seeds.draws is {'first': 5}; allowed: "]),
         ("finetune.draws: one", ["finetune.draws is 'one'; allowed: ", "integer"]),
         ("finetune.budgets: [5]", ["finetune.budgets[0] is 5; allowed: "]),
         ("data: {source: mnist}", ["data is {'source': 'mnist'}; allowed: one value per dotted key"]),
@@ -106,7 +106,7 @@ def test_the_command_has_the_changes_then_the_options(
     experiments: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (experiments / "tiny.yaml").write_text(
-        "seed: 2\npretrain.simclr.start.file: a b\npretrain.simclr.start.digest: null\n"
+        "seeds.draws: 2\npretrain.simclr.start.file: a b\npretrain.simclr.start.digest: null\n"
     )
     commands = []
 
@@ -115,12 +115,24 @@ def test_the_command_has_the_changes_then_the_options(
         return subprocess.CompletedProcess(command, 3)
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert experiment.main(["tiny", "--name", "first", "--queue", "-S", "seed=3"]) == 3
+    assert experiment.main(["tiny", "--name", "first", "--queue", "-S", "seeds.split=3"]) == 3
     start = ["-S", '++pretrain.simclr.start.file="a b"', "-S", "++pretrain.simclr.start.digest=null"]
     assert commands == [
-        ["dvc", "exp", "run", "-S", "seed=2", *start, "--name", "first", "--queue", "-S", "seed=3"]
+        [
+            "dvc",
+            "exp",
+            "run",
+            "-S",
+            "seeds.draws=2",
+            *start,
+            "--name",
+            "first",
+            "--queue",
+            "-S",
+            "seeds.split=3",
+        ]
     ]
-    assert capsys.readouterr().out.startswith("dvc exp run -S seed=2 -S ")
+    assert capsys.readouterr().out.startswith("dvc exp run -S seeds.draws=2 -S ")
 
 
 @pytest.mark.usefixtures("experiments")

@@ -184,16 +184,16 @@ def test_figures_of_all_methods_are_gathered(tmp_path: Path, monkeypatch: pytest
     for i, method in enumerate(METHODS):
         table = pd.DataFrame({"budget": ["n10", "n100", "nall"], "share": [i, i + 1, i + 2]})
         write_table(METRICS / "evaluate" / f"{method}.csv", table)
-    gathered = figures_of.gathered(METHODS, "evaluate/{method}.csv", ["n10", "nall"])
+    gathered = figures_of.gathered(METHODS, "evaluate/{method}.csv", {"budget": ["n10", "nall"]})
     assert gathered.to_dict("list") == {
         "method": ["scratch", "scratch", "simclr", "simclr"],
         "budget": ["n10", "nall", "n10", "nall"],
         "share": ["0", "2", "1", "3"],  # as text, because a class may be called 001 or NA
     }
-    assert len(figures_of.gathered(["simclr"], "evaluate/{method}.csv")) == 3
+    assert len(figures_of.gathered(["simclr"], "evaluate/{method}.csv", {})) == 3
     write_json(METRICS / "evaluate" / "simclr.csv", {})
     with pytest.raises((InputError, KeyError)):
-        figures_of.gathered(["simclr"], "evaluate/{method}.csv", ["n10"])
+        figures_of.gathered(["simclr"], "evaluate/{method}.csv", {"budget": ["n10"]})
 
 
 def test_equal_tables_give_equal_pictures(tmp_path: Path, evaluations: Evaluations) -> None:

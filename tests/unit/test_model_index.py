@@ -16,7 +16,16 @@ from stages.files import weights
 from stages.files.json_files import read_json, write_json
 from stages.files.model_index import COLUMNS, INDEX, Model, read_index, write_index
 from stages.files.packs import write_array
-from stages.files.paths import CLASSIFIERS, ENCODERS, IMAGES, LABELS, METRICS, MODELS, PREDICTIONS, TEST
+from stages.files.paths import (
+    CLASSIFIERS,
+    IMAGES,
+    LABELS,
+    METRICS,
+    MODELS,
+    PREDICTIONS,
+    TEST,
+    encoder_file,
+)  # fmt: skip
 from stages.files.tables import read_table, write_table
 from stages.settings import load
 from stages.tasks.classifier import Classifier, write_classifier
@@ -24,7 +33,7 @@ from tests.conftest import ROOT, tiny_encoder
 from tests.pipeline.conftest import change
 
 HEADER = "file,protocol,budget,draw,run,parent\n"
-ROW = "n10-draw0.safetensors,finetuned,n10,0,0,models/encoders/simclr.safetensors\n"
+ROW = "n10-draw0.safetensors,finetuned,n10,0,0,models/encoders/simclr/run0.safetensors\n"
 
 
 def model(budget: str, draw: int = 0, protocol: str = "finetuned") -> Model:
@@ -130,7 +139,7 @@ def evaluated(in_copy: Path, digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
     write_array(TEST / "images.npy", images[100:200].numpy())
     test = pd.DataFrame({"id": [f"t{row}" for row in range(100)], "label": labels[100:200]})
     write_table(TEST / "index.csv", test)
-    weights.write_encoder(ENCODERS / "scratch.safetensors", tiny_encoder())
+    weights.write_encoder(encoder_file("scratch", 0), tiny_encoder())
     return images[100:200], labels[100:200]
 
 

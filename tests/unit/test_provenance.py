@@ -18,17 +18,17 @@ def project(in_copy: Path) -> Path:
     for folder in ("images", "labels"):
         (in_copy / "data" / "prepared" / folder).mkdir(parents=True)
         (in_copy / "data" / "prepared" / folder / "pool.csv").write_text(f"{folder}\n")
-    (in_copy / "models" / "encoders").mkdir(parents=True)
-    (in_copy / "models" / "encoders" / "simclr.safetensors").write_bytes(b"weights")
+    (in_copy / "models" / "encoders" / "simclr").mkdir(parents=True)
+    (in_copy / "models" / "encoders" / "simclr" / "run0.safetensors").write_bytes(b"weights")
     return in_copy
 
 
 def test_parameters_code_and_inputs_are_recorded(project: Path) -> None:
     record = provenance.made_from("finetune", "simclr")
     assert record["parameters"] == load.declared_values("finetune", "simclr")
-    assert record["parameters"]["seed"] == 1
+    assert record["parameters"]["seeds.draws"] == 1
     assert set(record["inputs"]) == {
-        "data/prepared/images", "data/prepared/labels", "models/encoders/simclr.safetensors",
+        "data/prepared/images", "data/prepared/labels", "models/encoders/simclr",
     }  # fmt: skip
     assert all(len(value) == provenance.DIGITS for value in (record["code"], *record["inputs"].values()))
     assert provenance.made_from("finetune", "simclr") == record
@@ -48,7 +48,7 @@ def test_given_hashes_are_not_computed_again(project: Path) -> None:
         ("stages/finetune/finetuning.py", "code"),
         ("stages/views/augment.py", "code"),
         ("data/prepared/labels/pool.csv", "data/prepared/labels"),
-        ("models/encoders/simclr.safetensors", "models/encoders/simclr.safetensors"),
+        ("models/encoders/simclr/run0.safetensors", "models/encoders/simclr"),
         ("stages/evaluate/cost.py", None),  # finetuning does not depend on it
     ],
 )

@@ -122,7 +122,7 @@ def test_an_experiment_for_a_gpu_is_skipped_without_one(
     monkeypatch.chdir(tmp_path)
     Path("experiments").mkdir()
     Path("experiments/large.yaml").write_text("runtime.device: cuda\n")
-    Path("experiments/small.yaml").write_text("seed: 2\n")
+    Path("experiments/small.yaml").write_text("seeds.draws: 2\n")
     for has_gpu, expected in ((False, ["small"]), (True, ["large", "small"])):
         monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
         assert runnable(["large", "small"]) == expected

@@ -39,7 +39,7 @@ def write(raw: dict[str, Any]) -> None:
 def test_the_projects_params_yaml_is_valid() -> None:
     checked = load.validated(load.read(ROOT / "params.yaml"))
     assert checked.methods
-    assert set(checked.methods) <= checked.pretrain.keys()
+    assert set(checked.methods) <= dict(checked.pretrain).keys()
 
 
 def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
     assert checked.pretrain["simclr"].temperature == raw["pretrain"]["simclr"]["temperature"]
     assert checked.views.presets["digits"].scale == tuple(raw["views"]["presets"]["digits"]["scale"])
     with pytest.raises(ValidationError, match="frozen"):
-        checked.seed = 2
+        checked.seeds = 2
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
         ("finetune.schedule.stepz", "steps", Schedule),
         ("views.presets.digits.rotat", "rotate", Views),
         ("finetune.recipe.simclr.lables", "labels", Recipe),
-        ("sead", "seed", Params),
+        ("sead", "seeds", Params),
     ],
 )
 def test_unknown_key_gets_a_suggestion_and_the_allowed_names(
@@ -100,14 +100,17 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
     ("key", "value", "allowed"),
     [
         # wrong type
-        ("seed", "one", "integer"),
-        ("seed", True, "integer"),
+        ("seeds.split", "one", "integer"),
+        ("seeds.draws", True, "integer"),
+        ("pretrain.runs", 1.5, "integer"),
         ("finetune.draws", 2.5, "integer"),
         ("pretrain.simclr.learning_rate", "1e-3x", "number"),
         ("pretrain.simclr.learning_rate", float("nan"), "finite"),
         ("data.path", 7, "string"),
         # out of range
-        ("seed", -1, "0"),
+        ("seeds.training", -1, "0"),
+        ("pretrain.runs", 0, "1"),
+        ("pretrain.runs", 101, "100"),
         ("finetune.draws", 0, "1"),
         ("encoder.width", 7, "8"),
         ("probe.l2", 0, "greater than 0"),
@@ -317,9 +320,10 @@ def test_small_batch_and_wrong_encoder_are_listed_with_other_errors(
     put(raw, "encoder.name", "residual")
     put(raw, "pretrain.simclr.batch_size", 8)
     put(raw, "pretrain.simclr.temperature", -1)
-    put(raw, "seed", "x")
+    put(raw, "seeds.training", "x")
     assert sorted(line.split(" is ")[0] for line in findings(raw)) == [
-        "encoder.name", "pretrain.simclr.batch_size", "pretrain.simclr.temperature", "seed",
+        "encoder.name", "pretrain.simclr.batch_size", "pretrain.simclr.temperature",
+        "seeds.training",
     ]  # fmt: skip
 
 
@@ -333,7 +337,11 @@ def test_named_method_needs_its_section(raw: dict[str, Any], where: str) -> None
 
 
 @pytest.mark.parametrize(
-    "key", ["seed", "knn", "knn.k", "finetune.schedule.steps", "finetune.recipe.default.labels", "pretrain"]
+    "key",
+    [
+        *("seeds", "seeds.draws", "knn", "knn.k", "pretrain", "pretrain.runs"),
+        *("finetune.schedule.steps", "finetune.recipe.default.labels"),
+    ],
 )
 def test_missing_key_is_named(raw: dict[str, Any], key: str) -> None:
     drop(raw, key)
@@ -365,7 +373,7 @@ def test_file_without_sections_is_refused(content: object) -> None:
 
 
 def test_every_error_is_listed_on_a_line_of_its_own(raw: dict[str, Any]) -> None:
-    put(raw, "seed", "x")
+    put(raw, "seeds.training", "x")
     put(raw, "knn.kk", 3)
     put(raw, "pretrain.simclr.temperature", -1)
     put(raw, "pretrain.autoencoder.noises", 0.5)
@@ -374,7 +382,7 @@ def test_every_error_is_listed_on_a_line_of_its_own(raw: dict[str, Any]) -> None
     keys = [re.split(r": | is ", line)[0] for line in findings(raw)]
     assert sorted(keys) == [
         "knn.kk", "pretrain.autoencoder.noises", "pretrain.foo", "pretrain.simclr.temperature",
-        "probe.l2", "seed",
+        "probe.l2", "seeds.training",
     ]  # fmt: skip
 
 
@@ -388,13 +396,13 @@ def test_unknown_methods_and_bad_budgets_are_listed_together(raw: dict[str, Any]
 
 
 def test_wrong_types_do_not_hide_budgets_that_do_not_fit(raw: dict[str, Any]) -> None:
-    put(raw, "seed", "x")
+    put(raw, "seeds.training", "x")
     put(raw, "finetune.budgets", [5])
-    assert [line.split(" is ")[0] for line in findings(raw)] == ["seed", "finetune.budgets[0]"]
+    assert [line.split(" is ")[0] for line in findings(raw)] == ["seeds.training", "finetune.budgets[0]"]
 
 
 def test_wrong_types_do_not_hide_unknown_methods(raw: dict[str, Any]) -> None:
-    put(raw, "seed", "x")
+    put(raw, "seeds.training", "x")
     raw["methods"] = ["scratch", "foo"]
     found = findings(raw)
     assert len(found) == 2
@@ -430,7 +438,7 @@ def test_invalid_yaml_is_one_line_that_names_the_file(tmp_path: Path, content: b
 def flat(value: Any, path: str = "") -> dict[str, Any]:
     """Every leaf of a section by its dotted key."""
     if isinstance(value, BaseModel):
-        value = value.__dict__
+        value = dict(value)
     if not isinstance(value, dict):
         return {path: list(value) if isinstance(value, tuple) else value}
     leaves: dict[str, Any] = {}
@@ -503,12 +511,13 @@ def test_every_method_that_trains_may_start_from_weights(raw: dict[str, Any], me
 def test_an_undeclared_key_cannot_be_read(raw: dict[str, Any]) -> None:
     write(raw)
     finetune = load.parameters("finetune", "simclr")
-    for name in ("pretrain", "data", "encoder", "methods", "knn"):
+    for name in ("data", "encoder", "methods", "knn"):
         with pytest.raises(AttributeError, match=name):
             getattr(finetune, name)
     assert finetune.finetune.recipe.keys() == {"default", "simclr"}
+    assert dict(finetune.pretrain).keys() == {"runs"}
     pretrain = load.parameters("pretrain", "simclr")
-    assert pretrain.pretrain.keys() == {"simclr"}
+    assert dict(pretrain.pretrain).keys() == {"runs", "simclr"}
     with pytest.raises(AttributeError, match="finetune"):
         _ = pretrain.finetune
     with pytest.raises(AttributeError, match="draws"):
@@ -539,7 +548,7 @@ def command_line(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_command_line_prints_one_line_per_error_and_exits_2(in_copy: Path, raw: dict[str, Any]) -> None:
-    put(raw, "seed", "x")
+    put(raw, "seeds.training", "x")
     put(raw, "pretrain.simclr.temperature", -1)
     write(raw)
     result = command_line(in_copy)
@@ -547,7 +556,7 @@ def test_command_line_prints_one_line_per_error_and_exits_2(in_copy: Path, raw: 
     assert result.stdout == ""
     lines = result.stderr.splitlines()
     assert len(lines) == 2, result.stderr
-    assert lines[0].startswith("error: params.yaml: seed is 'x'; allowed: ")
+    assert lines[0].startswith("error: params.yaml: seeds.training is 'x'; allowed: ")
     assert lines[1].startswith("error: params.yaml: pretrain.simclr.temperature is -1; allowed: ")
 
 

@@ -18,7 +18,10 @@ positive = st.floats(1e-9, 1e9)
 fraction = st.floats(0, 1)
 pair = st.lists(st.floats(0.01, 1), min_size=2, max_size=2).map(sorted)
 VALID: dict[str, st.SearchStrategy[Any]] = {
-    "seed": st.integers(0, 2**31 - 1),
+    "seeds.split": st.integers(0, 2**31 - 1),
+    "seeds.draws": st.integers(0, 2**31 - 1),
+    "seeds.training": st.integers(0, 2**31 - 1),
+    "pretrain.runs": st.integers(1, 100),
     "methods": st.lists(
         st.sampled_from(["scratch", "autoencoder", "simclr", "gan", "vicreg"]), min_size=1, unique=True
     ),
@@ -113,7 +116,7 @@ def test_a_missing_key_is_named(key: str) -> None:
 @quick
 @given(
     where=st.sampled_from(
-        ["", "runtime", "data", "encoder", "views.presets.digits", "pretrain.simclr", "knn"]
+        ["", "seeds", "runtime", "data", "encoder", "views.presets.digits", "pretrain.simclr", "knn"]
     ),
     name=st.from_regex(r"[a-z_]{1,12}", fullmatch=True),
 )

@@ -14,7 +14,7 @@ from stages.errors import InputError
 from stages.evaluate.frozen import FrozenEncoder
 from stages.files.json_files import write_json
 from stages.files.packs import write_array
-from stages.files.paths import ENCODERS, IMAGES, LABELS
+from stages.files.paths import IMAGES, LABELS, encoder_file
 from stages.files.tables import read_table, write_table
 from stages.finetune import every_draw, finetuning, propagation
 from stages.finetune.propagation import NeighbourGraph
@@ -68,14 +68,14 @@ def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
     before = outputs()
 
     def meanwhile(*arguments: Any) -> Tensor:  # the stage has read the parameters
-        change(project / "params.yaml", {"seed": 2})
+        change(project / "params.yaml", {"seeds.training": 2})
         return encode(*arguments)
 
     (project / "models/checkpoints/finetune/scratch/n10-draw0").unlink()
     monkeypatch.setattr(module, "encode", meanwhile)
-    with pytest.raises(InputError, match=r"changed while it ran \(seed\); no model was written"):
+    with pytest.raises(InputError, match=r"changed while it ran \(seeds\.training\); no model was written"):
         stage.main("scratch")
-    assert load.read(load.PARAMS)["seed"] == 2
+    assert load.read(load.PARAMS)["seeds"]["training"] == 2
     assert outputs() == before
 
 
@@ -108,7 +108,7 @@ def test_labels_are_spread_once_if_the_stage_is_killed(
     change(project / "params.yaml", spreading)
     every_draw.main("scratch")
     expected, checkpoints = outputs(), project / "models/checkpoints/finetune/scratch"
-    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1", "neighbourhood"}
+    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1", "neighbourhood-run0"}
     shutil.rmtree(checkpoints)
 
     calls: dict[str, int] = defaultdict(int)
@@ -178,7 +178,7 @@ def test_a_pool_of_another_length_than_its_table_is_refused(
         every_draw.main("scratch")
     settings = load.parameters("evaluate", "scratch")
     with pytest.raises(InputError, match=message):
-        FrozenEncoder(ENCODERS / "scratch.safetensors", digits[0], digits[1][:POOL], 10, settings, cpu)
+        FrozenEncoder(encoder_file("scratch", 0), digits[0], digits[1][:POOL], 10, settings, cpu)
     write_array(IMAGES / "validation.npy", digits[0][:images].numpy())
     with pytest.raises(InputError, match=r"validation\.npy: holds"):
         pretrain.main("scratch")

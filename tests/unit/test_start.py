@@ -15,7 +15,7 @@ from torch import Tensor
 from stages.errors import InputError
 from stages.files import weights
 from stages.files.packs import PART, write_array
-from stages.files.paths import ENCODERS, IMAGES
+from stages.files.paths import IMAGES, encoder_file
 from stages.files.tables import write_table
 from stages.networks.encoder import Encoder
 from stages.pretrain import __main__ as stage
@@ -190,7 +190,7 @@ def project(in_copy: Path, digits: Labelled) -> Path:
 
 def test_imported_trains_nothing(project: Path) -> None:
     stage.main("imported")
-    assert (ENCODERS / "imported.safetensors").read_bytes() == Path("other.safetensors").read_bytes()
+    assert encoder_file("imported", 0).read_bytes() == Path("other.safetensors").read_bytes()
     figures = json.loads(Path("metrics/pretrain/imported.json").read_text())
     assert figures["steps"] == 0
     assert figures["loss"] is None
@@ -201,14 +201,14 @@ def test_imported_trains_nothing(project: Path) -> None:
 def test_a_method_trains_from_the_weights_of_a_file(project: Path) -> None:
     change(project / "params.yaml", {"pretrain.simclr.learning_rate": 0.0})
     stage.main("simclr")
-    result = weights.read_encoder(ENCODERS / "simclr.safetensors")
+    result = weights.read_encoder(encoder_file("simclr", 0))
     imported = weights.read_encoder(Path("other.safetensors"))
     assert all(torch.equal(a, b) for a, b in zip(result.parameters(), imported.parameters(), strict=True))
     assert torch.equal(result.mean, imported.mean)
     assert json.loads(Path("metrics/pretrain/simclr.json").read_text())["steps"] > 0
     change(project / "params.yaml", {"pretrain.simclr.learning_rate": 0.01})
     stage.main("simclr")
-    trained = weights.read_encoder(ENCODERS / "simclr.safetensors")
+    trained = weights.read_encoder(encoder_file("simclr", 0))
     assert not torch.equal(trained.stem.weight, imported.stem.weight)
 
 
@@ -216,7 +216,5 @@ def test_without_start_a_method_trains_from_random_weights(project: Path) -> Non
     change(project / "params.yaml", {"pretrain.simclr.learning_rate": 0.0, "pretrain.simclr.start": None})
     stage.main("simclr")
     stage.main("scratch")
-    simclr, scratch = (
-        weights.read_encoder(ENCODERS / f"{name}.safetensors") for name in ("simclr", "scratch")
-    )
+    simclr, scratch = (weights.read_encoder(encoder_file(name, 0)) for name in ("simclr", "scratch"))
     assert all(torch.equal(a, b) for a, b in zip(simclr.parameters(), scratch.parameters(), strict=True))

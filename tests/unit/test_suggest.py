@@ -13,7 +13,7 @@ from stages.errors import InputError
 from stages.files import weights
 from stages.files.json_files import write_json
 from stages.files.packs import write_array
-from stages.files.paths import ENCODERS, IMAGES, LABELS, METRICS
+from stages.files.paths import IMAGES, LABELS, METRICS, encoder_file
 from stages.files.tables import read_table, write_table
 from stages.tools import selection, suggest
 from tests.conftest import tiny_encoder
@@ -36,7 +36,7 @@ def pool(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     for method, knn in (("scratch", 0.7), ("autoencoder", 0.8), ("simclr", 0.9)):
         write_json(METRICS / "pretrain" / f"{method}.json", {"knn": knn})
         encoder = tiny_encoder(seed=round(10 * knn))
-        weights.write_encoder(ENCODERS / f"{method}.safetensors", encoder)
+        weights.write_encoder(encoder_file(method, 0), encoder)
     return in_copy
 
 

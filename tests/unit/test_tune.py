@@ -13,7 +13,7 @@ from stages.errors import InputError
 from stages.files import weights
 from stages.files.json_files import write_json
 from stages.files.packs import write_array
-from stages.files.paths import ENCODERS, IMAGES, LABELS
+from stages.files.paths import IMAGES, LABELS, encoder_file
 from stages.files.tables import write_table
 from stages.settings import load
 from stages.settings.recipes import Finetune
@@ -98,7 +98,7 @@ def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.Monk
     write_table(LABELS / "pool.csv", ids.assign(label=labels[:300].numpy()))
     write_table(IMAGES / "validation.csv", pd.DataFrame({"label": labels[300:].numpy()}))
     write_json(LABELS / "classes.json", [str(number) for number in range(10)])
-    weights.write_encoder(ENCODERS / "simclr.safetensors", tiny_encoder())
+    weights.write_encoder(encoder_file("simclr", 0), tiny_encoder())
     change(in_copy / load.PARAMS, {"finetune.schedule.steps": 3})
     point = {name: values[:1] for name, values in tune.GRID.items()}
     monkeypatch.setattr(tune, "GRID", point | {"labels": ["own", "propagated"]})

@@ -1,0 +1,126 @@
+"""One run of a method's pretraining: an encoder, trained with random numbers of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from stages.networks.encoder import Encoder
+from stages.pretrain import illustration
+from stages.pretrain.health import Monitor
+from stages.pretrain.learner import Learner, build
+from stages.pretrain.start import fresh_encoder, imported_encoder
+from stages.pretrain.train import train
+from stages.settings.schema import Params, Training
+from stages.training.checkpoint import Checkpoint, narrowed
+from stages.training.loop import Row
+from stages.training.machine import Machine
+from stages.training.randomness import Stream
+
+
+def run_name(run: int) -> str:
+    """The name of a run's checkpoint."""
+    return f"run{run}"
+
+
+def stream_of(seed: int, run: int) -> Stream:
+    """The random numbers of a run. They do not depend on how many runs there are."""
+    stream = Stream.of(seed, "pretrain")
+    return stream.at("run", run) if run else stream
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        encoder: on the CPU.
+        curve: the rows of the training curve; the first is of the untrained encoder.
+        collapse: the first alarm as text; None: no alarm.
+        seconds: spent in training steps.
+        monitoring_seconds: spent on the encoder's health.
+        images: how many the training has seen.
+        shown: rows of images for the report, by name.
+    """
+
+    encoder: Encoder
+    curve: list[Row]
+    collapse: str | None
+    seconds: float
+    monitoring_seconds: float
+    images: int
+    shown: dict[str, Tensor]
+
+    def figures(self) -> dict[str, Any]:
+        """The figures of the untrained and of the final encoder."""
+        first, last = self.curve[0], self.curve[-1]
+        return {
+            "knn": last["knn"],
+            "knn_untrained": first["knn"],
+            "feature_std": last["feature_std"],
+            "rankme": last["rankme"],
+            "collapse": self.collapse,
+            "loss": last["loss"],
+        }
+
+
+@dataclass(frozen=True)
+class Pretrainer:
+    """Pretrains the encoder of one method, run after run.
+
+    Attributes:
+        pool: uint8 (N, C, H, W), memory-mapped.
+        validation: uint8 images (M, C, H, W) and their labels, (M,) int64 on the device, -1 for none.
+        checkpoints: the folder of the checkpoints.
+        key: of the checkpoints, without what only one run depends on.
+    """
+
+    method: str
+    settings: Params
+    machine: Machine
+    pool: np.ndarray
+    validation: tuple[Tensor, Tensor]
+    checkpoints: Path
+    key: str
+
+    def title(self, run: int) -> str:
+        """The name of a run in messages: that of the method if it has one run only."""
+        return self.method if self.settings.pretrain.runs == 1 else f"{self.method}, run {run}"
+
+    def pretrain(self, run: int, record: Callable[[list[Row]], None]) -> Result:
+        """Build the encoder of a run and train it.
+
+        Args:
+            record: called with the curve's rows so far whenever there is a new one.
+        """
+        settings, machine, method = self.settings, self.machine, self.method
+        section, stream = settings.pretrain[method], stream_of(settings.seeds.training, run)
+        encoder = fresh_encoder(settings, self.pool, stream.at("encoder"))
+        if (start := getattr(section, "start", None)) is not None:
+            encoder = imported_encoder(method, start, encoder.declaration)
+        encoder.to(machine.device)
+
+        monitor = Monitor(self.title(run), encoder, *self.validation, settings.knn, settings.health, machine)
+        seconds, images = 0.0, 0
+        learner: Learner | None = None
+        if isinstance(section, Training):
+            strengths = settings.views.presets[settings.views.pretrain]
+            learner = build(method, encoder, section, strengths, stream)
+            monitor.uninformative = learner.uninformative
+            checkpoint = Checkpoint(self.checkpoints / run_name(run), narrowed(self.key, stream.key))
+            if checkpoint.saved:
+                monitor.replay(checkpoint.saved.facts["curve"], checkpoint.beside)
+            checkpoint.beside = monitor.stored
+            curve, seconds = train(
+                method, learner, self.pool, section, machine, stream.at(method), monitor, record, checkpoint,
+                title=self.title(run),
+            )  # fmt: skip
+            images = curve[-1]["step"] * section.batch_size
+        else:
+            untrained = {"step": 0, "epoch": 0.0, "loss": None, "learning_rate": None}
+            curve = [untrained | monitor(0, None, True)]
+        shown = illustration.make_rows(learner, self.pool, machine, stream.at(method, "shown"))
+        return Result(encoder.to("cpu"), curve, monitor.collapse, seconds, monitor.seconds, images, shown)
