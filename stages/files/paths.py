@@ -6,7 +6,7 @@ IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, val
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
 TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` reads it
 MODELS = Path("models")
-ENCODERS, CLASSIFIERS = MODELS / "encoders", MODELS / "classifiers"
+ENCODERS, CLASSIFIERS, DISTILLED = MODELS / "encoders", MODELS / "classifiers", MODELS / "distilled"
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 # What `compare` writes about all methods.

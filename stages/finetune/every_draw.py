@@ -1,12 +1,8 @@
 """What finetune@METHOD does: an encoder and labels become classifiers, one for each budget and draw."""
 
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from stages.files import provenance
@@ -15,13 +11,13 @@ from stages.files.locks import require_writable
 from stages.files.model_index import Model, write_index
 from stages.files.paths import CLASSIFIERS, ENCODERS, IMAGES, LABELS, METRICS
 from stages.files.whole import whole_folder
-from stages.finetune import finetuning
-from stages.finetune.trainings import GRAPH, Cost, Draw, Finetuner, Job
+from stages.finetune.trainings import Cost, Draw, Finetuner, Job
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
+from stages.tasks.finetuning import steps_for
 from stages.tasks.labels import read_pool_labels
-from stages.training.checkpoint import CHECKPOINTS, Origin
+from stages.training.checkpoint import CHECKPOINTS, Origin, remove_unused
 from stages.training.machine import Machine, set_up
 from stages.training.progress import progress
 from stages.training.randomness import Stream
@@ -47,19 +43,12 @@ def main(method: str) -> None:
     require_writable(CLASSIFIERS / method, figures_file, timings_file, checkpoints / "any")
     labels, classes = read_pool_labels()
     # All draws are made before the first training, so that an invalid budget fails at once.
-    draws = make_draws(method, settings, labels, len(classes))
-    spread = any(draw.spread for draw in draws)
-    remove_unused(checkpoints, {str(draw) for draw in draws} | ({GRAPH} if spread else set()))
+    draws = make_draws(settings, labels, len(classes))
+    remove_unused(checkpoints, {str(draw) for draw in draws})
     count = min(fitting(threads), max(1, len(draws)))
     title, images = f"finetune {method}", sum(images_of(draw, settings) for draw in draws)
-    keys = origin.key(without=NOT_IN_KEY), origin.key(without=not_in_graph_key(origin, raw))
     with whole_folder(CLASSIFIERS / method) as folder:
-        job = Job(method, raw, *keys, checkpoints, folder)
-        started = time.perf_counter()
-        if spread:
-            Finetuner.open(job, 0).build_graph(parallel=count if machine.device.type == "cpu" else 1)
-            torch.cuda.empty_cache()  # the workers need the GPU's memory
-        graph_seconds = time.perf_counter() - started
+        job = Job(method, raw, origin.key(without=NOT_IN_KEY), checkpoints, folder)
         with progress(title, images) as bar, Workers(title, partial(Finetuner.open, job), count) as workers:
             costs = [cost for _, cost in workers.run(Finetuner.train, draws, bar)]
         encoder_file = str(ENCODERS / f"{method}.safetensors")
@@ -67,53 +56,30 @@ def main(method: str) -> None:
         made_from = provenance.made_from("finetune", method, hashed=origin.hashes)
         origin.require_unchanged()
     write_json(figures_file, {**machine.describe(), "made_from": made_from})
-    write_json(timings_file, timings(machine, costs, count, images, graph_seconds))
+    write_json(timings_file, timings(machine, costs, count, images))
 
 
-def make_draws(method: str, settings: Params, labels: Tensor, classes: int) -> list[Draw]:
+def make_draws(settings: Params, labels: Tensor, classes: int) -> list[Draw]:
     """The draws of every budget that has enough labels."""
-    schedule, recipe = settings.finetune.schedule, settings.finetune.recipe[method]
     draws = []
     for budget in usable_budgets(settings.finetune.budgets, int((labels >= 0).sum()), classes):
         name = budget_name(budget)
         for number in range(settings.finetune.draws):
             rows = draw_labelled(labels, classes, budget, number, settings.seed)
-            spread = finetuning.propagates(len(rows), schedule, recipe)
             stream = Stream.of(settings.seed, "finetune", name, number)
-            draws.append(Draw(name, number, rows.numpy(), spread, stream))
+            draws.append(Draw(name, number, rows.numpy(), stream))
     return draws
 
 
 def images_of(draw: Draw, settings: Params) -> int:
     """How many images the training of a draw sees."""
     schedule = settings.finetune.schedule
-    return finetuning.steps_for(len(draw.rows), schedule) * schedule.batch_size
+    return steps_for(len(draw.rows), schedule) * schedule.batch_size
 
 
-def not_in_graph_key(origin: Origin, raw: Any) -> list[str]:
-    """What the graph of the pool does not depend on: labels, and all parameters but those of the machine."""
-    parameters = load.declared_keys(origin.stage, origin.method, raw)
-    return [str(LABELS), *NOT_READ, *(key for key in parameters if not key.startswith("runtime."))]
-
-
-def timings(
-    machine: Machine, costs: Sequence[Cost], count: int, images: int, graph_seconds: float
-) -> dict[str, float | int | str]:
+def timings(machine: Machine, costs: Sequence[Cost], count: int, images: int) -> dict[str, float | int | str]:
     """Time and memory of the stage; seconds are those of one of the `count` workers, on average."""
-    spreading = sum(cost.spreading for cost in costs) / count
     return machine.timings(sum(cost.seconds for cost in costs) / count, images) | {
-        "propagation_seconds": round(graph_seconds + spreading, 1),
         "workers": count,
         "worker_memory_mb": max((cost.memory_mb for cost in costs), default=0),
     }
-
-
-def remove_unused(checkpoints: Path, used: Collection[str]) -> None:
-    """Remove the checkpoints of draws that are no longer in params.yaml."""
-    for path in checkpoints.iterdir():
-        if path.name in used:
-            continue
-        if path.is_dir():
-            print(f"{path}: is a folder, which no stage makes; it is not removed", flush=True)
-        else:
-            path.unlink()

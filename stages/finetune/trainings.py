@@ -1,9 +1,8 @@
 """The trainings of finetune@METHOD, one for each budget and draw. They run side by side in workers."""
 
 import copy
-import time
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,18 @@ from stages.files import weights
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack
 from stages.files.paths import ENCODERS, IMAGES
-from stages.finetune import finetuning
-from stages.finetune.finetuning import Labelled
-from stages.finetune.propagation import NeighbourGraph
 from stages.networks.encoder import Encoder
 from stages.settings import load
 from stages.settings.schema import Params
+from stages.tasks import finetuning
 from stages.tasks.classifier import Classifier, write_classifier
+from stages.tasks.finetuning import Labelled
 from stages.tasks.labels import read_pool_labels
 from stages.training.checkpoint import Checkpoint, narrowed
 from stages.training.machine import Machine, peak_memory_mb, set_up
 from stages.training.progress import Bar
 from stages.training.randomness import Stream
-
-GRAPH = "neighbourhood"  # name of the checkpoint of the graph, which all draws share
+from stages.views.augment import random_views
 
 
 @dataclass(frozen=True)
@@ -39,14 +36,12 @@ class Draw:
         budget: name of the budget.
         number: of the draw.
         rows: (n,) int64, rows of the pool.
-        spread: whether their labels are spread over the pool.
         stream: the random numbers of the training, the same for every method.
     """
 
     budget: str
     number: int
     rows: np.ndarray
-    spread: bool
     stream: Stream
 
     def __str__(self) -> str:
@@ -66,7 +61,6 @@ class Job:
     Attributes:
         raw: the content of params.yaml.
         key: of the trainings' checkpoints, without what only one draw depends on.
-        graph_key: of the graph's checkpoint.
         checkpoints: the folder of the checkpoints.
         folder: where the classifiers are written.
     """
@@ -74,7 +68,6 @@ class Job:
     method: str
     raw: Any
     key: str
-    graph_key: str
     checkpoints: Path
     folder: Path
 
@@ -85,12 +78,10 @@ class Cost:
 
     Attributes:
         seconds: in training steps, also those before an interruption.
-        spreading: seconds in which labels were spread.
         memory_mb: the most memory that the worker has used so far.
     """
 
     seconds: float
-    spreading: float
     memory_mb: int
 
 
@@ -123,20 +114,6 @@ class Finetuner:
         pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
         return Finetuner(job, settings, machine, encoder, pool, labels, classes)
 
-    def build_graph(self, parallel: int = 1) -> NeighbourGraph:
-        """The pool as a graph, read from its checkpoint, or computed and saved there.
-
-        Args:
-            parallel: how many parts are computed at the same time.
-        """
-        checkpoint = Checkpoint(self.job.checkpoints / GRAPH, self.job.graph_key)
-        return NeighbourGraph(self.encoder, self.pool, self.machine, checkpoint, parallel)
-
-    @cached_property
-    def graph(self) -> NeighbourGraph:
-        """The graph that the stage has built before the first training."""
-        return self.build_graph()
-
     def train(self, draw: Draw, bar: Bar) -> Cost:
         """Train the classifier of one draw and write its file."""
         settings, classes = self.settings, len(self.classes)
@@ -147,10 +124,6 @@ class Finetuner:
         require_writable(checkpoint_file)
         facts = (draw.stream.key, rows.tolist(), labelled.labels.tolist(), self.classes)
         checkpoint = Checkpoint(checkpoint_file, narrowed(self.job.key, *facts))
-        started = time.perf_counter()
-        if draw.spread:
-            labelled = self._spread(labelled, checkpoint)
-        spreading = time.perf_counter() - started
         encoder = copy.deepcopy(self.encoder)
         if checkpoint.saved:  # its weights include the head
             classifier = Classifier(encoder, classes).to(self.machine.device)
@@ -160,16 +133,9 @@ class Finetuner:
             )
         seconds = finetuning.finetune(
             f"{self.job.method} {draw}", classifier, labelled, settings.finetune.schedule,
-            settings.finetune.recipe[self.job.method], settings.views.presets[settings.views.finetune],
+            settings.finetune.recipe[self.job.method],
+            partial(random_views, strengths=settings.views.presets[settings.views.finetune]),
             self.machine, draw.stream, bar, checkpoint,
         )  # fmt: skip
         write_classifier(self.job.folder / draw.file, classifier, self.classes)
-        return Cost(seconds, spreading, peak_memory_mb())
-
-    def _spread(self, labelled: Labelled, checkpoint: Checkpoint) -> Labelled:
-        """The labelled images, and those of the pool that take over a label."""
-        if not checkpoint.saved:
-            spread = self.graph.spread(labelled, len(self.classes), self.encoder, self.machine)
-            checkpoint.beside = {"rows": spread.rows, "labels": spread.labels}
-        rows, labels = checkpoint.beside["rows"], checkpoint.beside["labels"]
-        return replace(labelled, rows=rows, labels=labels)
+        return Cost(seconds, peak_memory_mb())

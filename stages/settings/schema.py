@@ -18,7 +18,7 @@ from pydantic import (
 
 from stages.errors import InputError
 from stages.settings.findings import unknown
-from stages.settings.recipes import Finetune
+from stages.settings.recipes import Distil, Finetune
 from stages.settings.values import (
     METHODS,
     Area,
@@ -221,6 +221,7 @@ class Params(Section):
     views: ViewPresets
     pretrain: dict[Method, Any]  # each method's section, validated by that method's own model
     finetune: Finetune
+    distil: Distil
     probe: LinearProbe
     knn: Neighbours
     health: Health

@@ -171,11 +171,6 @@ class Checkpoint:
         self.written = time.monotonic()
         self.cost = self.written - started
 
-    def write_beside(self, tensors: dict[str, Tensor]) -> None:
-        """Write only further tensors, for work other than training; they are in `beside` next time."""
-        self.beside = tensors
-        self.write({}, nn.Module(), None, [])
-
     def _read(self) -> Saved | None:
         try:
             content = self.path.read_bytes()
@@ -222,3 +217,14 @@ def narrowed(key: str, *facts: object) -> str:
     """The key of a part of a stage that also depends on these facts (JSON)."""
     text = json.dumps([key, *facts], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=DIGEST).hexdigest()
+
+
+def remove_unused(folder: Path, used: Collection[str]) -> None:
+    """Remove the checkpoints of trainings that params.yaml no longer asks for."""
+    for path in folder.iterdir():
+        if path.name in used:
+            continue
+        if path.is_dir():
+            print(f"{path}: is a folder, which no stage makes; it is not removed", flush=True)
+        else:
+            path.unlink()
