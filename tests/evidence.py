@@ -41,7 +41,7 @@ def write(
         flawless: whether every prediction is correct.
         equal: whether all draws of a budget are equal.
     """
-    random = np.random.default_rng(0)
+    random, other = np.random.default_rng(0), np.random.default_rng(1)
     images = random.integers(0, 255, (test, 1, 28, 28), dtype=np.uint8)
     actual = np.arange(test) % max(len(classes), 1)
     evaluations: Evaluations = {}
@@ -58,6 +58,10 @@ def write(
                 protocol: [measure(draw, actual) for draw in predicted]
                 for protocol in ("finetuned", "linear", "knn")
             }
+            if step == 0:  # distilled is the smallest budget only
+                distilled = [_probabilities(other, actual, len(classes), skill, never) for _ in range(draws)]
+                distilled = distilled[:1] * draws if equal else distilled
+                figures[budget]["distilled"] = [measure(draw, actual) for draw in distilled]
             counts = np.sum([confusion(draw.argmax(1), actual, len(classes)) for draw in predicted], axis=0)
             parts["confusion"].append(diagnostics.confusion_table(counts, list(classes), draws, budget))
             parts["reliability"].append(diagnostics.reliability_table(predicted, actual, budget))
@@ -79,11 +83,16 @@ def write(
             }  # fmt: skip
         write_json(results.model, model)
         seconds = {"hardware": "x86_64", "threads": 2, "seconds": 10.0 * number, "images_per_second": 100}
-        for stage in ("pretrain", "finetune"):
+        for stage in ("pretrain", "finetune", "distil"):
             write_json(METRICS / "timings" / stage / f"{method}.json", seconds)
         speed = {"latency_ms_p50": 1.5 + number, "latency_ms_p95": 2.5, "inference_images_per_second": 999}
         write_json(results.timings, seconds | speed)
         write_json(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
+        distil = [
+            {"budget": budget, "draw": draw, "spread": draw > 0}
+            for budget in list(labels)[:1] for draw in range(draws)
+        ]  # fmt: skip
+        write_json(METRICS / "distil" / f"{method}.json", {"made_from": MADE_FROM, "draws": distil})
         evaluations[method] = figures
     _data(classes, images)
     table = figures_of.label_efficiency(evaluations, labels)

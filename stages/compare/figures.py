@@ -19,6 +19,8 @@ def summary(evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
     """The headline figures as fractions: METHOD → nBUDGET → metric.
 
     `gain` is the mean difference in accuracy to the control, paired by draw. The control itself has no gain.
+    `distilled` is the accuracy after distilling, where it was done; `distilled_gain` is its mean difference
+    to `accuracy`, paired by draw.
     An interval, such as `gain_ci95`, is missing where there is one draw or where all draws are equal.
     """
     return {
@@ -38,6 +40,10 @@ def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, f
     if method != CONTROL and CONTROL in evaluations:
         control = by_draw(evaluations[CONTROL][budget]["finetuned"], "accuracy")
         row |= _named("gain", paired_gain(accuracy, control))
+    if "distilled" in protocols:
+        distilled = by_draw(protocols["distilled"], "accuracy")
+        row |= _named("distilled", estimate(distilled))
+        row |= _named("distilled_gain", paired_gain(distilled, accuracy))
     return row
 
 

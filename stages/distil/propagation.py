@@ -81,10 +81,8 @@ class Propagation:
         by_graph = self._strongest(self.reach[:n].clone().fill_diagonal_(0))
         similarity = (self.unit[:n] @ self.unit[:n].T).cpu().fill_diagonal_(-torch.inf)
         nearest = self.given[similarity.argmax(1)]
-        return LeaveOneOut(
-            *(int((found == self.given)[counted].sum()) for found in (by_graph, nearest)),
-            labels=int(counted.sum()),
-        )
+        graph, others = (int((found == self.given)[counted].sum()) for found in (by_graph, nearest))
+        return LeaveOneOut(graph, others, int(counted.sum()))
 
     def _strongest(self, reach: Tensor) -> Tensor:
         """The class with the largest sum over its labels, by the reach (k, n) of each; -1: all are 0."""

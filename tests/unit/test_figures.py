@@ -93,6 +93,25 @@ def test_gain_is_paired_over_the_control_of_the_same_budget(evaluations: Evaluat
     assert figures["gain_ci95"] < figures["accuracy_ci95"] / 10  # pairing removes the spread of the draws
 
 
+def test_distilled_is_compared_with_finetuned_where_it_was_done(evaluations: Evaluations) -> None:
+    finetuned = evaluations["simclr"]["n10"]["finetuned"]
+    for method in METHODS:
+        draws = [dict(draw) for draw in evaluations[method]["n10"]["finetuned"]]
+        for number, draw in enumerate(draws):
+            draw["accuracy"] += 0.01 * (1 + number)
+        evaluations[method]["n10"]["distilled"] = draws
+    summary = figures_of.summary(evaluations)
+    row = summary["simclr"]["n10"]
+    expected = paired_gain([0.01, 0.02, 0.03, 0.04], [0.0] * 4)
+    assert row["distilled_gain"] == round(expected.mean, 4) == 0.025
+    assert row["distilled_gain_ci95"] == round(expected.ci95, 4)
+    mean = np.mean([draw["accuracy"] for draw in finetuned]) + 0.025
+    assert row["distilled"] == pytest.approx(mean, abs=1e-4)
+    assert not [name for name in summary["simclr"]["nall"] if "distilled" in name]
+    table = figures_of.label_efficiency(evaluations, LABELS)
+    assert list(table[table["protocol"] == "distilled"]["labels"]) == [10, 10]
+
+
 def test_without_the_control_there_is_no_gain(evaluations: Evaluations) -> None:
     del evaluations["scratch"]
     assert "gain" not in figures_of.summary(evaluations)["simclr"]["n10"]
@@ -188,6 +207,14 @@ def test_figures_of_all_methods_are_gathered(tmp_path: Path, monkeypatch: pytest
         figures_of.gathered(["simclr"], "evaluate/{method}.csv", ["n10"])
 
 
+def test_only_protocols_in_the_table_are_drawn(evaluations: Evaluations) -> None:
+    table = figures_of.label_efficiency(evaluations, LABELS)
+    assert charts.shown(table) == ["finetuned", "linear"]
+    few = table[(table["protocol"] == "finetuned") & (table["labels"] == 10)].assign(protocol="distilled")
+    assert charts.shown(pd.concat([table, few])) == ["finetuned", "distilled", "linear"]
+    assert charts.shown(table.head(0)) == list(charts.PROTOCOLS)
+
+
 def test_equal_tables_give_equal_pictures(tmp_path: Path, evaluations: Evaluations) -> None:
     table = figures_of.label_efficiency(evaluations, LABELS)
     for name in ("a.png", "b.png"):
@@ -219,6 +246,8 @@ def test_summary_is_shown_in_percent(capsys: pytest.CaptureFixture[str], evaluat
     recalls = [0.5, 0.6, 0.7, 0.9]  # the interval differs from that of accuracy
     for draw, recall in zip(evaluations["simclr"]["n10"]["finetuned"], recalls, strict=True):
         draw["recall_macro"] = recall
+    for method in METHODS:  # at one budget only
+        evaluations[method]["n10"]["distilled"] = evaluations[method]["n10"]["finetuned"]
     write_figures(evaluations)
     show()
     *table, warning = capsys.readouterr().out.splitlines()
@@ -234,6 +263,7 @@ def test_summary_is_shown_in_percent(capsys: pytest.CaptureFixture[str], evaluat
     row = next(line for line in rows if "simclr" in line and " 10 " in line)
     assert f"{100 * figures['accuracy']:.2f} ± {100 * figures['accuracy_ci95']:.2f}" in row
     assert f"{100 * figures['gain']:+.2f} ± {100 * figures['gain_ci95']:.2f}" in row
+    assert f" {100 * figures['distilled']:.2f} " in row
     assert f"67.50 ± {100 * estimate(recalls).ci95:.2f}" in row
     assert not any("+" in line for line in rows if "scratch" in line)
     assert " all " in rows[-1]  # the largest budget is last
