@@ -8,10 +8,10 @@ repository, so that stages that have run before do not run again. Experiments wi
 skipped on a machine without a GPU. In the workspace only three tables in `benchmarks/results/` change; the
 rows of the experiment are replaced:
 
-- `quality.csv`: accuracy (fraction) by labels, protocol (`finetuned`, or `linear` for the probe of the frozen
-  encoder) and method, with the half-width of the 95% interval over the draws;
+- `quality.csv`: accuracy (fraction) by labels, protocol (`finetuned`; `distilled`, for few labels; `linear`
+  for the probe of the frozen encoder) and method, with the half-width of the 95% interval over the draws;
 - `quality_gains.csv`: the paired gain over scratch on the same draws, with its interval;
-- `quality_timings.csv`: seconds of pretraining and of finetuning, and the hardware.
+- `quality_timings.csv`: seconds of pretraining, of finetuning and of distilling, and the hardware.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from stages.tools import experiment
 
 RESULTS = Path("benchmarks/results")
 LABEL_EFFICIENCY = METRICS / "label_efficiency.csv"
-PROTOCOLS = ("finetuned", "linear")
+PROTOCOLS = ("finetuned", "distilled", "linear")
 ORDER = ["labels", "protocol", "method"]  # the rows of a table are sorted by these after the first column
 
 
@@ -150,7 +150,7 @@ def gains(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataF
 
 
 def experiment_rows(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
-    """The rows of both protocols with the name of the experiment and with the budgets of params.yaml.
+    """The rows of these protocols with the name of the experiment and with the budgets of params.yaml.
 
     For the budget `all` the label-efficiency table has the size of the pool, a number that is no budget.
     """
@@ -160,16 +160,16 @@ def experiment_rows(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -
 
 
 def timings(name: str, methods: Sequence[str]) -> pd.DataFrame:
-    """Rows of quality_timings.csv: seconds of pretraining, and of finetuning all draws of all budgets."""
+    """Rows of quality_timings.csv: seconds of pretraining, and of finetuning and distilling all draws."""
     rows = []
     for method in methods:
         figures_by_stage: dict[str, dict[str, Any]] = {
             stage: read_json(METRICS / "timings" / stage / f"{method}.json")
-            for stage in ("pretrain", "finetune")
+            for stage in ("pretrain", "finetune", "distil")
         }
         row = {"experiment": name, "method": method}
         row |= {f"{stage}_seconds": figures["seconds"] for stage, figures in figures_by_stage.items()}
-        row["propagation_seconds"] = figures_by_stage["finetune"]["propagation_seconds"]
+        row["propagation_seconds"] = figures_by_stage["distil"]["propagation_seconds"]
         rows.append(row | {"hardware": figures_by_stage["pretrain"]["hardware"]})
     return pd.DataFrame(rows)
 

@@ -22,8 +22,8 @@ from stages.files.paths import METRICS
 from stages.files.whole import whole_file
 
 README, SUMMARY = Path("README.md"), METRICS / "summary.json"
-HEADING = """| labels | method | finetuned, % | gain over scratch, points | linear probe, % |
-|---:|---|---:|---:|---:|
+HEADING = """| labels | method | finetuned, % | gain over scratch, points | distilled, % | linear probe, % |
+|---:|---|---:|---:|---:|---:|
 """
 
 
@@ -55,8 +55,10 @@ def table(summary: Mapping[str, Any]) -> str:
             labels = budget[1:] if budget == "nall" else f"{int(budget[1:]):,}"
             accuracy = in_percent(row, "accuracy", digits=1)
             gain = in_percent(row, "gain", sign="+", digits=1)
+            distilled = in_percent(row, "distilled", digits=1)
             probe = in_percent(row, "linear_probe", digits=1)
-            lines.append((budget, f"| {labels} | {method} | {accuracy} | {gain} | {probe} |\n"))
+            cells = (labels, method, accuracy, gain, distilled, probe)
+            lines.append((budget, f"| {' | '.join(cells)} |\n"))
     lines.sort(key=lambda line: (line[0] == "nall", len(line[0]), line[0]))
     return HEADING + "".join(line for _, line in lines)
 

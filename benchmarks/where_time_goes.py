@@ -11,9 +11,9 @@ and the packages of this Python. The clone's `.venv/bin/python` is a script that
   ratio, the cores that were busy on average.
 - `import_seconds`: a process that only imports the modules of the stage's folder; best of three. What a
   stage imports later, such as its method, is not in it.
-- `work_seconds`: as the stage itself measures it (`metrics/timings`). Pretraining and finetuning: the
-  training steps; evaluation: all that follows the imports. `propagation_seconds`: spreading labels;
-  `monitoring_seconds`: measuring the features during pretraining. Where worker processes share
+- `work_seconds`: as the stage itself measures it (`metrics/timings`). Pretraining, finetuning and distilling:
+  the training steps; evaluation: all that follows the imports. `propagation_seconds`: spreading labels, in
+  distilling; `monitoring_seconds`: measuring the features during pretraining. Where worker processes share
   the work, these are the seconds of one of them, on average.
 - `rest_seconds`: what is left of `wall_seconds`, such as reading, writing, and workers that wait.
 

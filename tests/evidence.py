@@ -41,7 +41,7 @@ def write(
         flawless: whether every prediction is correct.
         equal: whether all draws of a budget are equal.
     """
-    random = np.random.default_rng(0)
+    random, other = np.random.default_rng(0), np.random.default_rng(1)
     images = random.integers(0, 255, (test, 1, 28, 28), dtype=np.uint8)
     actual = np.arange(test) % max(len(classes), 1)
     evaluations: dict[str, dict[str, dict[str, Measured]]] = {}
@@ -55,8 +55,12 @@ def write(
             skill = 100.0 if flawless else 1.0 + number + step
             predicted = [_probabilities(random, actual, len(classes), skill, never) for _ in range(draws)]
             predicted = predicted[:1] * draws if equal else predicted
-            measured = Measured.of(predicted, actual, np.arange(test), [0] * draws, overlap=0.0)
+            measured = measured_of(predicted, actual)
             figures[budget] = dict.fromkeys(("finetuned", "linear", "knn"), measured)
+            if step == 0:  # distilled is the smallest budget only
+                distilled = [_probabilities(other, actual, len(classes), skill, never) for _ in range(draws)]
+                distilled = distilled[:1] * draws if equal else distilled
+                figures[budget]["distilled"] = measured_of(distilled, actual)
             counts = np.sum([confusion(draw.argmax(1), actual, len(classes)) for draw in predicted], axis=0)
             parts["confusion"].append(diagnostics.confusion_table(counts, list(classes), draws, budget))
             parts["reliability"].append(diagnostics.reliability_table(predicted, actual, budget))
@@ -77,16 +81,26 @@ def write(
             }  # fmt: skip
         write_json(results.model, model)
         seconds = {"hardware": "x86_64", "threads": 2, "seconds": 10.0 * number, "images_per_second": 100}
-        for stage in ("pretrain", "finetune"):
+        for stage in ("pretrain", "finetune", "distil"):
             write_json(METRICS / "timings" / stage / f"{method}.json", seconds)
         speed = {"latency_ms_p50": 1.5 + number, "latency_ms_p95": 2.5, "inference_images_per_second": 999}
         write_json(results.timings, seconds | speed)
         write_json(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
+        distil = [
+            {"budget": budget, "draw": draw, "spread": draw > 0}
+            for budget in list(labels)[:1] for draw in range(draws)
+        ]  # fmt: skip
+        write_json(METRICS / "distil" / f"{method}.json", {"made_from": MADE_FROM, "draws": distil})
         evaluations[method] = figures
     _data(classes, images, test if labels else 0)
     table = figures_of.label_efficiency(evaluations, labels)
     summary, details = figures_of.summary(evaluations), figures_of.details(evaluations)
     return report.collect(summary, details, table, labels, inputs.read_data())
+
+
+def measured_of(predicted: Sequence[np.ndarray], actual: np.ndarray) -> Measured:
+    """The figures of some draws, whose images have no groups."""
+    return Measured.of(predicted, actual, np.arange(len(actual)), [0] * len(predicted), overlap=0.0)
 
 
 def _probabilities(

@@ -16,7 +16,11 @@ from stages.compare.figures import control_first
 from stages.compare.svg import INK, MARKERS, PAPER, PRINTED, SERIES, panel, svg
 from stages.files.whole import whole_file
 
-PROTOCOLS = {"finetuned": "finetuned", "linear": "linear probe on the frozen encoder"}
+PROTOCOLS = {
+    "finetuned": "finetuned",
+    "distilled": "distilled: the pool's images used too",
+    "linear": "linear probe on the frozen encoder",
+}
 CURVES = {  # column of the training curves: title and unit
     "knn": ("online kNN accuracy on validation, %", 0.01),
     "rankme": ("effective rank of the features (RankMe)", 1),
@@ -25,6 +29,11 @@ CURVES = {  # column of the training curves: title and unit
 }
 FEW_CLASSES = 15  # with more classes a cell of a confusion matrix has no room for a number
 SMALLEST_SHARE = 0.0005  # smaller shares are too pale to see
+
+
+def shown(table: pd.DataFrame) -> list[str]:
+    """The protocols that are drawn: those in the table; all if it is empty."""
+    return [name for name in PROTOCOLS if name in set(table["protocol"])] or list(PROTOCOLS)
 
 
 def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]) -> None:
@@ -45,15 +54,24 @@ def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]
 
 
 def write_efficiency(table: pd.DataFrame, path: Path) -> None:
-    """Write both label-efficiency curves as a PNG; equal tables give equal bytes."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
-    for axis, protocol in zip(axes, PROTOCOLS, strict=True):
+    """Write the label-efficiency curves of all protocols as a PNG; equal tables give equal bytes."""
+    protocols = shown(table)
+    figure, axes = plt.subplots(
+        1,
+        len(protocols),
+        figsize=(4.5 * len(protocols), 3.8),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, protocol in zip(axes[0], protocols, strict=True):
         curve(axis, table, protocol, PRINTED)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[1].set_ylabel("")
+    for axis in axes[0, 1:]:
+        axis.set_ylabel("")
     if len(table):
-        axes[0].legend(frameon=False)
+        axes[0, 0].legend(frameon=False)
     with whole_file(path) as temporary:
         # NOTE: matplotlib's version is left out of the metadata, so that equal tables give equal bytes.
         figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})

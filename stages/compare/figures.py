@@ -19,7 +19,9 @@ def summary(evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
     """The headline figures as fractions: METHOD → nBUDGET → metric.
 
     `gain` is the mean difference in accuracy to the control, paired by draw and test image. The control
-    has no gain. An interval, such as `gain_ci95`, is missing where there is one draw or where nothing varies.
+    has no gain. `distilled` is the accuracy after distilling, where it was done; `distilled_gain` is its mean
+    difference to `accuracy`, paired in the same way. An interval, such as `gain_ci95`, is missing where there
+    is one draw or where nothing varies.
     """
     return {
         method: {budget: _headline(evaluations, method, budget) for budget in budgets}
@@ -38,6 +40,10 @@ def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, f
     if method != CONTROL and CONTROL in evaluations:
         control = evaluations[CONTROL][budget]["finetuned"].replicates("accuracy")
         row |= _named("gain", accuracy.over(control).estimate())
+    if "distilled" in protocols:
+        distilled = protocols["distilled"].replicates("accuracy")
+        row |= _named("distilled", distilled.estimate())
+        row |= _named("distilled_gain", distilled.over(accuracy).estimate())
     return row
 
 

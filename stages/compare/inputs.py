@@ -14,7 +14,7 @@ from stages.files.paths import METRICS
 from stages.files.tables import read_table
 from stages.images import thumbnails
 
-STAGES = ("pretrain", "finetune", "evaluate")
+STAGES = ("pretrain", "finetune", "distil", "evaluate")
 TEXT_COLUMNS = ("budget", "actual", "predicted", "class", "id", "file", "reason", "other")
 
 
@@ -24,7 +24,7 @@ class MethodResults:
 
     Attributes:
         method: its name.
-        pretrain, finetune, model: JSON of the three stages.
+        pretrain, finetune, distil, model: JSON of the four stages.
         timings: stage → JSON of its timings.
         curve, confusion, reliability, mistakes, map: tables; the curve is that of run 0.
         gallery: an image for each row of `mistakes`.
@@ -34,6 +34,7 @@ class MethodResults:
     method: str
     pretrain: dict[str, Any]
     finetune: dict[str, Any]
+    distil: dict[str, Any]
     model: dict[str, Any]
     timings: dict[str, dict[str, Any]]
     curve: pd.DataFrame
@@ -62,6 +63,7 @@ def read_method(method: str) -> MethodResults:
         method=method,
         pretrain=read_json(Path(f"{pretrain}.json")),
         finetune=read_json(METRICS / "finetune" / f"{method}.json"),
+        distil=read_json(METRICS / "distil" / f"{method}.json"),
         model=read_json(Path(f"{evaluate}_model.json")),
         timings={s: read_json(METRICS / "timings" / s / f"{method}.json") for s in STAGES},
         curve=curves[curves["run"] == 0],

@@ -5,6 +5,7 @@ is marked with its key, so that a program can compare the two.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,8 @@ def render(evidence: Evidence) -> str:
         marked=marked,
         charts=all_charts(evidence),
         error_bars=error_bars(evidence),
+        distilled=any("distilled" in row for of in evidence.summary.values() for row in of.values()),
+        kept={result.method: kept(result) for result in evidence.results},
         no_interval=evidence.design.why_no_interval() if evidence.design.draws else "",
         labels_for_same=labels_for_same(evidence),
         choices=choices(evidence.results, evidence.summary, evidence.budgets),
@@ -147,12 +150,18 @@ def labels_for_same(evidence: Evidence) -> dict[str, dict[str, str]]:
     return table
 
 
+def kept(result: MethodResults) -> dict[str, int]:
+    """Budget → how many of its draws distilling left as they were, because it found no help in the pool."""
+    draws = Counter(draw["budget"] for draw in result.distil["draws"] if not draw["spread"])
+    return dict(draws)
+
+
 def error_bars(evidence: Evidence) -> dict[str, Any]:
     """The error bars in words: of `efficiency` by protocol, of `gains`, and of `recall` by method."""
     if not evidence.labels:
         return {}
     table = evidence.efficiency
-    of_protocol = {name: table[table["protocol"] == name]["accuracy_ci95"] for name in charts.PROTOCOLS}
+    of_protocol = {name: table[table["protocol"] == name]["accuracy_ci95"] for name in charts.shown(table)}
     rows = [row for budgets in evidence.summary.values() for row in budgets.values() if "gain" in row]
 
     def of_recall(method: str) -> str:
@@ -189,7 +198,7 @@ def all_charts(evidence: Evidence) -> dict[str, Any]:
     }
     if not evidence.labels:
         return drawn
-    for protocol in charts.PROTOCOLS:
+    for protocol in charts.shown(evidence.efficiency):
         chart = charts.efficiency(evidence.efficiency, protocol)
         drawn["efficiency"][protocol] = Markup(chart)  # noqa: S704
     if any("gain" in budgets[evidence.budgets[0]] for budgets in evidence.summary.values()):
@@ -235,7 +244,10 @@ def data_card(data: DataSummary) -> dict[str, Any]:
 
 def provenance(result: MethodResults) -> dict[str, Any]:
     """What a method's results were made from, and on which machine, stage by stage."""
-    stages = {"pretrain": result.pretrain, "finetune": result.finetune, "evaluate": result.model}
+    stages = {
+        "pretrain": result.pretrain, "finetune": result.finetune, "distil": result.distil,
+        "evaluate": result.model,
+    }  # fmt: skip
     return {
         "method": result.method,
         "machine": {name: result.pretrain[name] for name in ("device", "precision", "torch", "python")}

@@ -18,7 +18,7 @@ def show() -> None:
     if design.draws > 1:
         title += f": mean over {design.draws} draws ± 95% interval"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "probe"):
+    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "distilled", "probe"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     budgets = next(iter(summary.values()))
     every_interval = True
@@ -33,7 +33,10 @@ def show() -> None:
                 figures.in_percent(row, "recall_macro"),
             ]
             every_interval &= all("±" in cell for cell in cells if cell)
-            table.add_row(budget.removeprefix("n"), method, *cells, figures.in_percent(row, "linear_probe"))
+            means = [
+                f"{100 * row[name]:.2f}" if name in row else "" for name in ("distilled", "linear_probe")
+            ]
+            table.add_row(budget.removeprefix("n"), method, *cells, *means)
         table.add_section()
     Console().print(table)
     if not every_interval:

@@ -6,7 +6,8 @@ IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, val
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
 TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` reads it
 MODELS = Path("models")
-ENCODERS, CLASSIFIERS = MODELS / "encoders", MODELS / "classifiers"  # a folder for each method
+# A folder for each method.
+ENCODERS, CLASSIFIERS, DISTILLED = MODELS / "encoders", MODELS / "classifiers", MODELS / "distilled"
 PREDICTIONS = Path("data/predictions")
 PREDICTED_IMAGES = "images.csv"  # beside the predictions of a method: id, label and unit of each test image
 METRICS = Path("metrics")

@@ -1,12 +1,9 @@
 """What finetune@METHOD does: an encoder and labels become classifiers, one for each budget and draw."""
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from stages.files import provenance, weights
@@ -15,11 +12,11 @@ from stages.files.locks import require_writable
 from stages.files.model_index import Model, write_index
 from stages.files.paths import CLASSIFIERS, ENCODERS, IMAGES, LABELS, METRICS, encoder_file
 from stages.files.whole import whole_folder
-from stages.finetune import finetuning
-from stages.finetune.trainings import Cost, Draw, Finetuner, Job, graph_name
+from stages.finetune.trainings import Cost, Draw, Finetuner, Job
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
+from stages.tasks.finetuning import steps_for
 from stages.tasks.labels import read_pool_labels
 from stages.training.checkpoint import CHECKPOINTS, Origin, remove_unused
 from stages.training.machine import Machine, set_up
@@ -47,43 +44,32 @@ def main(method: str) -> None:
     require_writable(CLASSIFIERS / method, figures_file, timings_file, checkpoints / "any")
     labels, classes = read_pool_labels()
     # All draws are made before the first training, so that an invalid budget fails at once.
-    draws = make_draws(method, settings, labels, len(classes))
-    spread = sorted({draw.run for draw in draws if draw.spread})
-    remove_unused(checkpoints, {*map(str, draws), *map(graph_name, spread)})
+    draws = make_draws(settings, labels, len(classes))
+    remove_unused(checkpoints, {str(draw) for draw in draws})
     count = min(fitting(threads), max(1, len(draws)))
     title, images = f"finetune {method}", sum(images_of(draw, settings) for draw in draws)
-    keys = origin.key(without=NOT_IN_KEY), origin.key(without=not_in_graph_key(origin, raw))
     encoders = {draw.run: encoder_file(method, draw.run) for draw in draws}
     digests = {run: weights.read_digest(file) for run, file in encoders.items()}
     with whole_folder(CLASSIFIERS / method) as folder:
-        job = Job(method, raw, *keys, digests, checkpoints, folder)
-        started = time.perf_counter()
-        for run in spread:
-            Finetuner.open(job, 0).build_graph(run, parallel=count if machine.device.type == "cpu" else 1)
-            torch.cuda.empty_cache()  # the workers need the GPU's memory
-        graph_seconds = time.perf_counter() - started
-        by_run = sorted(draws, key=lambda draw: draw.run)  # so that a worker seldom changes the graph
+        job = Job(method, raw, origin.key(without=NOT_IN_KEY), digests, checkpoints, folder)
         with progress(title, images) as bar, Workers(title, partial(Finetuner.open, job), count) as workers:
-            costs = [cost for _, cost in workers.run(Finetuner.train, by_run, bar)]
+            costs = [cost for _, cost in workers.run(Finetuner.train, draws, bar)]
         write_index(folder, [indexed(draw, encoders[draw.run]) for draw in draws])
         made_from = provenance.made_from("finetune", method, hashed=origin.hashes)
         origin.require_unchanged()
     write_json(figures_file, {**machine.describe(), "made_from": made_from})
-    write_json(timings_file, timings(machine, costs, count, images, graph_seconds))
+    write_json(timings_file, timings(machine, costs, count, images))
 
 
-def make_draws(method: str, settings: Params, labels: Tensor, classes: int) -> list[Draw]:
+def make_draws(settings: Params, labels: Tensor, classes: int) -> list[Draw]:
     """The draws of every budget that has enough labels."""
-    schedule, recipe = settings.finetune.schedule, settings.finetune.recipe[method]
     draws = []
     for budget in usable_budgets(settings.finetune.budgets, int((labels >= 0).sum()), classes):
         name = budget_name(budget)
         for number in range(settings.finetune.draws):
             rows = draw_labelled(labels, classes, budget, number, settings.seeds.draws)
-            spread = finetuning.propagates(len(rows), schedule, recipe)
             stream = Stream.of(settings.seeds.training, "finetune", name, number)
-            run = number % settings.pretrain.runs
-            draws.append(Draw(name, number, run, rows.numpy(), spread, stream))
+            draws.append(Draw(name, number, number % settings.pretrain.runs, rows.numpy(), stream))
     return draws
 
 
@@ -95,26 +81,12 @@ def indexed(draw: Draw, encoder: Path) -> Model:
 def images_of(draw: Draw, settings: Params) -> int:
     """How many images the training of a draw sees."""
     schedule = settings.finetune.schedule
-    return finetuning.steps_for(len(draw.rows), schedule) * schedule.batch_size
+    return steps_for(len(draw.rows), schedule) * schedule.batch_size
 
 
-def not_in_graph_key(origin: Origin, raw: Any) -> list[str]:
-    """What the graphs of the pool do not depend on: labels, and all parameters but those of the machine.
-
-    The encoders are left out as well: the key of a graph has the digest of its own one.
-    """
-    keys = load.declared_keys(origin.stage, origin.method, raw)
-    parameters = [key for key in keys if not key.startswith("runtime.")]
-    return [str(ENCODERS), str(LABELS), *NOT_READ, *parameters]
-
-
-def timings(
-    machine: Machine, costs: Sequence[Cost], count: int, images: int, graph_seconds: float
-) -> dict[str, float | int | str]:
+def timings(machine: Machine, costs: Sequence[Cost], count: int, images: int) -> dict[str, float | int | str]:
     """Time and memory of the stage; seconds are those of one of the `count` workers, on average."""
-    spreading = sum(cost.spreading for cost in costs) / count
     return machine.timings(sum(cost.seconds for cost in costs) / count, images) | {
-        "propagation_seconds": round(graph_seconds + spreading, 1),
         "workers": count,
         "worker_memory_mb": max((cost.memory_mb for cost in costs), default=0),
     }

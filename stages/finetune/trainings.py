@@ -1,8 +1,8 @@
 """The trainings of finetune@METHOD, one for each budget and draw. They run side by side in workers."""
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,18 @@ from stages.files import weights
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack
 from stages.files.paths import IMAGES, encoder_file
-from stages.finetune import finetuning
-from stages.finetune.finetuning import Labelled
-from stages.finetune.propagation import NeighbourGraph
 from stages.networks.encoder import Encoder
 from stages.settings import load
 from stages.settings.schema import Params
+from stages.tasks import finetuning
 from stages.tasks.classifier import Classifier, write_classifier
+from stages.tasks.finetuning import Labelled
 from stages.tasks.labels import read_pool_labels
 from stages.training.checkpoint import Checkpoint, narrowed
 from stages.training.machine import Machine, peak_memory_mb, set_up
 from stages.training.progress import Bar
 from stages.training.randomness import Stream
-
-
-def graph_name(run: int) -> str:
-    """The name of the checkpoint of a run's graph, which all draws with its encoder share."""
-    return f"neighbourhood-run{run}"
+from stages.views.augment import random_views
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,6 @@ class Draw:
         number: of the draw.
         run: number of the pretraining run whose encoder is trained.
         rows: (n,) int64, rows of the pool.
-        spread: whether their labels are spread over the pool.
         stream: the random numbers of the training, the same for every method.
     """
 
@@ -50,7 +44,6 @@ class Draw:
     number: int
     run: int
     rows: np.ndarray
-    spread: bool
     stream: Stream
 
     def __str__(self) -> str:
@@ -70,7 +63,6 @@ class Job:
     Attributes:
         raw: the content of params.yaml.
         key: of the trainings' checkpoints, without what only one draw depends on.
-        graph_key: of the graphs' checkpoints, without the encoder.
         digests: of the encoder's file, by run.
         checkpoints: the folder of the checkpoints.
         folder: where the classifiers are written.
@@ -79,7 +71,6 @@ class Job:
     method: str
     raw: Any
     key: str
-    graph_key: str
     digests: Mapping[int, str | None]
     checkpoints: Path
     folder: Path
@@ -91,12 +82,10 @@ class Cost:
 
     Attributes:
         seconds: in training steps, also those before an interruption.
-        spreading: seconds in which labels were spread.
         memory_mb: the most memory that the worker has used so far.
     """
 
     seconds: float
-    spreading: float
     memory_mb: int
 
 
@@ -108,7 +97,6 @@ class Finetuner:
         pool: uint8 (N, C, H, W), memory-mapped.
         labels: (N,) int64, -1: none.
         classes: their names.
-        graphs: the graph that was used last, by its run; only one, because it is large.
     """
 
     job: Job
@@ -117,7 +105,6 @@ class Finetuner:
     pool: np.ndarray
     labels: Tensor
     classes: list[str]
-    graphs: dict[int, NeighbourGraph] = field(default_factory=dict)
 
     @staticmethod
     def open(job: Job, worker: int) -> "Finetuner":
@@ -132,22 +119,6 @@ class Finetuner:
         """A new copy of the encoder of a run, on the machine's device."""
         return weights.read_encoder(encoder_file(self.job.method, run)).to(self.machine.device)
 
-    def build_graph(self, run: int, parallel: int = 1) -> NeighbourGraph:
-        """The pool as a graph by a run's encoder, read from its checkpoint, or computed and saved there.
-
-        Args:
-            parallel: how many parts are computed at the same time.
-        """
-        key = narrowed(self.job.graph_key, self.job.digests[run])
-        checkpoint = Checkpoint(self.job.checkpoints / graph_name(run), key)
-        return NeighbourGraph(self.encoder(run), self.pool, self.machine, checkpoint, parallel)
-
-    def graph(self, run: int) -> NeighbourGraph:
-        """The graph that the stage has built before the first training."""
-        if run not in self.graphs:
-            self.graphs = {run: self.build_graph(run)}
-        return self.graphs[run]
-
     def train(self, draw: Draw, bar: Bar) -> Cost:
         """Train the classifier of one draw and write its file."""
         settings, classes = self.settings, len(self.classes)
@@ -159,10 +130,6 @@ class Finetuner:
         digest = self.job.digests[draw.run]
         facts = (draw.stream.key, digest, rows.tolist(), labelled.labels.tolist(), self.classes)
         checkpoint = Checkpoint(checkpoint_file, narrowed(self.job.key, *facts))
-        started = time.perf_counter()
-        if draw.spread:
-            labelled = self._spread(draw.run, labelled, checkpoint)
-        spreading = time.perf_counter() - started
         encoder = self.encoder(draw.run)
         if checkpoint.saved:  # its weights include the head
             classifier = Classifier(encoder, classes).to(self.machine.device)
@@ -172,17 +139,9 @@ class Finetuner:
             )
         seconds = finetuning.finetune(
             f"{self.job.method} {draw}", classifier, labelled, settings.finetune.schedule,
-            settings.finetune.recipe[self.job.method], settings.views.presets[settings.views.finetune],
+            settings.finetune.recipe[self.job.method],
+            partial(random_views, strengths=settings.views.presets[settings.views.finetune]),
             self.machine, draw.stream, bar, checkpoint,
         )  # fmt: skip
         write_classifier(self.job.folder / draw.file, classifier, self.classes)
-        return Cost(seconds, spreading, peak_memory_mb())
-
-    def _spread(self, run: int, labelled: Labelled, checkpoint: Checkpoint) -> Labelled:
-        """The labelled images, and those of the pool that take over a label."""
-        if not checkpoint.saved:
-            encoder = self.encoder(run)
-            spread = self.graph(run).spread(labelled, len(self.classes), encoder, self.machine)
-            checkpoint.beside = {"rows": spread.rows, "labels": spread.labels}
-        rows, labels = checkpoint.beside["rows"], checkpoint.beside["labels"]
-        return replace(labelled, rows=rows, labels=labels)
+        return Cost(seconds, peak_memory_mb())

@@ -1,4 +1,4 @@
-"""The section `finetune` of `params.yaml`: budgets, draws, the schedule, and a recipe for each method."""
+"""The sections `finetune` (budgets, draws, schedule, recipes) and `distil` of `params.yaml`."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,6 @@ class Recipe(Section):
     head_learning_rate: Rate
     weight_decay: Rate
     weight_decay_many: Rate
-    labels: Literal["own", "propagated"]
 
 
 def _completed(recipes: Any) -> Any:
@@ -37,7 +36,6 @@ class Schedule(Section):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     warmup: Fraction
-    few: Count
     many: Count
     class_weights: Literal["equal", "balanced"]
 
@@ -49,3 +47,11 @@ class Finetune(Section):
     draws: Annotated[int, Field(ge=1, le=100)]
     schedule: Schedule
     recipe: Annotated[dict[RecipeName, Recipe], BeforeValidator(_completed)]
+
+
+class Distil(Section):
+    """For which budgets labels are spread, over how many images, and how long they are trained on."""
+
+    few: Count
+    images: Count
+    steps: Count

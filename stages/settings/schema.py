@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, Strict, field_validator,
 
 from stages.errors import InputError
 from stages.settings.findings import unknown
-from stages.settings.recipes import Finetune
+from stages.settings.recipes import Distil, Finetune
 from stages.settings.values import (
     METHODS,
     Area,
@@ -242,6 +242,7 @@ class Params(Section):
     views: ViewPresets
     pretrain: Pretrain
     finetune: Finetune
+    distil: Distil
     probe: LinearProbe
     knn: Neighbours
     health: Health

@@ -20,9 +20,8 @@ import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -33,8 +32,6 @@ from stages.files import weights
 from stages.files.packs import read_pack
 from stages.files.paths import IMAGES, encoder_file
 from stages.files.tables import write_table
-from stages.finetune.finetuning import Labelled, finetune, initial_classifier, propagates, steps_for
-from stages.finetune.propagation import NeighbourGraph
 from stages.networks.encoder import Encoder
 from stages.settings import load
 from stages.settings.findings import unknown
@@ -43,12 +40,13 @@ from stages.settings.schema import Params
 from stages.settings.values import DEFAULT
 from stages.tasks.classifier import probabilities
 from stages.tasks.draws import Budget, budget_name, draw_labelled
+from stages.tasks.finetuning import Labelled, finetune, initial_classifier, steps_for
 from stages.tasks.labels import read_labels, read_pool_labels
-from stages.training.checkpoint import Checkpoint
 from stages.training.machine import Machine, set_up
 from stages.training.progress import Bar, progress
 from stages.training.randomness import Stream
 from stages.training.workers import Workers, fitting, warm_up
+from stages.views.augment import random_views
 
 RESULT = Path("benchmarks/results/tuning.csv")
 RESULT_MANY = Path("benchmarks/results/tuning_many.csv")
@@ -56,7 +54,6 @@ GRID: dict[str, list[Any]] = {
     "encoder_learning_rate": [0.00001, 0.001, 0.003, 0.01, 0.03],
     "weight_decay": [0.5, 2.0],
     "head_learning_rate": [0.01],
-    "labels": ["own", "propagated"],
 }
 MANY: dict[str, list[Any]] = {
     "encoder_learning_rate_many": [0.001, 0.003, 0.01, 0.03],
@@ -117,14 +114,11 @@ def grid(
 def validation_accuracies(title: str, method: str, settings: Params, tasks: Sequence["Task"]) -> list[float]:
     """The accuracy on validation after each training, a fraction; the trainings run side by side."""
     count = min(fitting(settings.runtime.threads.finetune), len(tasks))
-    with TemporaryDirectory() as folder:
-        opener = partial(Trial.open, method, settings, Path(folder) / "graph")
-        trial = opener(0)
-        if any(trial.spreads(task) for task in tasks):
-            trial.build_graph(parallel=count)
-        images = sum(trial.images_seen(task) for task in tasks)
-        with progress(title, images) as bar, Workers(title, opener, count) as workers:
-            accuracies = dict(workers.run(Trial.accuracy, tasks, bar))
+    opener = partial(Trial.open, method, settings)
+    trial = opener(0)
+    images = sum(trial.images_seen(task) for task in tasks)
+    with progress(title, images) as bar, Workers(title, opener, count) as workers:
+        accuracies = dict(workers.run(Trial.accuracy, tasks, bar))
     return [accuracies[number] for number in range(len(tasks))]
 
 
@@ -146,36 +140,20 @@ class Task:
 
 
 class Trial:
-    """Finetunes one method's encoder of run 0 with one recipe after another and measures it on validation.
+    """Finetunes one method's encoder of run 0 with one recipe after another and measures it on validation."""
 
-    Args:
-        graph_file: where the graph of the pool is, or will be.
-    """
-
-    def __init__(self, method: str, settings: Params, graph_file: Path, machine: Machine) -> None:
+    def __init__(self, method: str, settings: Params, machine: Machine) -> None:
         self.method, self.settings, self.machine = method, settings, machine
-        self.graph_file = graph_file
         self.images = read_pack(IMAGES / "pool.npy")
         self.labels, self.classes = read_pool_labels()
         self.validation_images = read_pack(IMAGES / "validation.npy")
         self.validation_labels = read_labels(IMAGES / "validation.csv")
 
     @staticmethod
-    def open(method: str, settings: Params, graph_file: Path, worker: int) -> "Trial":
+    def open(method: str, settings: Params, worker: int) -> "Trial":
         """Set up the machine and read the data; called in each worker."""
         machine = set_up(settings.runtime, settings.runtime.threads.finetune, worker)
-        return Trial(method, settings, graph_file, machine)
-
-    def build_graph(self, parallel: int = 1) -> NeighbourGraph:
-        """The graph of the pool, read from its file, or computed and written there."""
-        parallel = parallel if self.machine.device.type == "cpu" else 1
-        checkpoint = Checkpoint(self.graph_file, self.method)
-        return NeighbourGraph(self.encoder(), self.images, self.machine, checkpoint, parallel)
-
-    @cached_property
-    def graph(self) -> NeighbourGraph:
-        """The graph that was built before the first training."""
-        return self.build_graph()
+        return Trial(method, settings, machine)
 
     def recipe(self, task: Task) -> Recipe:
         """The recipe of a training."""
@@ -188,10 +166,6 @@ class Trial:
     def given(self, task: Task) -> int:
         """How many images of a training are labelled."""
         return int((self.labels >= 0).sum()) if task.budget == "all" else int(task.budget)
-
-    def spreads(self, task: Task) -> bool:
-        """Whether a training needs the graph."""
-        return propagates(self.given(task), self.schedule(task), self.recipe(task))
 
     def images_seen(self, task: Task) -> int:
         """How many images a training sees."""
@@ -208,11 +182,9 @@ class Trial:
         encoder, schedule, recipe = self.encoder(), self.schedule(task), self.recipe(task)
         rows = draw_labelled(self.labels, classes, task.budget, task.draw, settings.seeds.draws)
         labelled = Labelled(self.images, rows, self.labels[rows], given=len(rows))
-        if self.spreads(task):
-            labelled = self.graph.spread(labelled, classes, encoder, machine)
         classifier = initial_classifier(encoder, labelled, classes, settings.probe.l2, machine)
         stream = Stream.of(settings.seeds.training, "tune", budget_name(task.budget), task.draw)
-        views = settings.views.presets[settings.views.finetune]
+        views = partial(random_views, strengths=settings.views.presets[settings.views.finetune])
         finetune(self.method, classifier, labelled, schedule, recipe, views, machine, stream, bar)
         predicted = probabilities(classifier, self.validation_images, machine).argmax(1).cpu()
         return float((predicted == self.validation_labels).float().mean())

@@ -171,11 +171,6 @@ class Checkpoint:
         self.written = time.monotonic()
         self.cost = self.written - started
 
-    def write_beside(self, tensors: dict[str, Tensor]) -> None:
-        """Write only further tensors, for work other than training; they are in `beside` next time."""
-        self.beside = tensors
-        self.write({}, nn.Module(), None, [])
-
     def _read(self) -> Saved | None:
         try:
             content = self.path.read_bytes()

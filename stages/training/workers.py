@@ -29,7 +29,7 @@ from stages.training.worker import PATIENCE, serve
 
 LIMIT = "HEADSTART_WORKERS"  # environment variable: the number of workers of a stage
 JOBS = "JOBS"  # environment variable of `make repro JOBS=n`: so many stages share the cores
-MEMORY_MB = 1000  # that a worker takes: libraries, encoder, batch, and the neighbour graph in finetuning
+MEMORY_MB = 1000  # that a worker takes: libraries, encoder, batch, and the graph of the pool in distil
 SHOWN = 4  # tasks that are named beside the progress at most
 T = TypeVar("T")
 R = TypeVar("R")

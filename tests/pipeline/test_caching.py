@@ -11,12 +11,30 @@ def test_second_repro_runs_nothing(project: Project) -> None:
     assert project.repro() == []
 
 
+def columns(*stages: str) -> set[str]:
+    """These stages of both methods, and compare."""
+    return {f"{stage}@{method}" for stage in stages for method in ("scratch", "simclr")} | {"compare"}
+
+
 def test_finetune_parameter_reruns_finetune_to_compare_only(project: Project) -> None:
     project.set(finetune__schedule__steps=5)
-    ran = project.repro()
-    assert set(ran) == {
-        "finetune@scratch", "finetune@simclr", "evaluate@scratch", "evaluate@simclr", "compare",
-    }  # fmt: skip
+    assert set(project.repro()) == columns("finetune", "distil", "evaluate")
+
+
+def test_distil_parameter_reruns_distil_to_compare_only(project: Project) -> None:
+    project.set(distil__steps=4)
+    assert set(project.repro()) == columns("distil", "evaluate")
+
+
+def test_without_small_budgets_nothing_is_distilled(project: Project) -> None:
+    shown = b"distilled"
+    assert shown in project.read("metrics/label_efficiency.csv")
+    assert "distilled" in json.loads(project.read("metrics/summary.json"))["simclr"]["n10"]
+    project.set(distil__few=10)
+    project.repro()
+    assert [path.name for path in (project.path / "models/distilled/simclr").iterdir()] == ["index.csv"]
+    for file in ("label_efficiency.csv", "summary.json", "details.json"):
+        assert shown not in project.read(f"metrics/{file}")
 
 
 def test_changed_label_reruns_no_pretraining(project: Project) -> None:
@@ -36,7 +54,9 @@ def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project)
     on_main = {path: project.read(path) for path in ("params.yaml", *results)}
     project.run("git", "checkout", "--quiet", "-b", "cooler")
     project.set(pretrain__simclr__temperature=0.1)
-    assert set(project.repro()) == {"pretrain@simclr", "finetune@simclr", "evaluate@simclr", "compare"}
+    assert set(project.repro()) == {
+        "pretrain@simclr", "finetune@simclr", "distil@simclr", "evaluate@simclr", "compare",
+    }  # fmt: skip
     assert project.read(results[1]) != on_main[results[1]]
     project.commit("a lower temperature")
 
@@ -62,7 +82,7 @@ def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project)
 def test_added_method_runs_its_column_only_and_leaves_no_row_when_removed(project: Project) -> None:
     before = project.read("metrics/summary.json")
     project.set(methods=["scratch", "simclr", "autoencoder"])
-    added = {"pretrain@autoencoder", "finetune@autoencoder", "evaluate@autoencoder", "compare"}
+    added = {f"{stage}@autoencoder" for stage in ("pretrain", "finetune", "distil", "evaluate")} | {"compare"}
     assert set(project.repro()) == added
     assert set(json.loads(project.read("metrics/summary.json"))) == {"scratch", "simclr", "autoencoder"}
 

@@ -28,6 +28,7 @@ def test_a_conflict_in_the_lock_is_solved_by_repro(project: Project) -> None:
     ran = project.repro()
     assert ran == [
         "finetune@simclr",
+        "distil@simclr",
         "evaluate@simclr",
         "compare",
     ]  # scratch has the same parameters as on main

@@ -19,6 +19,7 @@ COLUMNS = {
     "prepare": [None],
     "pretrain": METHODS,
     "finetune": METHODS,
+    "distil": METHODS,
     "evaluate": METHODS,
     "compare": [None],
 }
@@ -56,7 +57,7 @@ def source_file(module: str) -> str:
     return str(path / "__init__.py") if (ROOT / path).is_dir() else f"{path}.py"
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+@pytest.mark.parametrize("stage", ["pretrain", "finetune", "distil"])
 def test_no_test_image_or_label_is_an_input_before_evaluate(stage: str) -> None:
     deps = PIPELINE[stage]["deps"]
     assert not [dep for dep in deps if "test" in dep]
@@ -72,7 +73,7 @@ def test_every_stage_has_a_description() -> None:
 
 NESTED = (
     *(schema.Seeds, schema.Runtime, schema.Threads, schema.ViewPresets, schema.Pretrain),
-    *(Finetune, dict),
+    *(Finetune, Distil, dict),
 )
 
 
@@ -102,6 +103,7 @@ class Recorder:
         ("prepare.__main__", None),
         ("pretrain.__main__", "simclr"),
         ("finetune.every_draw", "simclr"),
+        ("distil.small_budgets", "simclr"),
         ("evaluate.every_model", "simclr"),
         ("compare.every_method", None),
     ],
@@ -118,5 +120,5 @@ def test_declared_parameters_are_the_parameters_read(
     stage = module.partition(".")[0]
     read = {key for key in seen if not any(other.startswith(f"{key}.") for other in seen)}
     # Every recipe was completed from the default one when params.yaml was loaded.
-    completing = {"finetune.recipe.default"} if stage == "finetune" else set()
+    completing = {"finetune.recipe.default"} if stage in ("finetune", "distil") else set()
     assert read | completing == set(load.declared_keys(stage, method, load.read(load.PARAMS)))

@@ -17,12 +17,19 @@ def files(project: Project, folder: str) -> dict[str, bytes]:
     return {str(path.relative_to(project.path)): path.read_bytes() for path in paths}
 
 
-def test_pretrain_and_finetune_give_the_same_bytes_without_the_test_split(project: Project) -> None:
-    encoder, classifiers = "models/encoders/simclr/run0.safetensors", "models/classifiers/simclr"
-    before = files(project, encoder) | files(project, classifiers) | files(project, "metrics/pretrain")
+def test_training_gives_the_same_bytes_without_the_test_split(project: Project) -> None:
+    encoder = "models/encoders/simclr/run0.safetensors"
+    folders = ["models/classifiers/simclr", "models/distilled/simclr"]
+
+    def results() -> dict[str, bytes]:
+        places = (encoder, *folders, "metrics/pretrain", "metrics/distil")
+        return {name: content for place in places for name, content in files(project, place).items()}
+
+    before = results()
     shutil.rmtree(project.path / "data" / "prepared" / "test")
     (project.path / encoder).unlink()
-    shutil.rmtree(project.path / classifiers)
+    for folder in folders:
+        shutil.rmtree(project.path / folder)
     shutil.rmtree(project.path / "models" / "checkpoints")  # otherwise nothing would be trained again
 
     labels = project.path / "data" / "prepared" / "labels"
@@ -30,15 +37,15 @@ def test_pretrain_and_finetune_give_the_same_bytes_without_the_test_split(projec
     pretrained = project.stage("stages.pretrain", "simclr")
     (project.path / "hidden").rename(labels)
     finetuned = project.stage("stages.finetune", "simclr")
-    assert "resumed" not in pretrained.stdout + finetuned.stdout
+    distilled = project.stage("stages.distil", "simclr")
+    assert "resumed" not in pretrained.stdout + finetuned.stdout + distilled.stdout
 
-    after = files(project, encoder) | files(project, classifiers) | files(project, "metrics/pretrain")
-    assert len(before) == 1 + 5 + 6  # encoder; 4 draws, index; 3 files of each method
-    assert after == before
+    assert len(before) == 1 + 5 + 3 + 6 + 2  # encoder; draws and index, twice; 3 files of each method, and 1
+    assert results() == before
 
 
-def test_pretrain_and_finetune_open_no_undeclared_file(project: Project, tmp_path: Path) -> None:
-    """Every file of the project that pretrain and finetune open is code, or declared in dvc.yaml."""
+def test_training_opens_no_undeclared_file(project: Project, tmp_path: Path) -> None:
+    """Every file of the project that a training stage opens is code, or declared in dvc.yaml."""
     watcher = (
         "import runpy, sys; opened = open(sys.argv[1], 'w'); root = sys.argv[2]\n"
         "def hook(event, arguments):\n"
@@ -48,7 +55,7 @@ def test_pretrain_and_finetune_open_no_undeclared_file(project: Project, tmp_pat
         "runpy.run_module(stage, run_name='__main__')\n"
     )
     shutil.rmtree(project.path / "models" / "checkpoints")  # otherwise nothing would be trained again
-    for stage in ("stages.pretrain", "stages.finetune"):
+    for stage in ("stages.pretrain", "stages.finetune", "stages.distil"):
         log = tmp_path / stage
         project.run(sys.executable, "-c", watcher, str(log), str(project.path), stage, "simclr")
         opened = log.read_text().splitlines()

@@ -124,26 +124,31 @@ def test_a_full_disk_is_named_and_the_next_run_resumes(
     assert outputs(project) == expected
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_in_finetune_is_named_and_the_next_run_resumes(workers: int, project: Project) -> None:
-    expected = files(project, "models/classifiers/simclr")
-    shutil.rmtree(project.path / "models/checkpoints/finetune/simclr")
+@pytest.mark.parametrize(
+    ("stage", "outputs", "workers"),
+    [("finetune", "classifiers", 1), ("finetune", "classifiers", 2), ("distil", "distilled", 2)],
+)
+def test_a_full_disk_beside_other_draws_is_named_and_the_next_run_resumes(
+    stage: str, outputs: str, workers: int, project: Project
+) -> None:
+    expected = files(project, f"models/{outputs}/simclr")
+    shutil.rmtree(project.path / f"models/checkpoints/{stage}/simclr")
 
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # bytes: a classifier needs more
 
-    command = [sys.executable, "-m", "stages.finetune", "simclr"]
+    command = [sys.executable, "-m", f"stages.{stage}", "simclr"]
     result = subprocess.run(
         command, cwd=project.path, text=True, capture_output=True, check=False, preexec_fn=no_room,
         env=environment(warm=False, workers=workers),
     )  # fmt: skip
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
-    assert re.fullmatch(r"error: models/(checkpoints/finetune|classifiers)/\S+: File too large", line), line
-    assert files(project, "models/classifiers/simclr") == expected
+    assert re.fullmatch(rf"error: models/(checkpoints/{stage}|{outputs})/\S+: File too large", line), line
+    assert files(project, f"models/{outputs}/simclr") == expected
     assert not list(project.path.rglob("*.tmp"))
-    project.stage("stages.finetune", "simclr")
-    assert files(project, "models/classifiers/simclr") == expected
+    project.stage(f"stages.{stage}", "simclr")
+    assert files(project, f"models/{outputs}/simclr") == expected
 
 
 FULL = r"File too large|could not be written completely; is the disk full\? \(.*\)"

@@ -15,9 +15,9 @@ from tests.pipeline.conftest import Project, change
 from tests.pipeline.test_honesty import files
 
 pytestmark = pytest.mark.full
-STAGES = ("pretrain@simclr", "finetune@simclr")
+STAGES = ("pretrain@simclr", "finetune@simclr", "distil@simclr")
 LAST_OUTPUT = {stage: f"metrics/timings/{stage.replace('@', '/')}.json" for stage in STAGES}
-KILLS = 5  # in each of the two stages, for each of the two encoders
+KILLS = 5  # in each of the three stages, for each of the two encoders
 
 
 class Repro:
@@ -78,7 +78,7 @@ def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project
     epochs = {"cnn": 400, "residual": 50}[encoder]  # twenty seconds of work
     longer = {
         "methods": ["simclr"], "encoder.name": encoder,
-        "pretrain.simclr.epochs": epochs, "finetune.schedule.steps": 700,
+        "pretrain.simclr.epochs": epochs, "finetune.schedule.steps": 700, "distil.steps": 1400,
         "finetune.recipe.simclr.encoder_learning_rate": 0.001,
     }  # fmt: skip
     undisturbed, killed = (baseline.copy(tmp_path / name) for name in ("undisturbed", "killed"))
@@ -113,12 +113,12 @@ def test_a_killed_repro_ends_with_the_same_bytes(encoder: str, baseline: Project
     last.wait_for("a text that is never printed")
     assert last.process.returncode == 0, last.output
     assert "Traceback" not in last.output
-    resumed += [(STAGES[1], int(step.replace(",", ""))) for step in resumed_steps(last, STAGES[1])]
+    resumed += [(STAGES[-1], int(step.replace(",", ""))) for step in resumed_steps(last, STAGES[-1])]
     for stage in STAGES:  # each run got further than the one before
         steps = [step for name, step in resumed if name == stage]
         assert steps, stage
         assert max(steps) > 0
-        if stage == STAGES[0]:  # finetune has a count for each draw
+        if stage == STAGES[0]:  # the others have a count for each draw
             assert steps == sorted(steps)
     assert results(killed) == results(undisturbed)
     assert not list(killed.path.rglob("*.tmp"))

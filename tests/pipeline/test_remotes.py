@@ -12,7 +12,14 @@ from tests.pipeline.servers import Remote
 from tests.pipeline.test_honesty import files
 
 pytestmark = pytest.mark.full
-STAGE_OUTPUTS = ("data/prepared", "data/predictions", "models/encoders", "models/classifiers", "metrics")
+STAGE_OUTPUTS = (
+    "data/prepared",
+    "data/predictions",
+    "models/encoders",
+    "models/classifiers",
+    "models/distilled",
+    "metrics",
+)
 
 
 @pytest.fixture(params=["local", "ssh", "s3"])
@@ -70,7 +77,7 @@ def test_a_colleague_pulls_all_results_and_runs_nothing(
     assert ben.run("git", "status", "--porcelain").stdout == ""
     assert ben.repro() == []
     ben.set(finetune__recipe__simclr__weight_decay=0.25)
-    assert ben.repro() == ["finetune@simclr", "evaluate@simclr", "compare"]
+    assert ben.repro() == ["finetune@simclr", "distil@simclr", "evaluate@simclr", "compare"]
     assert outputs(ben) != outputs(anna)
     ben.run("git", "checkout", "--quiet", "params.yaml")
     assert ben.repro() == []
@@ -86,7 +93,12 @@ def test_a_colleague_pulls_all_results_and_runs_nothing(
     assert cara.repro("--pull", "--allow-missing") == []
     assert files(cara, "models") == {}
     cara.set(finetune__recipe__simclr__weight_decay=0.25)
-    assert cara.repro("--pull", "--allow-missing") == ["finetune@simclr", "evaluate@simclr", "compare"]
+    assert cara.repro("--pull", "--allow-missing") == [
+        "finetune@simclr",
+        "distil@simclr",
+        "evaluate@simclr",
+        "compare",
+    ]
     cached = {file.parent.name + file.name for file in (cara.path / ".dvc/cache/files/md5").rglob("*")}
     assert hash_of(cara, "pretrain@simclr") in cached
     assert hash_of(cara, "pretrain@scratch") not in cached
@@ -94,7 +106,11 @@ def test_a_colleague_pulls_all_results_and_runs_nothing(
     assert "models/encoders/simclr/run0.safetensors" in pulled
     assert "models/encoders/scratch/run0.safetensors" not in pulled
     assert not [
-        name for name in pulled if name.startswith(("models/classifiers/scratch", "data/predictions/scratch"))
+        name
+        for name in pulled
+        if name.startswith(
+            ("models/classifiers/scratch", "models/distilled/scratch", "data/predictions/scratch")
+        )
     ]
 
 

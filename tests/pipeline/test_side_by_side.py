@@ -1,4 +1,4 @@
-"""Finetuning and evaluation with several worker processes: the same bytes, also after a disturbance."""
+"""Stages with several worker processes: the same bytes, also after a disturbance."""
 
 import os
 import re
@@ -18,18 +18,21 @@ FINETUNE = ("python", "-m", "stages.finetune", "simclr")
 
 
 def results(project: Project) -> dict[str, bytes]:
-    folders = ("models/classifiers/simclr", "data/predictions/simclr", "metrics/evaluate", "metrics/finetune")
+    models = ("models/classifiers/simclr", "models/distilled/simclr")
+    folders = (*models, "data/predictions/simclr", "metrics/evaluate", "metrics/finetune", "metrics/distil")
     return {name: content for folder in folders for name, content in files(project, folder).items()}
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.full)])
 def test_the_bytes_do_not_depend_on_the_number_of_workers(workers: int, project: Project) -> None:
     expected = results(project)
-    shutil.rmtree(project.path / "models/checkpoints/finetune/simclr")
     many = Project(project.path, warm=False, workers=workers)
-    output = many.stage("stages.finetune", "simclr").stdout
-    assert "resumed" not in output
-    assert f'"workers": {workers}' in (project.path / "metrics/timings/finetune/simclr.json").read_text()
+    for stage, draws in (("finetune", 4), ("distil", 2)):
+        shutil.rmtree(project.path / f"models/checkpoints/{stage}/simclr")
+        output = many.stage(f"stages.{stage}", "simclr").stdout
+        assert "resumed" not in output
+        timings = (project.path / f"metrics/timings/{stage}/simclr.json").read_text()
+        assert f'"workers": {min(workers, draws)}' in timings
     many.stage("stages.evaluate", "simclr")
     assert results(project) == expected
 

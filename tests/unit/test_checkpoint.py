@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,20 @@ from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from stages.errors import InputError
-from stages.finetune import finetuning
-from stages.finetune.finetuning import Labelled
 from stages.pretrain.train import train
 from stages.settings import load
 from stages.settings.recipes import Recipe, Schedule
+from stages.tasks import finetuning
 from stages.tasks.classifier import Classifier
 from stages.tasks.draws import draw_labelled
+from stages.tasks.finetuning import Labelled
 from stages.training import checkpoint
 from stages.training.checkpoint import Checkpoint, Origin, narrowed
 from stages.training.machine import Machine
 from stages.training.optimisation import adamw, decayed_groups
 from stages.training.progress import progress
 from stages.training.randomness import Stream
+from stages.views.augment import random_views
 from tests.conftest import ROOT, put, strengths, tiny_encoder
 from tests.tiny_methods import METHODS, constant_knn, parameters, tiny_learner
 
@@ -98,17 +100,16 @@ def finetuned(
     images, labels = digits
     recipe = Recipe(
         encoder_learning_rate=0.01, encoder_learning_rate_many=0.01, head_learning_rate=0.01,
-        weight_decay=0.1, weight_decay_many=0.1, labels="own",
+        weight_decay=0.1, weight_decay_many=0.1,
     )  # fmt: skip
-    schedule = Schedule(
-        steps=30, epochs=1, batch_size=8, warmup=0.1, few=10, many=5000, class_weights="equal"
-    )
+    schedule = Schedule(steps=30, epochs=1, batch_size=8, warmup=0.1, many=5000, class_weights="equal")
     rows = draw_labelled(labels, 10, 20, 0, 1)
     classifier = Classifier(tiny_encoder(encoder), 10)
     with progress("finetune", 240) as bar:
         finetuning.finetune(
             "simclr n20-draw0", classifier, Labelled(images.numpy(), rows, labels[rows], given=20), schedule,
-            recipe, strengths(rotate=10), CPU, Stream.of(1, "finetune"), bar, checkpoint,
+            recipe, partial(random_views, strengths=strengths(rotate=10)), CPU, Stream.of(1, "finetune"), bar,
+            checkpoint,
         )  # fmt: skip
     return classifier.state_dict()
 

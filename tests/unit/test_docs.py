@@ -180,7 +180,7 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
         ("pretrain.METHOD.start.hash", False),
         ("views.presets.NAME.crop", True),
         ("views.presets.digits.crob", False),
-        ("finetune.recipe.default.labels", True),
+        ("finetune.recipe.default.weight_decay", True),
         ("finetune.recipe.METHOD", True),
         ("finetune.recipe.nobody", False),
     ],

@@ -104,6 +104,24 @@ def test_gain_is_paired_over_the_control_of_the_same_budget(evaluations: Evaluat
     assert figures["gain_ci95"] < figures["accuracy_ci95"] / 5  # pairing removes the spread of the draws
 
 
+def test_distilled_is_compared_with_finetuned_where_it_was_done(
+    evaluations: dict[str, dict[str, dict[str, Measured]]],
+) -> None:
+    for method in METHODS:
+        evaluations[method]["n10"]["distilled"] = evaluations[method]["nall"]["linear"]
+    summary = figures_of.summary(evaluations)
+    row, of_simclr = summary["simclr"]["n10"], evaluations["simclr"]["n10"]
+    expected = (
+        of_simclr["distilled"].replicates("accuracy").over(of_simclr["finetuned"].replicates("accuracy"))
+    )
+    assert row["distilled_gain"] == round(expected.estimate().mean, 4)
+    assert row["distilled_gain_ci95"] == round(expected.estimate().ci95, 4)
+    assert row["distilled"] == round(estimated(evaluations, "simclr", "nall", "linear").mean, 4)
+    assert not [name for name in summary["simclr"]["nall"] if "distilled" in name]
+    table = figures_of.label_efficiency(evaluations, LABELS)
+    assert list(table[table["protocol"] == "distilled"]["labels"]) == [10, 10]
+
+
 def test_without_the_control_there_is_no_gain(evaluations: Evaluations) -> None:
     del evaluations["scratch"]
     assert "gain" not in figures_of.summary(evaluations)["simclr"]["n10"]
@@ -196,6 +214,14 @@ def test_figures_of_all_methods_are_gathered(tmp_path: Path, monkeypatch: pytest
         figures_of.gathered(["simclr"], "evaluate/{method}.csv", {"budget": ["n10"]})
 
 
+def test_only_protocols_in_the_table_are_drawn(evaluations: Evaluations) -> None:
+    table = figures_of.label_efficiency(evaluations, LABELS)
+    assert charts.shown(table) == ["finetuned", "linear"]
+    few = table[(table["protocol"] == "finetuned") & (table["labels"] == 10)].assign(protocol="distilled")
+    assert charts.shown(pd.concat([table, few])) == ["finetuned", "distilled", "linear"]
+    assert charts.shown(table.head(0)) == list(charts.PROTOCOLS)
+
+
 def test_equal_tables_give_equal_pictures(tmp_path: Path, evaluations: Evaluations) -> None:
     table = figures_of.label_efficiency(evaluations, LABELS)
     for name in ("a.png", "b.png"):
@@ -224,7 +250,11 @@ def write_figures(evaluations: Evaluations) -> None:
 
 
 @pytest.mark.usefixtures("in_terminal")
-def test_summary_is_shown_in_percent(capsys: pytest.CaptureFixture[str], evaluations: Evaluations) -> None:
+def test_summary_is_shown_in_percent(
+    capsys: pytest.CaptureFixture[str], evaluations: dict[str, dict[str, dict[str, Measured]]]
+) -> None:
+    for method in METHODS:  # at one budget only
+        evaluations[method]["n10"]["distilled"] = evaluations[method]["n10"]["linear"]
     write_figures(evaluations)
     show()
     *table, warning = capsys.readouterr().out.splitlines()
@@ -242,6 +272,7 @@ def test_summary_is_shown_in_percent(capsys: pytest.CaptureFixture[str], evaluat
     assert f"{100 * figures['gain']:+.2f} ± {100 * figures['gain_ci95']:.2f}" in row
     recall = figures_of.details(evaluations)["simclr"]["n10"]["finetuned"]["recall_macro"]
     assert f"{100 * recall['mean']:.2f} ± {100 * recall['ci95']:.2f}" in row
+    assert f" {100 * figures['distilled']:.2f} " in row
     assert not any("+" in line for line in rows if "scratch" in line)
     assert " all " in rows[-1]  # the largest budget is last
 

@@ -1,6 +1,7 @@
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.errors import InputError
-from stages.finetune import finetuning
 from stages.networks.encoder import Encoder
 from stages.settings.recipes import Recipe, Schedule
-from stages.tasks import probe
+from stages.tasks import finetuning, probe
 from stages.tasks.classifier import Classifier, class_weights
 from stages.tasks.features import encode
 from stages.training.machine import Machine
 from stages.training.progress import Bar
 from stages.training.randomness import Stream
+from stages.views.augment import random_views
 from tests.conftest import strengths, tiny_encoder
 
 Labelled = tuple[Tensor, Tensor]
@@ -27,7 +28,7 @@ CPU = Machine(torch.device("cpu"), "fp32")
 def schedule(**changes: Any) -> Schedule:
     return Schedule(
         **(
-            {"steps": 30, "epochs": 1, "batch_size": 32, "warmup": 0.1, "few": 500, "many": 1000}
+            {"steps": 30, "epochs": 1, "batch_size": 32, "warmup": 0.1, "many": 1000}
             | {"class_weights": "equal"}
             | changes
         )
@@ -37,9 +38,13 @@ def schedule(**changes: Any) -> Schedule:
 def recipe(**changes: Any) -> Recipe:
     plain = {
         "encoder_learning_rate": 0.01, "encoder_learning_rate_many": 0.02,
-        "head_learning_rate": 0.01, "weight_decay": 0.0, "weight_decay_many": 0.1, "labels": "own",
+        "head_learning_rate": 0.01, "weight_decay": 0.0, "weight_decay_many": 0.1,
     }  # fmt: skip
     return Recipe(**(plain | changes))
+
+
+def views(**changes: Any) -> finetuning.RandomViews:
+    return partial(random_views, strengths=strengths(**changes))
 
 
 def in_pack(labelled: Labelled) -> finetuning.Labelled:
@@ -60,7 +65,7 @@ def fit(
         in_pack(labelled),
         schedule(**{k: v for k, v in changes.items() if k in fields}),
         recipe(**{k: v for k, v in changes.items() if k not in fields}),
-        strengths(shift=0.05, rotate=5),
+        views(shift=0.05, rotate=5),
         CPU,
         Stream.of(seed, "finetune"),
         bar or Bar("test", 1, "images"),
@@ -118,20 +123,13 @@ def norm(encoder: Encoder) -> float:
     return sum(float(p.detach().square().sum()) for p in encoder.parameters() if p.ndim > 1) ** 0.5
 
 
-@pytest.mark.parametrize(("labels", "budget", "expected"), [
-    ("own", 10, False), ("propagated", 10, True), ("propagated", 499, True), ("propagated", 500, False),
-])  # fmt: skip
-def test_only_few_labels_are_spread(labels: str, budget: int, expected: bool) -> None:
-    assert finetuning.propagates(budget, schedule(), recipe(labels=labels)) is expected
-
-
 def test_spread_labels_change_neither_length_nor_rate(labelled: Labelled) -> None:
     spread = replace(in_pack(labelled), given=10)
     bar, classifier = Bar("test", 1, "images"), Classifier(tiny_encoder(), 10)
     before = classifier.encoder.state_dict()["stem.weight"].clone()
     finetuning.finetune(
         "simclr n10-draw0", classifier, spread, schedule(steps=3, epochs=5, many=len(spread)),
-        recipe(encoder_learning_rate=0.0), strengths(), CPU, Stream.of(1, "finetune"), bar,
+        recipe(encoder_learning_rate=0.0), views(), CPU, Stream.of(1, "finetune"), bar,
     )  # fmt: skip
     assert bar.done == 3 * 32
     assert torch.equal(classifier.encoder.state_dict()["stem.weight"], before)
@@ -244,7 +242,7 @@ def test_the_loss_is_weighted_by_class_if_the_schedule_asks_for_it(labelled: Lab
         classifier = Classifier(tiny_encoder(), 10)
         nn.init.normal_(classifier.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
         task = finetuning.Finetuning(
-            classifier, in_pack(labelled), schedule(class_weights=kind, batch_size=100), strengths(), CPU
+            classifier, in_pack(labelled), schedule(class_weights=kind, batch_size=100), views(), CPU
         ).eval()
         weights = class_weights(labelled[1], 10) if kind == "balanced" else None
         expected = F.cross_entropy(classifier(labelled[0].float() / 255), labelled[1], weights)

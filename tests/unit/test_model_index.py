@@ -18,6 +18,7 @@ from stages.files.model_index import COLUMNS, INDEX, Model, read_index, write_in
 from stages.files.packs import write_array
 from stages.files.paths import (
     CLASSIFIERS,
+    DISTILLED,
     IMAGES,
     LABELS,
     METRICS,
@@ -95,7 +96,9 @@ def declare(*dependencies: Path) -> None:
     """Let the stage evaluate depend on further files or folders of models."""
     content: dict[str, Any] = load.read(load.PIPELINE)
     files = [
-        path for path in content["stages"]["evaluate"]["deps"] if path != f"{CLASSIFIERS}/${{item.method}}"
+        path
+        for path in content["stages"]["evaluate"]["deps"]
+        if Path(path).parent not in (CLASSIFIERS, DISTILLED)
     ]
     change(load.PIPELINE, {"stages.evaluate.deps": files + [str(path) for path in dependencies]})
 
@@ -140,6 +143,7 @@ def evaluated(in_copy: Path, digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
     test = pd.DataFrame({"id": [f"t{row}" for row in range(100)], "label": labels[100:200]})
     write_table(TEST / "index.csv", test)
     weights.write_encoder(encoder_file("scratch", 0), tiny_encoder())
+    write_index(DISTILLED / "scratch", [])
     return images[100:200], labels[100:200]
 
 

@@ -1,6 +1,4 @@
-"""Label propagation: against dense arithmetic in NumPy, and on real digits."""
-
-from pathlib import Path
+"""Label propagation: against dense arithmetic in NumPy, on planted clusters, and on real digits."""
 
 import numpy as np
 import pytest
@@ -8,21 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.finetune import propagation
-from stages.finetune.finetuning import Labelled
-from stages.finetune.propagation import (
+from stages.distil.propagation import (
     ALPHA,
     ITERATIONS,
     NEIGHBOURS,
     POWER,
-    NeighbourGraph,
+    LeaveOneOut,
+    Propagation,
     neighbour_graph,
     propagate,
 )
-from stages.networks.encoder import Encoder
-from stages.training.checkpoint import Checkpoint
-from stages.training.machine import Machine
-from tests.conftest import tiny_encoder
 
 Digits = tuple[Tensor, Tensor]
 
@@ -45,6 +38,17 @@ def dense(unit: Tensor) -> np.ndarray:
     return expected
 
 
+def spread(matrix: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Scores by their definition, iteration by iteration."""
+    scores = seeds
+    for _ in range(ITERATIONS):
+        scores = ALPHA * matrix @ scores + (1 - ALPHA) * seeds
+    return scores
+
+
+# --- the graph
+
+
 @pytest.mark.parametrize("chunk", [7, 64, 1000])
 def test_the_graph_is_that_of_the_definition(chunk: int) -> None:
     unit = unit_vectors(64)
@@ -58,26 +62,9 @@ def test_scores_are_those_of_the_definition() -> None:
     unit = unit_vectors(64)
     seeds = torch.zeros(64, 3)
     seeds[[0, 1, 2], [0, 1, 2]] = 1
-    expected, matrix, start = seeds.double().numpy(), dense(unit), seeds.double().numpy()
-    for _ in range(ITERATIONS):
-        expected = ALPHA * matrix @ expected + (1 - ALPHA) * start
-    np.testing.assert_allclose(
-        propagate(neighbour_graph(unit), seeds).numpy(), expected, rtol=1e-3, atol=1e-7
-    )
-
-
-@pytest.mark.parametrize("parallel", [2, 3])
-def test_the_graph_does_not_depend_on_how_many_parts_are_computed_at_a_time(
-    parallel: int, digits: Digits, cpu: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(propagation, "PART", 100)
-    pack = digits[0].numpy()
-    serial = NeighbourGraph(tiny_encoder(), pack, cpu)
-    side_by_side = NeighbourGraph(tiny_encoder(), pack, cpu, parallel=parallel)
-    assert torch.equal(serial.unit, side_by_side.unit)
-    unit = unit_vectors(100)
-    expected, graph = neighbour_graph(unit, 16), neighbour_graph(unit, 16, parallel=parallel)
-    assert torch.equal(graph.to_dense(), expected.to_dense())
+    expected = spread(dense(unit), seeds.double().numpy())
+    found = propagate(neighbour_graph(unit), seeds).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("vectors", [torch.ones(30, 4), torch.zeros(30, 4), torch.eye(4).repeat(5, 1)])
@@ -86,151 +73,116 @@ def test_equal_and_empty_features_give_finite_scores(vectors: Tensor) -> None:
     assert scores.isfinite().all()
 
 
-# --- with an encoder
+# --- labels
 
 
-def labelled(digits: Digits, rows: list[int]) -> Labelled:
-    images, labels = digits
-    return Labelled(images.numpy(), torch.tensor(rows), labels[rows], given=len(rows))
-
-
-def one_of_each(digits: Digits, of: range = range(512)) -> list[int]:
-    return [next(row for row in of if digits[1][row] == label) for label in range(10)]
-
-
-class Pixels(Encoder):
+def features_of(digits: Digits) -> Tensor:
     """The features of an image are its pixels, so similar images are near."""
-
-    def __init__(self) -> None:
-        super().__init__(tiny_encoder().declaration, features=28 * 28)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1)
+    return (digits[0].float() / 255).flatten(1)
 
 
-def spread(given: Labelled, cpu: Machine) -> Labelled:
-    encoder = Pixels()
-    return NeighbourGraph(encoder, given.pack, cpu).spread(given, 10, encoder, cpu)
+def clusters(centres: Tensor, each: int, noise: float = 0.05) -> Tensor:
+    """Points around centres (k, D), in turns: (k · each, D)."""
+    points = centres.repeat(each, 1)
+    return points + noise * torch.randn(points.shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_every_image_gets_one_label_and_given_labels_do_not_change(digits: Digits, cpu: Machine) -> None:
-    rows = one_of_each(digits)
-    result = spread(labelled(digits, rows), cpu)
-    assert result.given == 10
-    assert result.rows[:10].tolist() == rows
-    assert torch.equal(result.labels[:10], digits[1][rows])
-    assert sorted(result.rows.tolist()) == list(range(512))
-    assert set(result.labels.tolist()) <= set(range(10))
-
-
-def test_equal_inputs_give_equal_labels(digits: Digits, cpu: Machine) -> None:
-    given = labelled(digits, one_of_each(digits))
-    assert torch.equal(spread(given, cpu).labels, spread(given, cpu).labels)
-
-
-def test_a_saved_graph_is_not_computed_again_and_spreads_the_same_labels(
-    digits: Digits, cpu: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder, given = Pixels(), labelled(digits, one_of_each(digits))
-    first = NeighbourGraph(encoder, given.pack, cpu, Checkpoint(tmp_path / "graph", "key"))
-    expected = first.spread(given, 10, encoder, cpu)
-    with monkeypatch.context() as patch:
-        patch.setattr(propagation, "nearest_neighbours", None)
-        patch.setattr(propagation, "encode", None)
-        again = NeighbourGraph(encoder, given.pack, cpu, Checkpoint(tmp_path / "graph", "key"))
-    result = again.spread(given, 10, encoder, cpu)
-    assert torch.equal(again.graph.to_dense(), first.graph.to_dense())
-    assert torch.equal(result.rows, expected.rows)
-    assert torch.equal(result.labels, expected.labels)
-
-
-def test_an_interrupted_graph_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unit, path, sizes = unit_vectors(100), tmp_path / "graph", []
-    expected, nearest_neighbours = neighbour_graph(unit, chunk=16), propagation.nearest_neighbours
-
-    def killed(similarity: Tensor) -> tuple[Tensor, Tensor]:
-        if len(sizes) in (2, 5):
-            sizes.append(0)
-            raise KeyboardInterrupt
-        sizes.append(len(similarity))
-        return nearest_neighbours(similarity)
-
-    monkeypatch.setattr(propagation, "nearest_neighbours", killed)
-    monkeypatch.setattr(Checkpoint, "due", lambda _checkpoint: True)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            neighbour_graph(unit, 16, Checkpoint(path, "key"))
-    graph = neighbour_graph(unit, 16, Checkpoint(path, "key"))
-    assert sum(sizes) == 100  # each row once
-    for part in ("crow_indices", "col_indices", "values"):
-        assert torch.equal(getattr(graph, part)(), getattr(expected, part)())
-
-
-@pytest.mark.parametrize(("key", "content"), [("another", None), ("key", b"damaged")])
-def test_a_damaged_graph_or_one_of_another_key_is_not_used(
-    digits: Digits, cpu: Machine, tmp_path: Path, key: str, content: bytes | None
-) -> None:
-    pack, path = digits[0].numpy(), tmp_path / "graph"
-    NeighbourGraph(Pixels(), 255 - pack[:100], cpu, Checkpoint(path, key))
-    if content:
-        path.write_bytes(content)
-    result = NeighbourGraph(Pixels(), pack, cpu, Checkpoint(path, "key"))
-    assert len(result.unit) == len(pack)
-    assert torch.equal(Checkpoint(path, "key").beside["unit"], result.unit)
-
-
-def test_a_label_reaches_all_similar_images(digits: Digits, cpu: Machine) -> None:
-    """Ten clusters: each of ten digits, 30 times, with a little noise."""
-    rows = one_of_each(digits)
-    noise = torch.randint(0, 40, (300, 1, 28, 28), generator=torch.Generator().manual_seed(0))
-    cluster = (digits[0][rows].repeat(30, 1, 1, 1).int() + noise).clamp(0, 255).to(torch.uint8)
-    given = Labelled(cluster.numpy(), torch.arange(10), torch.arange(10), given=10)
-    result = spread(given, cpu)
-    assert torch.equal(result.labels, result.rows % 10)
-
-
-def test_spread_labels_are_better_than_chance(digits: Digits, cpu: Machine) -> None:
-    rows = list(range(100))
-    result = spread(labelled(digits, rows), cpu)
-    assert (result.labels[100:] == digits[1][result.rows[100:]]).float().mean() > 0.5
-
-
-def test_images_that_no_label_reaches_are_left_out(digits: Digits, cpu: Machine) -> None:
-    """Two clusters of equal images, with a label in one of them only."""
-    cluster = digits[0][one_of_each(digits)[:2]].repeat(30, 1, 1, 1)
-    given = Labelled(cluster.numpy(), torch.tensor([1]), torch.tensor([1]), given=1)
-    result = spread(given, cpu)
-    assert sorted(result.rows.tolist()) == list(range(1, 60, 2))
-    assert set(result.labels.tolist()) == {1}
-
-
-def test_a_label_starts_at_the_nearest_images_by_their_weight(
-    digits: Digits, cpu: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder, given = Pixels(), labelled(digits, [5, 9])
-    graph = NeighbourGraph(encoder, given.pack, cpu)
-    seen: list[Tensor] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            propagation, "propagate", lambda graph, seeds: seen.append(seeds) or propagate(graph, seeds)
-        )
-        graph.spread(given, 10, encoder, cpu)
-    features = (digits[0].float() / 255).flatten(1).double()
+def test_the_label_of_an_image_is_that_of_the_class_with_the_largest_score() -> None:
+    features, given = unit_vectors(64), torch.tensor([0, 2, 1, 1, 0])
+    propagation = Propagation(features, given, 3)
     unit = F.normalize(features - features.mean(0), dim=1)
-    expected = torch.zeros(512, 10, dtype=torch.float64)
-    for row in (5, 9):
-        near = (unit @ unit[row]).topk(NEIGHBOURS)
-        expected[near.indices, digits[1][row]] += near.values**POWER
-    torch.testing.assert_close(seen[0].double(), expected, atol=1e-5, rtol=1e-5)
+    seeds = np.zeros((64, 3))
+    seeds[range(5), given] = 1
+    scores = spread(dense(unit), seeds)
+    assert torch.equal(propagation.labels()[5:], torch.from_numpy(scores.argmax(1))[5:])
+    assert torch.equal(propagation.labels()[:5], given)
 
 
-def test_the_graph_of_a_large_pool_has_evenly_spaced_images(
-    digits: Digits, cpu: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(propagation, "IMAGES", 200)
-    rows = one_of_each(digits)
-    result = spread(labelled(digits, rows), cpu)
-    spaced = np.linspace(0, 511, 200).round().astype(int)
-    assert result.rows.tolist() == rows + [row for row in spaced if row not in rows]
-    assert torch.equal(result.labels[:10], digits[1][rows])
-    assert (result.labels[10:] == digits[1][result.rows[10:]]).float().mean() > 0.3
+def test_a_given_label_stays_also_where_its_neighbours_have_another() -> None:
+    """The third label is wrong: it lies in the cluster of class 0."""
+    features = clusters(torch.eye(2), 20)
+    order = [0, 1, 2, *range(3, 40)]
+    labels = Propagation(features[order], torch.tensor([0, 1, 1, 0, 1, 0, 1, 0, 1]), 2).labels()
+    assert labels[2] == 1
+    assert labels[9:].tolist() == [number % 2 for number in range(9, 40)]
+
+
+def test_a_label_reaches_all_similar_images() -> None:
+    labels = Propagation(clusters(torch.eye(10), 30), torch.arange(10), 10).labels()
+    assert labels.tolist() == list(range(10)) * 30
+
+
+def test_an_image_that_no_label_reaches_has_none() -> None:
+    """Two clusters, with a label in one of them only."""
+    labels = Propagation(clusters(torch.eye(2), 30), torch.tensor([0]), 2).labels()
+    assert labels.tolist() == [0, -1] * 30
+
+
+def test_spread_labels_are_better_than_chance(digits: Digits) -> None:
+    labels = Propagation(features_of(digits), digits[1][:100], 10).labels()
+    assert (labels[100:] == digits[1][100:]).float().mean() > 0.5
+    again = Propagation(features_of(digits), digits[1][:100], 10).labels()
+    assert torch.equal(again, labels)
+
+
+# --- leaving a label out
+
+
+def test_leaving_a_label_out_is_spreading_without_it(digits: Digits) -> None:
+    """Against as many propagations as there are labels, each without one of them."""
+    features, given = features_of(digits), digits[1][:30]
+    check = Propagation(features, given, 10).leave_one_out()
+    unit = F.normalize(features - features.mean(0), dim=1)
+    graph, found, counted = neighbour_graph(unit), 0, 0
+    for row, label in enumerate(given.tolist()):
+        if int((given == label).sum()) == 1:
+            continue
+        seeds = torch.zeros(512, 10)
+        seeds[range(30), given] = 1
+        seeds[row] = 0
+        counted += 1
+        found += int(propagate(graph, seeds)[row].argmax()) == label
+    assert (check.graph, check.labels) == (found, counted)
+    near = [int((unit[:30] @ unit[row]).topk(2).indices[1]) for row in range(30)]
+    repeated = [row for row in range(30) if int((given == given[row]).sum()) > 1]
+    assert check.nearest == sum(bool(given[near[row]] == given[row]) for row in repeated)
+
+
+def test_the_only_label_of_a_class_is_not_counted() -> None:
+    features = clusters(torch.eye(3), 20)
+    check = Propagation(features, torch.tensor([0, 1, 2]), 3).leave_one_out()
+    assert check == LeaveOneOut(graph=0, nearest=0, labels=0)
+    check = Propagation(features, torch.tensor([0, 1, 2, 0]), 3).leave_one_out()
+    assert check == LeaveOneOut(graph=2, nearest=2, labels=2)
+
+
+def arcs() -> tuple[Tensor, Tensor, Tensor]:
+    """Images on two arcs that run beside each other, far longer than the gap between them.
+
+    Four images come first: two on each arc, at both ends, each nearest to the one across the gap.
+
+    Returns:
+        Features (400, 3); the arc and the end of each, (400,).
+    """
+    angle = torch.linspace(0, torch.pi, 200)
+    points = [torch.stack([angle.cos(), angle.sin(), torch.full((200,), z)], dim=1) for z in (-0.2, 0.2)]
+    first = [40, 160, 240, 360]
+    order = first + [row for row in range(400) if row not in first]
+    arc, end = torch.arange(2).repeat_interleave(200), (torch.arange(200) // 100).repeat(2)
+    return torch.cat(points)[order], arc[order], end[order]
+
+
+def test_spreading_helps_where_images_without_labels_join_those_of_a_class() -> None:
+    features, arc, _ = arcs()
+    propagation = Propagation(features, arc[:4], 2)
+    check = propagation.leave_one_out()
+    assert check == LeaveOneOut(graph=4, nearest=0, labels=4)
+    assert check.helps
+    assert torch.equal(propagation.labels(), arc)
+
+
+def test_spreading_hurts_where_images_without_labels_join_two_classes() -> None:
+    features, _, end = arcs()
+    check = Propagation(features, end[:4], 2).leave_one_out()
+    assert check == LeaveOneOut(graph=0, nearest=4, labels=4)
+    assert not check.helps

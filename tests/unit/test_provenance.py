@@ -45,7 +45,7 @@ def test_given_hashes_are_not_computed_again(project: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
-        ("stages/finetune/finetuning.py", "code"),
+        ("stages/tasks/finetuning.py", "code"),
         ("stages/views/augment.py", "code"),
         ("data/prepared/labels/pool.csv", "data/prepared/labels"),
         ("models/encoders/simclr/run0.safetensors", "models/encoders/simclr"),

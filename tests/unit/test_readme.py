@@ -37,13 +37,13 @@ def commit() -> None:
 
 
 def test_the_table_has_a_row_for_each_budget_and_method() -> None:
-    gain = {"gain": 0.05, "gain_ci95": 0.02}
+    gain = {"gain": 0.05, "gain_ci95": 0.02, "distilled": 0.95, "distilled_ci95": 0.01}
     summary = {"scratch": {"nall": ROW, "n10": ROW, "n1000": ROW}, "simclr": {"nall": ROW | gain}}
     summary["simclr"] |= {"n10": ROW, "n1000": ROW}
     rows = table(summary).splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| 10"] * 2 + ["| 1,000"] * 2 + ["| all"] * 2
-    assert rows[0] == "| 10 | scratch | 90.0 ± 1.0 |  | 80.0 |"
-    assert rows[-1] == "| all | simclr | 90.0 ± 1.0 | +5.0 ± 2.0 | 80.0 |"
+    assert rows[0] == "| 10 | scratch | 90.0 ± 1.0 |  |  | 80.0 |"
+    assert rows[-1] == "| all | simclr | 90.0 ± 1.0 | +5.0 ± 2.0 | 95.0 ± 1.0 | 80.0 |"
 
 
 def test_an_old_table_is_replaced_and_the_rest_kept() -> None:

@@ -263,7 +263,7 @@ def test_intervals_are_explained(usual: str) -> None:
         "It does not cover the randomness of pretraining, because each method was pretrained once." in words
     )
     bars = "Error bars: 95 % intervals over 3 draws and the test images"
-    assert words.count(bars) == 2 + 1 + 2  # efficiency, gains, recall
+    assert words.count(bars) == 3 + 1 + 2  # efficiency, gains, recall
     assert "No error bars" not in words
 
 
@@ -273,7 +273,7 @@ def test_one_draw_has_no_interval_and_no_measurable_gain() -> None:
     assert "±" not in words
     assert "no gain can be called measurable" in words
     assert words.count("on one draw; one draw has no interval, so the difference cannot be called") == 2
-    assert words.count("No error bars: one draw has no interval.") == 2 + 1 + 2
+    assert words.count("No error bars: one draw has no interval.") == 3 + 1 + 2
     assert "Labels saved" not in words
 
 
@@ -287,7 +287,7 @@ def test_equal_draws_have_no_interval_and_no_measurable_gain() -> None:
         words.count("in each of 3 draws; equal draws have no interval, so the difference cannot be called")
         == 2
     )
-    assert words.count("No error bars: equal draws have no interval.") == 2 + 1 + 2
+    assert words.count("No error bars: equal draws have no interval.") == 3 + 1 + 2
     assert "measurable gain" not in words
     assert "Labels saved" not in words
 
@@ -308,6 +308,24 @@ def test_a_small_test_split_is_said_with_the_gain_that_it_shows() -> None:
     assert "the 60 labelled test images were expected to show gains from about" in words
     words = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)).words
     assert "small test split" not in words
+
+
+@pytest.mark.usefixtures("_without_drawing")
+def test_distilled_is_shown_where_it_was_done() -> None:
+    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    page = rendered(made_up)
+    shown = {key: text for key, text in page.figures if ".distilled" in key}
+    assert {key.split(".")[1] for key in shown} == {"n10"}
+    row = made_up.summary["simclr"]["n10"]
+    assert shown["simclr.n10.distilled_gain"] == f"{100 * row['distilled_gain']:+.2f}"
+    assert page.words.count("(not spread in 1 of 3)") == 2  # of each method the first draw
+    for budgets in made_up.summary.values():
+        for name in [name for name in budgets["n10"] if name.startswith("distilled")]:
+            del budgets["n10"][name]
+    without = report.render(
+        replace(made_up, efficiency=made_up.efficiency[made_up.efficiency["protocol"] != "distilled"])
+    )
+    assert "istilled" not in parsed(without).words
 
 
 def test_a_damaged_picture_or_table_is_named() -> None:

@@ -56,7 +56,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
     [
         ("finetune.schedule.stepz", "steps", Schedule),
         ("views.presets.digits.rotat", "rotate", Views),
-        ("finetune.recipe.simclr.lables", "labels", Recipe),
+        ("finetune.recipe.simclr.weight_decai", "weight_decay", Recipe),
         ("sead", "seeds", Params),
     ],
 )
@@ -121,7 +121,8 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
         # not among the names
         ("encoder.name", "resnet", "'cnn', 'residual', 'vit', 'resnet18', 'resnet50' or 'vit_b_16'"),
         ("runtime.device", "gpu", "'auto', 'cpu' or 'cuda'"),
-        ("finetune.recipe.simclr.labels", "propagate", "'own' or 'propagated'"),
+        ("finetune.schedule.class_weights", "balance", "'equal' or 'balanced'"),
+        ("distil.few", 0, "1"),
     ],
 )
 def test_bad_value_is_one_line_with_key_value_and_what_is_allowed(
@@ -339,8 +340,8 @@ def test_named_method_needs_its_section(raw: dict[str, Any], where: str) -> None
 @pytest.mark.parametrize(
     "key",
     [
-        *("seeds", "seeds.draws", "knn", "knn.k", "pretrain", "pretrain.runs"),
-        *("finetune.schedule.steps", "finetune.recipe.default.labels"),
+        *("seeds", "seeds.draws", "knn", "knn.k", "pretrain", "pretrain.runs", "distil.images"),
+        *("finetune.schedule.steps", "finetune.recipe.default.weight_decay"),
     ],
 )
 def test_missing_key_is_named(raw: dict[str, Any], key: str) -> None:
@@ -452,7 +453,11 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     ("stage", "method"),
     [
         ("prepare", None),
-        *[(stage, m) for stage in ("pretrain", "finetune", "evaluate") for m in ("scratch", "simclr")],
+        *[
+            (stage, m)
+            for stage in ("pretrain", "finetune", "distil", "evaluate")
+            for m in ("scratch", "simclr")
+        ],
         ("compare", None),
     ],
 )
@@ -477,11 +482,11 @@ def test_a_stage_is_handed_exactly_what_dvc_yaml_declares(
 
 
 def test_a_recipe_has_the_default_values_that_it_does_not_change(raw: dict[str, Any]) -> None:
-    put(raw, "finetune.recipe.simclr", {"labels": "own"})
-    put(raw, "finetune.recipe.default.labels", "propagated")
+    put(raw, "finetune.recipe.simclr", {"encoder_learning_rate": 0.2})
+    put(raw, "finetune.recipe.default.encoder_learning_rate", 0.1)
     put(raw, "finetune.recipe.default.weight_decay", 0.3)
     recipes = load.validated(raw).finetune.recipe
-    assert (recipes["simclr"].labels, recipes["simclr"].weight_decay) == ("own", 0.3)
+    assert (recipes["simclr"].encoder_learning_rate, recipes["simclr"].weight_decay) == (0.2, 0.3)
     assert recipes["gan"] == recipes["default"]
 
 

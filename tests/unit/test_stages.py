@@ -1,7 +1,5 @@
 """Stages in this process on a few digits: what a failure in the middle of a stage leaves behind."""
 
-import shutil
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,12 @@ from stages.files.json_files import write_json
 from stages.files.packs import write_array
 from stages.files.paths import IMAGES, LABELS, encoder_file
 from stages.files.tables import read_table, write_table
-from stages.finetune import every_draw, finetuning, propagation
-from stages.finetune.propagation import NeighbourGraph
+from stages.finetune import every_draw
 from stages.pretrain import __main__ as pretrain
 from stages.pretrain import health
 from stages.settings import load
+from stages.tasks import finetuning
 from stages.tasks.features import encode
-from stages.training.checkpoint import Checkpoint
 from stages.training.machine import Machine
 from tests.conftest import ROOT
 from tests.pipeline.conftest import SMALL, change
@@ -95,54 +92,6 @@ def test_a_changed_validation_label_does_not_train_classifiers_again(
     assert {path: content for path, content in outputs().items() if path in classifiers} == {
         path: before[path] for path in classifiers
     }
-
-
-class KilledError(Exception):
-    """Stands for SIGKILL."""
-
-
-def test_labels_are_spread_once_if_the_stage_is_killed(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    spreading = {"finetune.recipe.scratch.labels": "propagated", "finetune.draws": 2}
-    change(project / "params.yaml", spreading)
-    every_draw.main("scratch")
-    expected, checkpoints = outputs(), project / "models/checkpoints/finetune/scratch"
-    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1", "neighbourhood-run0"}
-    shutil.rmtree(checkpoints)
-
-    calls: dict[str, int] = defaultdict(int)
-    write, spread = Checkpoint.write, NeighbourGraph.spread
-    nearest_neighbours = propagation.nearest_neighbours
-
-    def killed(checkpoint: Checkpoint, *state: Any) -> None:
-        write(checkpoint, *state)
-        raise KilledError
-
-    def counted(name: str, work: Any) -> Any:
-        def counting(*arguments: Any) -> Any:
-            calls[name] += 1
-            return work(*arguments)
-
-        return counting
-
-    monkeypatch.setattr(propagation, "nearest_neighbours", counted("nearest", nearest_neighbours))
-    monkeypatch.setattr(NeighbourGraph, "spread", counted("spread", spread))
-    monkeypatch.setattr(Checkpoint, "due", lambda _checkpoint: True)
-    monkeypatch.setattr(Checkpoint, "write", killed)
-    for _ in range(1 + 2 * 4):  # after the graph, and after each step of each draw
-        with pytest.raises(KilledError):
-            every_draw.main("scratch")
-    every_draw.main("scratch")
-    assert calls == {"nearest": 1 + 2, "spread": 2}  # of the pool once, of each draw once
-    assert "finetune scratch n10-draw1: resumed at step 4 of 4" in capsys.readouterr().out
-    classifiers = [path for path in expected if path.suffix == ".safetensors"]
-    assert {path: outputs()[path] for path in classifiers} == {path: expected[path] for path in classifiers}
-
-    monkeypatch.setattr(Checkpoint, "write", write)
-    change(project / "params.yaml", {"finetune.recipe.scratch.labels": "own"})
-    every_draw.main("scratch")
-    assert {path.name for path in checkpoints.iterdir()} == {"n10-draw0", "n10-draw1"}
 
 
 def test_other_files_and_folders_among_the_checkpoints_are_reported_and_ignored(

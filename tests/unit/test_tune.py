@@ -101,7 +101,7 @@ def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.Monk
     weights.write_encoder(encoder_file("simclr", 0), tiny_encoder())
     change(in_copy / load.PARAMS, {"finetune.schedule.steps": 3})
     point = {name: values[:1] for name, values in tune.GRID.items()}
-    monkeypatch.setattr(tune, "GRID", point | {"labels": ["own", "propagated"]})
+    monkeypatch.setattr(tune, "GRID", point | {"weight_decay": [0.5, 2.0]})
     monkeypatch.setattr(
         tune, "MANY", {"encoder_learning_rate_many": [0.001], "weight_decay_many": [0.1, 1.0]}
     )
@@ -116,7 +116,7 @@ def test_the_rows_of_a_method_are_replaced() -> None:
         tune.main(["--many", "simclr"])
     few, many = pd.read_csv(tune.RESULT), pd.read_csv(tune.RESULT_MANY)
     assert list(few["budget"]) == ["n10", "n20"] * 2
-    assert list(few["labels"]) == ["own", "own", "propagated", "propagated"]
+    assert list(few["weight_decay"]) == [0.5, 0.5, 2.0, 2.0]
     assert set(few["steps"]) == {3}
     assert few["chosen"].sum() == 2
     assert list(many["weight_decay_many"]) == [0.1, 1.0]

@@ -1,7 +1,8 @@
-"""Finetuning one classifier on the labels of one draw."""
+"""Training one classifier on labelled images: the labels of a draw, and labels spread from them."""
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor
 from stages.images.tensors import as_tensor, pixels
 from stages.networks.encoder import Encoder
 from stages.settings.recipes import Recipe, Schedule
-from stages.settings.schema import Views
 from stages.tasks.classifier import Classifier, class_weights, classification_loss
 from stages.tasks.features import encode
 from stages.tasks.probe import fit_linear
@@ -19,9 +19,15 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.machine import Machine
 from stages.training.progress import Bar
 from stages.training.randomness import Stream
-from stages.views.augment import random_views
 
 PROBE_IMAGES = 8192  # for the initial head at most; more would hardly improve it
+
+
+class RandomViews(Protocol):
+    """Draws a random view of each image of a batch. What a view is, a task does not know."""
+
+    def __call__(self, images: Tensor, positions: Tensor, *, stream: Stream) -> Tensor:
+        """Views (N, C, H, W) of images (N, C, H, W) in [0, 1], at these positions (N,) of the batch."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,6 @@ def rate_and_decay(labelled: int, schedule: Schedule, recipe: Recipe) -> tuple[f
     return recipe.encoder_learning_rate, recipe.weight_decay
 
 
-def propagates(labelled: int, schedule: Schedule, recipe: Recipe) -> bool:
-    """Whether labels are spread over the pool: only few labels are, if the recipe asks for it."""
-    return recipe.labels == "propagated" and labelled < schedule.few
-
-
 def initial_classifier(
     encoder: Encoder, labelled: Labelled, classes: int, l2: float, machine: Machine
 ) -> Classifier:
@@ -90,7 +91,12 @@ class Finetuning(loop.Task):
     """The training of encoder and head on random views of labelled images."""
 
     def __init__(
-        self, classifier: Classifier, labelled: Labelled, schedule: Schedule, views: Views, machine: Machine
+        self,
+        classifier: Classifier,
+        labelled: Labelled,
+        schedule: Schedule,
+        views: RandomViews,
+        machine: Machine,
     ) -> None:
         super().__init__()
         self.classifier, self.labelled, self.views, self.machine = classifier, labelled, views, machine
@@ -100,7 +106,7 @@ class Finetuning(loop.Task):
 
     def loss(self, items: Tensor, stream: Stream) -> Tensor:
         images, labels = self.labelled.take(items)
-        batch = random_views(pixels(images, self.machine.device), self.positions, self.views, stream)
+        batch = self.views(pixels(images, self.machine.device), self.positions, stream=stream)
         with self.machine.autocast():
             logits = self.classifier(batch)
         return classification_loss(logits, labels.to(self.machine.device), self.class_weights)
@@ -112,11 +118,12 @@ def finetune(
     labelled: Labelled,
     schedule: Schedule,
     recipe: Recipe,
-    views: Views,
+    views: RandomViews,
     machine: Machine,
     stream: Stream,
     bar: Bar,
     checkpoint: Checkpoint | None = None,
+    stage: str = "finetune",
 ) -> float:
     """Train encoder and head together on random views of labelled images, in place.
 
@@ -131,6 +138,7 @@ def finetune(
             order.
         bar: advanced by the images of each step.
         checkpoint: where the state is saved and resumed from; None: nowhere.
+        stage: named in messages.
 
     Returns:
         The seconds spent in training, including those before an interruption.
@@ -147,7 +155,7 @@ def finetune(
     task = Finetuning(classifier, labelled, schedule, views, machine)
     optimiser = optimisation.adamw(groups)
     _, seconds = loop.train(
-        f"finetune {title}",
+        f"{stage} {title}",
         task,
         len(labelled),
         length,
