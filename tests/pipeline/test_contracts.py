@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.settings import load, schema, values
-from stages.settings.recipes import Finetune
+from stages.settings.recipes import Distil, Finetune
 from tests.pipeline.conftest import ROOT, Project
 
 PIPELINE = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]

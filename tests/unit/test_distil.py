@@ -88,7 +88,7 @@ def test_models_of_small_budgets_are_distilled_and_indexed() -> None:
 def test_all_given_labels_are_trained_on_and_each_image_once(trained: list[Labelled]) -> None:
     small_budgets.main("scratch")
     labels, classes = read_pool_labels()
-    seed = load.read(load.PARAMS)["seed"]
+    seed = load.read(load.PARAMS)["seeds"]["draws"]
     assert len(trained) == 2
     for draw, labelled in enumerate(trained):
         rows = draw_labelled(labels, len(classes), 10, draw, seed)

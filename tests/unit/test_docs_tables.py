@@ -135,22 +135,6 @@ def test_transfer_is_as_measured() -> None:
     assert figures("benchmarks.md", "| used on | encoder |", slice(2, None)) == expected
 
 
-def test_label_propagation_is_as_measured() -> None:
-    table = results("tuning.csv")
-    table = table[table["dataset"] == "mnist"]
-    chosen = table[table["chosen"]].groupby("method")[["encoder_learning_rate", "weight_decay"]].first()
-    expected = []
-    for method in ("simclr", "autoencoder", "scratch"):
-        rate, decay = chosen.loc[method]
-        of = (table["encoder_learning_rate"] == rate) & (table["weight_decay"] == decay)
-        points = table[of & (table["method"] == method)].set_index(["budget", "labels"])[
-            "validation_accuracy"
-        ]
-        for budget in ("n10", "n100"):
-            expected.append([percent(points[(budget, labels)]) for labels in ("own", "propagated")])
-    assert figures("methods.md", "| method | labels | only", slice(2, None)) == expected
-
-
 def test_rates_on_a_gpu_are_as_measured() -> None:
     measured = results("encoders.csv")
     expected = {

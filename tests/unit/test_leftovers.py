@@ -36,7 +36,8 @@ def test_outputs_are_the_metrics_of_one_method_in_the_folders_that_compare_reads
     paths = outputs("simclr")
     assert Path("metrics/pretrain/simclr_shown.png") in paths
     assert Path("metrics/timings/evaluate/simclr.json") in paths
-    assert len(paths) == 14
+    assert Path("data/predictions/simclr") in paths
+    assert len(paths) == 17
     folders = load.read(load.PIPELINE)["stages"]["compare"]["deps"]
     assert {"/".join(path.parts[:2]) for path in paths} <= set(folders)
 
@@ -47,8 +48,8 @@ def test_files_of_a_dropped_method_are_removed_and_named(capsys: pytest.CaptureF
     assert remove_leftovers(["scratch", "a"]) == ["b"]
     assert files() == expected
     (line,) = capsys.readouterr().out.splitlines()
-    assert "removed the metrics of b:" in line
-    assert "git has them" in line
+    assert "removed the metrics and predictions of b:" in line
+    assert "git has the metrics" in line
 
 
 def test_nothing_to_remove_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +57,7 @@ def test_nothing_to_remove_prints_nothing(capsys: pytest.CaptureFixture[str]) ->
     assert remove_leftovers(METHODS) == []
     assert files() == expected
     shutil.rmtree("metrics")
+    shutil.rmtree("data")
     assert remove_leftovers(["scratch"]) == []  # the folders may be missing
     assert capsys.readouterr().out == ""
 

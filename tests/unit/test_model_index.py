@@ -23,6 +23,7 @@ from stages.files.paths import (
     LABELS,
     METRICS,
     MODELS,
+    PREDICTED_IMAGES,
     PREDICTIONS,
     TEST,
     encoder_file,
@@ -142,9 +143,18 @@ def evaluated(in_copy: Path, digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
     write_array(TEST / "images.npy", images[100:200].numpy())
     test = pd.DataFrame({"id": [f"t{row}" for row in range(100)], "label": labels[100:200]})
     write_table(TEST / "index.csv", test)
+    write_array(IMAGES / "validation.npy", images[200:220].numpy())
+    validation = [str(label) if row < 10 else "" for row, label in enumerate(labels[200:220].tolist())]
+    write_table(IMAGES / "validation.csv", pd.DataFrame({"id": range(20), "label": validation}))
     weights.write_encoder(encoder_file("scratch", 0), tiny_encoder())
     write_index(DISTILLED / "scratch", [])
     return images[100:200], labels[100:200]
+
+
+def evaluated_on_validation() -> tuple[Tensor, Tensor]:
+    """The labelled validation images and their labels."""
+    labels = pd.read_csv(IMAGES / "validation.csv")["label"].dropna().astype(int)
+    return torch.from_numpy(np.load(IMAGES / "validation.npy")[labels.index]), torch.tensor(labels.tolist())
 
 
 def write_models(folder: Path, models: list[Model], seed: int) -> list[Classifier]:
@@ -184,6 +194,15 @@ def test_evaluate_measures_models_of_a_stage_that_it_does_not_know(
         accuracy = float((expected.argmax(1) == labels).float().mean())
         (of_draw,) = figures[name.split("-")[0]][protocol]
         assert of_draw["accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    validation = read_json(METRICS / "evaluate" / "scratch_model.json")["validation"]
+    assert {budget: set(protocols) for budget, protocols in validation.items()} == {
+        "n10": {"finetuned"},
+        "n20": {"finetuned", "taught"},
+    }
+    with torch.no_grad():
+        guesses = known[0](evaluated_on_validation()[0].float() / 255).argmax(1)
+    right = float((guesses == evaluated_on_validation()[1]).float().mean())
+    assert validation["n10"]["finetuned"] == pytest.approx(right, abs=1e-4)  # of the labelled ones
     lines = capsys.readouterr().out.splitlines()
     title = lines.index("evaluate scratch: test accuracy in %, by number of labels")
     assert lines[title + 1].split() == ["10", "20"]
@@ -214,6 +233,16 @@ def test_equal_draws_of_the_frozen_encoder_are_measured_once(
     folder = PREDICTIONS / "scratch"
     files = [(folder / f"nall-draw{draw}-linear.npy").read_bytes() for draw in (0, 1)]
     assert files[0] == files[1]
+    index = read_index(folder)
+    assert {model.file for model in index} | {INDEX, PREDICTED_IMAGES} == {p.name for p in folder.iterdir()}
+    assert {(model.protocol, model.parent) for model in index if model.budget == "nall"} == {
+        ("finetuned", str(CLASSIFIERS / "scratch/nall-draw0.safetensors")),
+        ("finetuned", str(CLASSIFIERS / "scratch/nall-draw1.safetensors")),
+        *((protocol, str(encoder_file("scratch", 0))) for protocol in ("linear", "knn")),
+    }
+    images = read_table(folder / PREDICTED_IMAGES, "id", "label", "unit", text=True)
+    assert images["id"].tolist() == [f"t{row}" for row in range(100)]
+    assert images["unit"].tolist() == [str(row) for row in range(100)]
 
 
 def test_without_models_the_results_are_empty_and_the_test_split_is_not_read(
@@ -224,7 +253,8 @@ def test_without_models_the_results_are_empty_and_the_test_split_is_not_read(
     (TEST / "images.npy").write_bytes(b"damaged")
     evaluate.main("scratch")
     assert read_json(METRICS / "evaluate" / "scratch.json") == {}
-    assert list((PREDICTIONS / "scratch").iterdir()) == []
+    assert [path.name for path in (PREDICTIONS / "scratch").iterdir()] == [INDEX]
+    assert read_index(PREDICTIONS / "scratch") == []
 
 
 def test_a_model_of_other_classes_is_refused(evaluated: tuple[Tensor, Tensor]) -> None:

@@ -33,7 +33,7 @@ from tests.unit.test_stages import write_part
 Labelled = tuple[Tensor, Tensor]
 CHANGES = {
     "methods": ["scratch", "simclr", "imported"], "pretrain.simclr.epochs": 1,
-    "finetune.budgets": [10, "all"], "finetune.draws": 3, "finetune.recipe.simclr.labels": "propagated",
+    "finetune.budgets": [10, "all"], "finetune.draws": 3,
 }  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_a_further_run_trains_only_the_draws_whose_encoder_it_changes(
     for model in models:
         same = (CLASSIFIERS / "simclr" / model.file).read_bytes() == bytes_before[model.file]
         assert same == (model.run == 0)
-    now, of_run_1 = written_at(checkpoints), {"n10-draw1", "nall-draw1", "neighbourhood-run1"}
+    now, of_run_1 = written_at(checkpoints), {"n10-draw1", "nall-draw1"}
     assert {name for name in now if now[name] != written.get(name)} == of_run_1
     resumed = re.findall(
         r"finetune simclr (\S+): resumed at step (\d+) of \2$", capsys.readouterr().out, re.M
@@ -218,7 +218,7 @@ def test_a_frozen_encoder_is_measured_once_for_equal_labels_and_its_figures_are_
         ("nall", 0, (0, 2)), ("nall", 1, (1, 3)),
     ]  # fmt: skip
     measured = {
-        number: Measured({"linear": {"run": task.run, "draw": task.draws[0]}}, 0.0, 0)
+        number: Measured({"linear": {"run": task.run, "draw": task.draws[0]}}, 0.0, 0, None)
         for number, task in enumerate(tasks)
     }
     in_order = collect(tasks, measured)
@@ -231,7 +231,7 @@ def test_a_frozen_encoder_is_measured_once_for_equal_labels_and_its_figures_are_
 
 def draws() -> list[Draw]:
     labels, classes = read_pool_labels()
-    return every_draw.make_draws("simclr", load.parameters("finetune", "simclr"), labels, len(classes))
+    return every_draw.make_draws(load.parameters("finetune", "simclr"), labels, len(classes))
 
 
 def test_each_stage_declares_only_the_seeds_that_it_uses(in_copy: Path) -> None:
