@@ -118,15 +118,17 @@ def render(evidence: Evidence) -> str:
 
 
 def sentences(evidence: Evidence, method: str) -> list[Markup]:
-    """The verdict on a method, one sentence for each budget."""
-    return [
-        Markup(  # noqa: S704 (the only name in it is the method's, the name of a file in stages/pretrain/methods)
-            verdict.sentence(
-                evidence.summary, method, budget, evidence.labels, evidence.design, number=marked
-            )
+    """The verdict on a method, a paragraph for each budget: what pretraining bought, and the pool beside."""
+    summary, labels, design = evidence.summary, evidence.labels, evidence.design
+    paragraphs = [
+        (
+            verdict.sentence(summary, method, budget, labels, design, number=marked),
+            verdict.pool_sentence(summary, method, budget, design, number=marked),
         )
         for budget in evidence.budgets
     ]
+    # The only name in it is the method's, the name of a file in stages/pretrain/methods.
+    return [Markup(" ".join(filter(None, paragraph))) for paragraph in paragraphs]  # noqa: S704
 
 
 def smallest_gains(evidence: Evidence) -> dict[str, float]:

@@ -48,9 +48,9 @@ def _two_digits(value: float) -> int:
     return round(value / unit) * unit
 
 
-def measurable(row: Mapping[str, float]) -> bool:
-    """Whether the gain in a row of the summary has an interval, and the interval excludes 0."""
-    return 0 < row.get("gain_ci95", 0.0) < abs(row.get("gain", 0.0))
+def measurable(row: Mapping[str, float], name: str = "gain") -> bool:
+    """Whether a gain in a row of the summary has an interval, and the interval excludes 0."""
+    return 0 < row.get(f"{name}_ci95", 0.0) < abs(row.get(name, 0.0))
 
 
 def headline(knn: Mapping[str, float | None]) -> str:
@@ -115,6 +115,36 @@ def sentence(
     needed = labels_for_same(summary, method, budget, labels)
     clause = f"; {needed_clause(needed)}" if needed else ""
     return f"{start} raises accuracy from {before} to {after}, {gain}{clause}."
+
+
+def pool_sentence(
+    summary: Mapping[str, Any], method: str, budget: str, design: Design, number: Format = unmarked
+) -> str:
+    """What spreading the labels over the pool bought beside pretraining; "" where it was not done.
+
+    Args:
+        summary, method, budget, design, number: as for `sentence`.
+    """
+    row = summary[method][budget]
+    if "distilled" not in row:
+        return ""
+
+    def figure(of: str, name: str, unit: str = "", sign: str = "") -> str:
+        value = 100 * summary[of][budget][name]
+        return number(f"{value:{sign}.2f}", f"{of}.{budget}.{name}", unit)
+
+    after, gain = figure(method, "distilled", " %"), figure(method, "distilled_gain", sign="+")
+    control = ""
+    if method != CONTROL and "distilled" in summary.get(CONTROL, {}).get(budget, {}):
+        control = f"; {CONTROL} reaches {figure(CONTROL, 'distilled', ' %')} in the same way"
+    if "distilled_gain_ci95" not in row:
+        reason = design.why_no_interval()
+        return f"With the labels spread over the pool: {after}, {gain} points ({reason}){control}."
+    gain = f"{gain} ± {figure(method, 'distilled_gain_ci95')} points"
+    if not measurable(row, "distilled_gain"):
+        return f"Spreading the labels over the pool brings no measurable gain: {after}, {gain}{control}."
+    verb = "lowers" if row["distilled_gain"] < 0 else "raises"
+    return f"Spreading the labels over the pool {verb} it to {after}, {gain}{control}."
 
 
 def labels_for_same(

@@ -10,6 +10,7 @@ from stages.compare.verdict import (
     labels_needed,
     measurable,
     needed_clause,
+    pool_sentence,
     sentence,
 )
 
@@ -96,6 +97,43 @@ def test_without_the_control_nothing_is_compared() -> None:
         "With 10 labels, simclr reaches 94.00 % ± 1.00 points, over 5 draws; "
         "scratch was not run for comparison."
     )
+
+
+DISTILLED = {"distilled": 0.96, "distilled_ci95": 0.01, "distilled_gain": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"distilled_gain_ci95": 0.01},
+            "Spreading the labels over the pool raises it to 96.00 %, +2.00 ± 1.00 points",
+        ),
+        (
+            {"distilled_gain_ci95": 0.01, "distilled_gain": -0.02},
+            "Spreading the labels over the pool lowers it to 96.00 %, -2.00 ± 1.00 points",
+        ),
+        (
+            {"distilled_gain_ci95": 0.03},
+            "Spreading the labels over the pool brings no measurable gain: 96.00 %, +2.00 ± 3.00 points",
+        ),
+        ({}, "With the labels spread over the pool: 96.00 %, +2.00 points (equal draws have no interval)"),
+    ],
+)
+def test_what_the_pool_bought_is_said_beside_what_pretraining_bought(
+    row: dict[str, float], words: str
+) -> None:
+    summary = {"simclr": {"n10": SUMMARY["simclr"]["n10"] | DISTILLED | row}}
+    assert pool_sentence(summary, "simclr", "n10", FIVE) == f"{words}."
+    summary["scratch"] = {"n10": SUMMARY["scratch"]["n10"] | DISTILLED | {"distilled": 0.7}}
+    expected = f"{words}; scratch reaches 70.00 % in the same way."
+    assert pool_sentence(summary, "simclr", "n10", FIVE) == expected
+    assert pool_sentence(SUMMARY, "simclr", "n10", FIVE) == ""
+
+
+def test_draws_of_all_labels_are_trainings_on_the_same_labels() -> None:
+    summary = {method: {"nall": budgets["n10"]} for method, budgets in SUMMARY.items()}
+    assert "over 5 trainings on the same labels" in sentence(summary, "simclr", "nall", {"nall": 900}, FIVE)
 
 
 @pytest.mark.parametrize(
