@@ -121,7 +121,7 @@ def demonstration() -> dict[str, Any]:
     threads = {"pretrain": 2, "finetune": 1, "evaluate": 1}
     content["runtime"] = {"device": "auto", "precision": "auto", "threads": threads}
     content["data"] |= {"source": "mnist", "train_limit": None, "test_limit": None, "validation": 5000}
-    content["encoder"] = {"name": "residual", "width": 32, "weights": "random"}
+    content["encoder"] = {"name": "residual", "width": 32}
     content["views"] |= {"pretrain": "digits", "finetune": "digits"}
     content["finetune"] |= {"budgets": [10, 100, 1000], "draws": 4}
     return content

@@ -9,7 +9,7 @@ from stages.compare.measured import Evaluations, Measured
 from stages.compare.statistics import Design, Estimate
 from stages.files.paths import METRICS
 from stages.files.tables import read_table
-from stages.settings.values import CONTROL
+from stages.settings.values import CONTROL, IMPORTED
 
 DIGITS = 4  # decimal places of every figure
 SMALLEST_INTERVAL = 0.0001  # of this many decimal places
@@ -19,9 +19,9 @@ def summary(evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
     """The headline figures as fractions: METHOD → nBUDGET → metric.
 
     `gain` is the mean difference in accuracy to the control, paired by draw and test image. The control
-    has no gain. `distilled` is the accuracy after distilling, where it was done; `distilled_gain` is its mean
-    difference to `accuracy`, paired in the same way. An interval, such as `gain_ci95`, is missing where there
-    is one draw or where nothing varies.
+    has no gain. `gain_over_imported` is the same over weights from elsewhere as they came. `distilled` is the
+    accuracy after distilling, where it was done; `distilled_gain` is its mean difference to `accuracy`. An
+    interval, such as `gain_ci95`, is missing where there is one draw or where nothing varies.
     """
     return {
         method: {budget: _headline(evaluations, method, budget) for budget in budgets}
@@ -40,6 +40,9 @@ def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, f
     if method != CONTROL and CONTROL in evaluations:
         control = evaluations[CONTROL][budget]["finetuned"].replicates("accuracy")
         row |= _named("gain", accuracy.over(control).estimate())
+    if method not in (CONTROL, IMPORTED) and IMPORTED in evaluations:
+        imported = evaluations[IMPORTED][budget]["finetuned"].replicates("accuracy")
+        row |= _named("gain_over_imported", accuracy.over(imported).estimate())
     if "distilled" in protocols:
         distilled = protocols["distilled"].replicates("accuracy")
         row |= _named("distilled", distilled.estimate())

@@ -123,6 +123,7 @@ def sentences(evidence: Evidence, method: str) -> list[Markup]:
     paragraphs = [
         (
             verdict.sentence(summary, method, budget, labels, design, number=marked),
+            verdict.imported_sentence(summary, method, budget, design, number=marked),
             verdict.pool_sentence(summary, method, budget, design, number=marked),
         )
         for budget in evidence.budgets

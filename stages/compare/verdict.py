@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from stages.compare.statistics import Design
-from stages.settings.values import CONTROL
+from stages.settings.values import CONTROL, IMPORTED
 from stages.tasks.draws import budget_name
 
 ALL = budget_name("all")
@@ -115,6 +115,29 @@ def sentence(
     needed = labels_for_same(summary, method, budget, labels)
     clause = f"; {needed_clause(needed)}" if needed else ""
     return f"{start} raises accuracy from {before} to {after}, {gain}{clause}."
+
+
+def imported_sentence(
+    summary: Mapping[str, Any], method: str, budget: str, design: Design, number: Format = unmarked
+) -> str:
+    """What a method gained over weights from elsewhere as they came; "" where they were not compared.
+
+    Args:
+        summary, method, budget, design, number: as for `sentence`.
+    """
+    row, name = summary[method][budget], "gain_over_imported"
+    if name not in row:
+        return ""
+    before = number(
+        f"{100 * summary[IMPORTED][budget]['accuracy']:.2f}", f"{IMPORTED}.{budget}.accuracy", " %"
+    )
+    gain = number(f"{100 * row[name]:+.2f}", f"{method}.{budget}.{name}", "")
+    start = f"Over the imported weights as they came ({before}):"
+    if f"{name}_ci95" not in row:
+        return f"{start} {gain} points; {design.why_no_interval()}."
+    half = number(f"{100 * row[f'{name}_ci95']:.2f}", f"{method}.{budget}.{name}_ci95", "")
+    verb = "" if measurable(row, name) else ", which is not measurable"
+    return f"{start} {gain} ± {half} points{verb}."
 
 
 def pool_sentence(

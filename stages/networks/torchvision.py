@@ -64,8 +64,8 @@ class TorchvisionEncoder(Encoder):
             state = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
         except (OSError, RuntimeError) as error:
             raise InputError(
-                f"params.yaml: encoder.weights is 'torchvision', but those of {name} cannot be downloaded "
-                f"({error}); set it to 'random', or run this once with access to the network"
+                f"params.yaml: a method starts from the weights that torchvision publishes, but those of "
+                f"{name} cannot be downloaded ({error}); run this once with access to the network"
             ) from None
         self.load_torchvision(state)
 

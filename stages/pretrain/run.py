@@ -12,7 +12,7 @@ from stages.networks.encoder import Encoder
 from stages.pretrain import illustration
 from stages.pretrain.health import Monitor
 from stages.pretrain.learner import Learner, build
-from stages.pretrain.start import fresh_encoder, imported_encoder
+from stages.pretrain.start import fresh_encoder, given_encoder
 from stages.pretrain.train import train
 from stages.settings.schema import Params, Training
 from stages.training.checkpoint import Checkpoint, narrowed
@@ -100,7 +100,7 @@ class Pretrainer:
         section, stream = settings.pretrain[method], stream_of(settings.seeds.training, run)
         encoder = fresh_encoder(settings, self.pool, stream.at("encoder"))
         if (start := getattr(section, "start", None)) is not None:
-            encoder = imported_encoder(method, start, encoder.declaration)
+            encoder = given_encoder(method, start, encoder)
         encoder.to(machine.device)
 
         monitor = Monitor(self.title(run), encoder, *self.validation, settings.knn, settings.health, machine)

@@ -12,21 +12,21 @@ from stages.files.packs import part_size
 from stages.networks.build import build, build_on_meta
 from stages.networks.encoder import Declaration, Encoder
 from stages.networks.torchvision import TorchvisionEncoder
-from stages.settings.schema import Params, Start
+from stages.settings.schema import PUBLISHED, Params, Start
 from stages.training.randomness import Stream
 
 
 def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder:
-    """The encoder that params.yaml asks for, with the pool's normalisation. It is the same for all methods.
+    """The encoder that params.yaml asks for, with random weights and the pool's normalisation.
 
-    Its weights are random, or those that torchvision publishes.
+    It is the same for all methods.
 
     Args:
         pool: uint8 (N, C, H, W).
         stream: the random numbers for the initial weights.
 
     Raises:
-        InputError: the encoder does not take images of this size, or its published weights are not available.
+        InputError: the encoder does not take images of this size.
     """
     chosen = settings.encoder
     try:
@@ -38,8 +38,6 @@ def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder
         raise InputError(f"params.yaml: encoder.name is {chosen.name!r}: {reason}") from None
     encoder = build(declaration, stream.generator())
     encoder.set_statistics(*statistics(pool))
-    if chosen.weights == "torchvision" and isinstance(encoder, TorchvisionEncoder):
-        encoder.load_published()
     return encoder
 
 
@@ -54,6 +52,23 @@ def statistics(pool: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     mean = sums / pixels
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+
+def given_encoder(method: str, start: Start, fresh: Encoder) -> Encoder:
+    """The encoder with the weights, and their normalisation, that a method starts from.
+
+    Args:
+        method: the method that starts from these weights.
+        start: the method's parameter `start`.
+        fresh: with random weights; it may be changed.
+
+    Raises:
+        InputError: the weights cannot be used, or the published ones are not available.
+    """
+    if start.file == PUBLISHED and isinstance(fresh, TorchvisionEncoder):
+        fresh.load_published()
+        return fresh
+    return imported_encoder(method, start, fresh.declaration)
 
 
 def imported_encoder(method: str, start: Start, expected: Declaration) -> Encoder:

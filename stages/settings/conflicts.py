@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.settings.findings import dotted
-from stages.settings.schema import Params, Training, method_params
+from stages.settings.schema import PUBLISHED, WITHOUT_PUBLISHED, Params, Training, method_params
 from stages.settings.values import OFFICIAL, Section, available_methods
 
 
@@ -31,6 +31,7 @@ def conflicts(params: Params, sections: Mapping[str, Section], methods: Sequence
     lines = []
     if hasattr(params, "encoder"):
         lines += _wrong_encoders(params.encoder.name, methods)
+        lines += _unpublished(params.encoder.name, sections, methods)
     if hasattr(params, "data") and params.data.source in OFFICIAL:  # the size of other data is not known yet
         budgets = params.finetune.budgets if hasattr(params, "finetune") else ()
         batches = {
@@ -53,6 +54,19 @@ def _wrong_encoders(encoder: str, methods: Sequence[str]) -> list[str]:
                 f"(pretrain.{name} works with no other)"
             )
     return lines
+
+
+def _unpublished(encoder: str, sections: Mapping[str, Section], methods: Sequence[str]) -> list[str]:
+    """Methods that start from published weights, where there are none for the encoder."""
+    if encoder not in WITHOUT_PUBLISHED:
+        return []
+    starts = {name: getattr(sections[name], "start", None) for name in methods if name in sections}
+    return [
+        f"pretrain.{name}.start.file is {PUBLISHED!r}; allowed: the path of a file ({PUBLISHED} publishes no "
+        f"weights for encoder.name {encoder})"
+        for name, start in starts.items()
+        if start is not None and start.file == PUBLISHED
+    ]
 
 
 def _sizes(params: Params, budgets: Sequence[int | str], batches: Mapping[str, int]) -> list[str]:

@@ -97,15 +97,6 @@ class EncoderParams(Section):
     name: Literal["cnn", "residual", "vit", "resnet18", "resnet50", "vit_b_16"]
     # NOTE: with 4 channels PyTorch 2.15 (oneDNN) corrupts its heap on CPUs that have AVX2 and no AVX-512.
     width: Annotated[int, Field(ge=8, le=1024)]
-    weights: Literal["random", "torchvision"]
-
-    @model_validator(mode="after")
-    def _published(self) -> Self:
-        if self.weights == "torchvision" and self.name in ("cnn", "residual", "vit"):
-            raise ValueError(
-                f".weights is 'torchvision'; allowed: random (torchvision has no weights for {self.name})"
-            )
-        return self
 
 
 class Views(Section):
@@ -151,11 +142,16 @@ class ViewPresets(Section):
         return self
 
 
+PUBLISHED = "torchvision"
+WITHOUT_PUBLISHED = ("cnn", "residual", "vit")
+
+
 class Start(Section):
-    """Weights that an encoder starts from: a file of another branch, repository or remote.
+    """Weights that an encoder starts from: a file of another branch or repository, or published ones.
 
     Attributes:
-        file: its path, for example after `dvc import` or `dvc get`.
+        file: its path, for example after `dvc import` or `dvc get`; or PUBLISHED: the weights that
+            torchvision publishes for `encoder.name`, trained on ImageNet's labels.
         digest: the hash of its content. As a parameter it tells DVC when the weights change. None: not
             known yet; the stage then says which one to enter.
     """

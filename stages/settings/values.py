@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from stages.settings.findings import unknown
 
 METHODS = Path(__file__).parents[1] / "pretrain" / "methods"
+IMPORTED = "imported"  # the second control: weights from elsewhere, as they came
 CONTROL = "scratch"  # the method that every gain is measured against
 OFFICIAL = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training images, classes
 FOLDER = "folder"  # the source that is the user's own images

@@ -13,7 +13,8 @@ from stages.files import weights
 from stages.networks.build import build, build_on_meta
 from stages.networks.encoder import Declaration
 from stages.networks.torchvision import TorchvisionEncoder
-from stages.pretrain.start import fresh_encoder
+from stages.pretrain.start import fresh_encoder, given_encoder
+from stages.settings.schema import Start
 from stages.training.randomness import Stream
 
 FEATURES = TorchvisionEncoder.FEATURES
@@ -129,15 +130,32 @@ def test_weights_that_cannot_be_downloaded_are_an_error(monkeypatch: pytest.Monk
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", refused)
-    with pytest.raises(InputError, match=r"encoder\.weights is 'torchvision', but those of resnet18 cannot"):
+    with pytest.raises(InputError, match="publishes, but those of resnet18 cannot be"):
         encoder("resnet18").load_published()
 
 
 def test_small_encoders_have_no_published_weights(raw: dict[str, Any]) -> None:
     from stages.settings import load
 
-    raw["encoder"]["weights"] = "torchvision"
-    with pytest.raises(InputError, match="torchvision has no weights for residual"):
+    published = {"file": "torchvision", "digest": None}
+    raw["methods"] = ["scratch", "simclr", "imported"]
+    raw["pretrain"]["simclr"]["start"] = raw["pretrain"]["imported"]["start"] = published
+    with pytest.raises(InputError) as caught:
         load.validated(raw)
+    for method in ("simclr", "imported"):
+        assert (
+            f"pretrain.{method}.start.file is 'torchvision'; allowed: the path of a file (torchvision "
+            "publishes no weights for encoder.name residual)"
+        ) in str(caught.value)
     raw["encoder"]["name"] = "resnet18"
-    assert load.validated(raw).encoder.weights == "torchvision"
+    assert load.validated(raw).pretrain["imported"].start.file == "torchvision"
+
+
+def test_a_method_starts_from_published_weights_and_scratch_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = models.resnet18().state_dict()
+    monkeypatch.setattr(models._api.WeightsEnum, "get_state_dict", lambda *_a, **_k: dict(state))
+    fresh = encoder("resnet18")
+    assert not torch.equal(fresh.network.conv1.weight, state["conv1.weight"])
+    given = given_encoder("simclr", Start(file="torchvision", digest=None), fresh)
+    assert torch.equal(given.network.conv1.weight, state["conv1.weight"])
+    torch.testing.assert_close(given.mean, torch.tensor([0.485, 0.456, 0.406]))

@@ -33,7 +33,7 @@ STREAM = Stream.of(1, "run")
 
 
 def settings(**changes: Any) -> Any:
-    encoder = {"name": "residual", "width": 8, "weights": "random"} | changes
+    encoder = {"name": "residual", "width": 8} | changes
     return types.SimpleNamespace(encoder=EncoderParams(**encoder))
 
 

@@ -6,6 +6,7 @@ import pytest
 from stages.compare.statistics import Design
 from stages.compare.verdict import (
     LabelsNeeded,
+    imported_sentence,
     labels_for_same,
     labels_needed,
     measurable,
@@ -129,6 +130,20 @@ def test_what_the_pool_bought_is_said_beside_what_pretraining_bought(
     expected = f"{words}; scratch reaches 70.00 % in the same way."
     assert pool_sentence(summary, "simclr", "n10", FIVE) == expected
     assert pool_sentence(SUMMARY, "simclr", "n10", FIVE) == ""
+
+
+def test_the_gain_over_imported_weights_is_said_too() -> None:
+    row = SUMMARY["simclr"]["n10"] | {"gain_over_imported": 0.02, "gain_over_imported_ci95": 0.01}
+    summary = {"simclr": {"n10": row}, "imported": {"n10": {"accuracy": 0.92}}}
+    words = "Over the imported weights as they came (92.00 %): +2.00 ± 1.00 points"
+    assert imported_sentence(summary, "simclr", "n10", FIVE) == f"{words}."
+    row["gain_over_imported_ci95"] = 0.03
+    assert imported_sentence(summary, "simclr", "n10", FIVE).endswith(
+        "± 3.00 points, which is not measurable."
+    )
+    del row["gain_over_imported_ci95"]
+    assert imported_sentence(summary, "simclr", "n10", FIVE).endswith("points; equal draws have no interval.")
+    assert imported_sentence(SUMMARY, "simclr", "n10", FIVE) == ""
 
 
 def test_draws_of_all_labels_are_trainings_on_the_same_labels() -> None:
