@@ -1,6 +1,7 @@
 """How often a 95% interval holds the truth, in simulations with known truths and on real predictions.
 
-    python -m benchmarks.coverage          (some 20 minutes; the real predictions need `dvc repro`)
+    python -m benchmarks.coverage           (some 40 minutes on 2 cores)
+    python -m benchmarks.coverage --real    (only the rows of the real predictions, after `dvc repro`)
 
 Simulated: two models of each draw of labels are right or wrong on each test image. What decides is a sum of
 normal effects: of the labels in the draw (each labelled image has one, so that draws that share images are
@@ -13,6 +14,7 @@ Writes `benchmarks/results/coverage.csv`: `setting,nominal,coverage,simulations`
 points. A simulation without an interval, because nothing varies in it, is not counted.
 """
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -93,7 +95,9 @@ def simulated(setting: Setting, random: np.random.Generator) -> tuple[Replicates
         chance = random.standard_normal((setting.draws, setting.test), dtype=np.float32)
         level = (special.ndtri(accuracy) + draws)[:, None] + item
         right = (level.astype(np.float32) + np.float32(np.sqrt(rest * (1 - setting.agreement))) * chance) > 0
-        units = right.reshape(setting.draws, -1, setting.group).mean(2)
+        units = right.astype(np.float32)
+        if setting.group > 1:
+            units = units.reshape(setting.draws, -1, setting.group).mean(2)
         overlap = measured.overlap([setting.labels // 10] * 10, f"n{BUDGET}")
         arms.append(Replicates(units.mean(1).tolist(), units, [0] * setting.draws, overlap))
     return arms[0], arms[1]
@@ -130,7 +134,10 @@ def row(setting: str, held: int, simulations: int, widths: float) -> dict[str, f
 
 def real() -> Iterator[dict[str, float | int | str]]:
     """The same on random subsets of the real test images: the gain of each method over the control."""
-    methods = sorted(path.name for path in PREDICTIONS.iterdir() if path.is_dir())
+    methods = sorted(path.name for path in PREDICTIONS.glob("*/"))
+    if not methods:
+        print(f"note: {PREDICTIONS} has no predictions; run `dvc repro`, then this with --real", flush=True)
+        return
     classes = pd.read_csv("metrics/data_classes.csv")["pool"].tolist()
     evaluations = measured.read(methods, REAL, classes)
     random = np.random.default_rng(0)
@@ -158,17 +165,28 @@ def opened(worker: int) -> None:
 
 def main() -> None:
     """Simulate every setting, resample the real predictions, write the table, print its extremes."""
-    settings = [Setting(*values) for values in product(DRAWS, TESTS, LABELS, AGREEMENTS, GROUPS)]
-    rows: dict[int, list[dict[str, float | int | str]]] = {}
-    with (
-        progress("coverage", len(settings), "settings") as bar,
-        Workers("coverage", opened, fitting(1)) as workers,
-    ):
-        rows.update(workers.run(cover, settings, bar))
-    table = pd.DataFrame([*(line for number in sorted(rows) for line in rows[number]), *real()])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage")
+    parser.add_argument(
+        "--real", action="store_true", help="only on the real predictions; keep the other rows"
+    )
+    if parser.parse_args().real:
+        simulations = pd.read_csv(RESULT).query("not setting.str.contains('real test images')")
+    else:
+        simulations = pd.DataFrame(list(of_settings()))
+    table = pd.concat([simulations, pd.DataFrame(list(real()))])
     write_table(RESULT, table)
     coverage = table["coverage"]
     print(f"{RESULT}: coverage {coverage.min():.3f} at least, {coverage.median():.3f} the median")
+
+
+def of_settings() -> Iterator[dict[str, float | int | str]]:
+    """The rows of all settings, simulated side by side."""
+    settings = [Setting(*values) for values in product(DRAWS, TESTS, LABELS, AGREEMENTS, GROUPS)]
+    title = "coverage"
+    with progress(title, len(settings), "settings") as bar, Workers(title, opened, fitting(1)) as workers:
+        rows = dict(workers.run(cover, settings, bar))
+    for number in sorted(rows):
+        yield from rows[number]
 
 
 if __name__ == "__main__":

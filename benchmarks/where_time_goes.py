@@ -1,6 +1,7 @@
 """Where the time of `make repro` goes: a row for each stage, for DVC, and for a repro with nothing to do.
 
     python -m benchmarks.where_time_goes        (takes as long as `make repro`, and two minutes more)
+    python -m benchmarks.where_time_goes --adopt    copies the run's dvc.lock and metrics here as well
 
 It clones HEAD of this repository into a temporary folder and runs `make repro` there with an empty DVC cache
 and the packages of this Python. The clone's `.venv/bin/python` is a script that runs this Python under
@@ -21,9 +22,11 @@ The row `DVC and make` is the total without the commands above it: hashing, cach
 `no-op dvc repro` is the fastest of three after the run.
 """
 
+import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,7 +132,9 @@ class Log:
 
 def main() -> None:
     """Measure `make repro` of HEAD, and write and print the table."""
-    workspace = Path.cwd()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.where_time_goes")
+    parser.add_argument("--adopt", action="store_true", help="copy dvc.lock and metrics of the run here")
+    adopt, workspace = parser.parse_args().adopt, Path.cwd()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # removes the clone
     if output_of("git", "status", "--porcelain"):
         print("note: HEAD is measured; uncommitted changes have no effect", flush=True)
@@ -139,6 +144,10 @@ def main() -> None:
         for folder in (data, DOWNLOADS):  # the time of a download says nothing
             link(folder, workspace)
         table = measured(environment)
+        if adopt:
+            shutil.copyfile("dvc.lock", workspace / "dvc.lock")
+            shutil.rmtree(workspace / METRICS)  # no file of a dropped method remains
+            shutil.copytree(METRICS, workspace / METRICS)
     machine = machine_text()
     write_table(workspace / RESULT, table.assign(machine=machine))
     print(f"\n{table.to_string(index=False, na_rep='')}\n\n{machine}")

@@ -166,9 +166,9 @@ def half_width(units: np.ndarray, runs: Sequence[int], overlap: float) -> float:
       Nadeau, Y. Bengio, "Inference for the generalization error", Machine Learning 52, 2003).
     - Replicates of one pretraining run vary together: what runs vary beyond replicates is added, with the
       degrees of freedom of the runs.
-    - The mean of few units is skewed where most are right. Therefore each extreme of the units is counted
-      once more, as A. Agresti and Y. Min add observations (Biometrics 61, 2005), and two degrees of freedom
-      are taken off.
+    - The mean of few units is skewed where most are right. Therefore the spread of each extreme of the units
+      is added once more, as A. Agresti and Y. Min add observations (Biometrics 61, 2005), and three degrees
+      of freedom are taken off: so many that six groups have their coverage in the simulations.
 
     Args:
         units: (R, U), R at least 2.
@@ -184,9 +184,10 @@ def half_width(units: np.ndarray, runs: Sequence[int], overlap: float) -> float:
 
     replicates = between_replicates / (count - 1) / count
     extremes = float((of_unit.max() - grand) ** 2 + (of_unit.min() - grand) ** 2)
-    of_units = max((between_units + extremes) / (size + 1) / size - interaction, 0.0)
+    of_units = (between_units + extremes) / (size - 1) / size
+    of_units = max(of_units - interaction, of_units / 4)  # the interaction is estimated: it may be too large
 
-    squared = student(count - 1) ** 2 * replicates + student(max(size - 3, 1)) ** 2 * of_units
+    squared = student(count - 1) ** 2 * replicates + student(max(size - 4, 1)) ** 2 * of_units
     if overlap < 1:
         # The interaction is noise of the images, which draws do not share. Where it hides the rest, half of
         # the variance counts as that of the labels.

@@ -34,4 +34,4 @@ def smallest_gain(units: int, labels_per_class: float) -> float:
         return 1.0
     nearest = min(DISAGREEMENT, key=lambda number: abs(math.log(number / max(labels_per_class, 0.1))))
     error = math.sqrt(DISAGREEMENT[nearest] / units)
-    return min(1.0, (student(units - 3) + float(special.ndtri(POWER))) * error)
+    return min(1.0, (student(units - 4) + float(special.ndtri(POWER))) * error)
