@@ -161,3 +161,17 @@ def test_scale_is_as_measured() -> None:
         for a, b in zip(first.itertuples(), again.itertuples(), strict=True)
     ]
     assert figures("gpu-and-scale.md", "| images | first, s |", slice(None)) == expected
+
+
+def test_intervals_cover_and_are_not_much_too_wide() -> None:
+    table = results("coverage.csv")
+    simulated = table[~table["setting"].str.contains("real test images")]
+    assert len(simulated) == 2 * 3**4 * 2
+    assert (simulated["simulations"] > 1900).all()  # of 2,000; those in which nothing varies have none
+    assert table["coverage"].min() >= 0.93
+    assert table["coverage"].median() <= 0.975
+    rows = []
+    for kind in ("gain", "accuracy"):
+        coverage = simulated[simulated["setting"].str.startswith(kind)]["coverage"]
+        rows.append([f"{value:.3f}" for value in (coverage.min(), coverage.median(), coverage.max())])
+    assert figures("benchmarks.md", "| interval of") == rows
