@@ -44,34 +44,50 @@ def test_training_gives_the_same_bytes_without_the_test_split(project: Project) 
     assert results() == before
 
 
+WATCHER = """
+import runpy, sys
+opened = open(sys.argv[1], "w")
+root, stage, method = sys.argv[2:5]
+def hook(event, arguments):
+    if event == "open" and isinstance(arguments[0], str):
+        opened.write(arguments[0] + "\\n")
+sys.argv = [stage, method]
+sys.path.insert(0, root)
+sys.addaudithook(hook)
+runpy.run_module(stage, run_name="__main__")
+"""
+
+
+def undeclared(project: Project, stage: str, log: Path) -> list[str]:
+    """The files of the project that a stage of simclr opens, and that are neither code nor in dvc.yaml."""
+    project.run(sys.executable, "-c", WATCHER, str(log), str(project.path), f"stages.{stage}", "simclr")
+    opened = log.read_text().splitlines()
+    assert [name for name in opened if "data/prepared/images" in name], "the watcher recorded nothing"
+    assert [name for name in opened if "t10k" in name] == []  # nor a library's copy of the test split
+    pipeline = YAML(typ="safe").load(project.path / "dvc.yaml")["stages"][stage]
+    declared = [*pipeline["deps"], *pipeline["outs"], *(path for plot in pipeline["plots"] for path in plot)]
+    # The stage itself wrote the checkpoint, from the same inputs; a lock holds a process number.
+    allowed = ["params.yaml", "dvc.yaml", "stages/", "models/checkpoints", str(CLAIMS)]
+    allowed += [path.replace("${item.method}", "simclr") for path in declared]
+    inside = {os.path.relpath(project.path / name, project.path) for name in opened}
+    ours = {name for name in inside if not name.startswith("..") and not name.endswith(".tmp")}
+    folders = {str(Path(path).parent) for path in allowed}
+    temporary = tuple(f"{folder}/." for folder in folders)  # names of temporary files begin with a dot
+    return sorted(name for name in ours - folders if not name.startswith((*allowed, *temporary)))
+
+
 def test_training_opens_no_undeclared_file(project: Project, tmp_path: Path) -> None:
     """Every file of the project that a training stage opens is code, or declared in dvc.yaml."""
-    watcher = (
-        "import runpy, sys; opened = open(sys.argv[1], 'w'); root = sys.argv[2]\n"
-        "def hook(event, arguments):\n"
-        "    if event == 'open' and isinstance(arguments[0], str): opened.write(arguments[0] + '\\n')\n"
-        "stage, method = sys.argv[3:5]; sys.argv = [stage, method]; sys.path.insert(0, root)\n"
-        "sys.addaudithook(hook)\n"
-        "runpy.run_module(stage, run_name='__main__')\n"
-    )
     shutil.rmtree(project.path / "models" / "checkpoints")  # otherwise nothing would be trained again
-    for stage in ("stages.pretrain", "stages.finetune", "stages.distil"):
-        log = tmp_path / stage
-        project.run(sys.executable, "-c", watcher, str(log), str(project.path), stage, "simclr")
-        opened = log.read_text().splitlines()
-        assert [name for name in opened if "data/prepared/images" in name], "the watcher recorded nothing"
-        assert [name for name in opened if "t10k" in name] == []  # nor a library's copy of the test split
-        pipeline = YAML(typ="safe").load(project.path / "dvc.yaml")["stages"][stage.removeprefix("stages.")]
-        declared = [
-            *pipeline["deps"],
-            *pipeline["outs"],
-            *(path for plot in pipeline["plots"] for path in plot),
-        ]
-        # The stage itself wrote the checkpoint, from the same inputs; a lock holds a process number.
-        allowed = ["params.yaml", "dvc.yaml", "stages/", "models/checkpoints", str(CLAIMS)]
-        allowed += [path.replace("${item.method}", "simclr") for path in declared]
-        inside = {os.path.relpath(project.path / name, project.path) for name in opened}
-        ours = {name for name in inside if not name.startswith("..") and not name.endswith(".tmp")}
-        folders = {str(Path(path).parent) for path in allowed}
-        temporary = tuple(f"{folder}/." for folder in folders)  # names of temporary files begin with a dot
-        assert [name for name in ours - folders if not name.startswith((*allowed, *temporary))] == []
+    for stage in ("pretrain", "finetune", "distil"):
+        assert undeclared(project, stage, tmp_path / stage) == []
+
+
+def test_a_planted_look_at_the_test_split_is_noticed(project: Project, tmp_path: Path) -> None:
+    stage = project.path / "stages" / "finetune" / "every_draw.py"
+    text = stage.read_text()
+    leak = '    open("data/prepared/test/index.csv").close()\n'
+    place = "    labels, classes = read_pool_labels()\n"
+    assert place in text
+    stage.write_text(text.replace(place, leak + place))
+    assert undeclared(project, "finetune", tmp_path / "log") == ["data/prepared/test/index.csv"]
