@@ -17,7 +17,7 @@ def show() -> None:
     draws = int(read_table(LABEL_EFFICIENCY, "draws")["draws"].max()) if next(iter(summary.values())) else 0
     title = f"test split, in %: mean over {draws} draws ± 95% interval" if draws > 1 else "test split, in %"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "distilled", "probe"):
+    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "distil", "probe"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     budgets = next(iter(summary.values()))
     every_interval = True

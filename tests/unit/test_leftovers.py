@@ -36,7 +36,7 @@ def test_outputs_are_the_metrics_of_one_method_in_the_folders_that_compare_reads
     paths = outputs("simclr")
     assert Path("metrics/pretrain/simclr_shown.png") in paths
     assert Path("metrics/timings/evaluate/simclr.json") in paths
-    assert len(paths) == 14
+    assert len(paths) == 16
     folders = load.read(load.PIPELINE)["stages"]["compare"]["deps"]
     assert {"/".join(path.parts[:2]) for path in paths} <= set(folders)
 
