@@ -18,7 +18,7 @@ def show() -> None:
     if design.draws > 1:
         title += f": mean over {design.draws} draws ± 95% interval"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "distilled", "probe"):
+    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "distil", "probe"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     budgets = next(iter(summary.values()))
     every_interval = True

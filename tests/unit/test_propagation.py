@@ -100,9 +100,7 @@ def test_the_label_of_an_image_is_that_of_the_class_with_the_largest_score() -> 
 
 def test_a_given_label_stays_also_where_its_neighbours_have_another() -> None:
     """The third label is wrong: it lies in the cluster of class 0."""
-    features = clusters(torch.eye(2), 20)
-    order = [0, 1, 2, *range(3, 40)]
-    labels = Propagation(features[order], torch.tensor([0, 1, 1, 0, 1, 0, 1, 0, 1]), 2).labels()
+    labels = Propagation(clusters(torch.eye(2), 20), torch.tensor([0, 1, 1, 1, 0, 1, 0, 1, 0]), 2).labels()
     assert labels[2] == 1
     assert labels[9:].tolist() == [number % 2 for number in range(9, 40)]
 
