@@ -32,6 +32,7 @@ from stages.images.tensors import as_tensor
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.features import encode
+from stages.tasks.power import ENOUGH_VALIDATION
 from stages.tools import selection
 from stages.training.machine import set_up
 from stages.training.progress import progress
@@ -95,13 +96,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def best_method(settings: Params) -> str:
-    """The method in params.yaml whose encoder has the best kNN accuracy on validation."""
+    """The method in params.yaml whose encoder has the best kNN accuracy on validation.
+
+    Where validation has too few labels to choose by: the last method, because the first is usually scratch,
+    whose encoder has learnt nothing.
+    """
+    labels = read_json(METRICS / "data.json")["validation_labelled"]
+    if labels < ENOUGH_VALIDATION:
+        method = settings.methods[-1]
+        print(f"validation has {labels} labels, too few to choose an encoder by; taking that of {method}")
+        return method
     knn = {
         method: read_json(METRICS / "pretrain" / f"{method}.json")["knn"] or 0.0
         for method in settings.methods
     }
-    # NOTE: without validation labels all are 0. Then the last method wins: the first is usually scratch,
-    # whose encoder has learnt nothing.
     return max(reversed(settings.methods), key=lambda method: knn[method])
 
 

@@ -15,6 +15,7 @@ from stages.files.json_files import write_json
 from stages.files.packs import write_array
 from stages.files.paths import IMAGES, LABELS, METRICS, encoder_file
 from stages.files.tables import read_table, write_table
+from stages.settings import load
 from stages.tools import selection, suggest
 from tests.conftest import tiny_encoder
 from tests.pipeline.conftest import change
@@ -33,6 +34,7 @@ def pool(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     write_table(IMAGES / "pool.csv", index)
     labelled = index[["id"]].assign(label=labels[:200].numpy()).iloc[:LABELLED]
     write_table(LABELS / "pool.csv", labelled)
+    write_json(METRICS / "data.json", {"validation_labelled": 100})
     for method, knn in (("scratch", 0.7), ("autoencoder", 0.8), ("simclr", 0.9)):
         write_json(METRICS / "pretrain" / f"{method}.json", {"knn": knn})
         encoder = tiny_encoder(seed=round(10 * knn))
@@ -96,3 +98,18 @@ def test_a_pool_that_does_not_match_its_table_is_refused(digits: tuple[Tensor, T
     write_array(IMAGES / "pool.npy", digits[0][:201].numpy())
     with pytest.raises(InputError, match=r"pool\.npy: holds 201 images; its table has 200 rows"):
         suggest.main(["--count", "5"])
+
+
+@pytest.mark.usefixtures("pool")
+def test_the_encoder_is_chosen_on_validation_only_where_it_has_enough_labels(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = load.validated(load.read(load.PARAMS))
+    write_json(METRICS / "pretrain" / "autoencoder.json", {"knn": 0.95})
+    assert suggest.best_method(settings) == "autoencoder"
+    assert capsys.readouterr().out == ""
+    write_json(METRICS / "data.json", {"validation_labelled": 99})
+    assert suggest.best_method(settings) == settings.methods[-1] == "simclr"
+    assert "validation has 99 labels, too few to choose an encoder by; taking that of simclr" in (
+        capsys.readouterr().out
+    )
