@@ -29,7 +29,9 @@ from stages.compare.statistics import Replicates
 from stages.errors import reported
 from stages.files.paths import PREDICTIONS
 from stages.files.tables import write_table
+from stages.settings import load
 from stages.settings.values import CONTROL
+from stages.tasks.draws import budget_name, usable_budgets
 from stages.tasks.power import CONFIDENCE
 from stages.training.progress import Bar, progress
 from stages.training.workers import Workers, fitting
@@ -42,7 +44,6 @@ BUDGET = 100  # labelled images of a draw
 ACCURACIES = (0.80, 0.85)  # true, of the control and of the contender
 # Variances of the effects, 1 in all: of the labels, for both models alike and for each alone; of finetuning.
 SHARED, OWN, FINETUNING = 0.01, 0.01, 0.005
-REAL = ("n10", "n100", "n1000")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def cover(_: None, setting: Setting, bar: Bar) -> list[dict[str, float | int | s
                 held[name] += abs(ours.mean - truths[name]) <= ours.ci95
                 widths[name] += ours.ci95
     bar.advance(1, str(setting))
-    return [row(f"{name}, {setting}", held[name], counted[name], widths[name]) for name in truths]
+    return [
+        row(f"{name}, {setting}", held[name], counted[name], widths[name]) for name in truths if counted[name]
+    ]
 
 
 def row(setting: str, held: int, simulations: int, widths: float) -> dict[str, float | int | str]:
@@ -134,14 +137,15 @@ def row(setting: str, held: int, simulations: int, widths: float) -> dict[str, f
 
 def real() -> Iterator[dict[str, float | int | str]]:
     """The same on random subsets of the real test images: the gain of each method over the control."""
-    methods = sorted(path.name for path in PREDICTIONS.glob("*/"))
-    if not methods:
+    settings = load.validated(load.read(load.PARAMS))
+    if not PREDICTIONS.is_dir():
         print(f"note: {PREDICTIONS} has no predictions; run `dvc repro`, then this with --real", flush=True)
         return
     classes = pd.read_csv("metrics/data_classes.csv")["pool"].tolist()
-    evaluations = measured.read(methods, REAL, classes)
+    budgets = [budget_name(b) for b in usable_budgets(settings.finetune.budgets, sum(classes), len(classes))]
+    evaluations = measured.read(settings.methods, budgets, classes)
     random = np.random.default_rng(0)
-    for method, budget, size in product(methods, REAL, (60, 300)):
+    for method, budget, size in product(settings.methods, budgets, (60, 300)):
         if method == CONTROL:
             continue
         gain = (
@@ -156,7 +160,8 @@ def real() -> Iterator[dict[str, float | int | str]]:
             if ours.has_interval:
                 counted, widths = counted + 1, widths + ours.ci95
                 held += abs(ours.mean - truth) <= ours.ci95
-        yield row(f"gain of {method}, {budget}, {size} of the real test images", held, counted, widths)
+        if counted:
+            yield row(f"gain of {method}, {budget}, {size} of the real test images", held, counted, widths)
 
 
 def opened(worker: int) -> None:

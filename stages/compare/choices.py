@@ -24,7 +24,7 @@ class Choice:
 
     @property
     def training_seconds(self) -> float:
-        """Seconds of pretraining and of finetuning all draws."""
+        """Seconds of pretraining all runs and of finetuning all draws."""
         return float(sum(self.result.timings[stage]["seconds"] for stage in ("pretrain", "finetune")))
 
 

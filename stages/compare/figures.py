@@ -86,7 +86,7 @@ def _all_figures(measured: Measured) -> dict[str, Any]:
     for metric, value in measured.figures[0].items():
         if isinstance(value, list):  # one value for each class; None: the class has no test images
             figures[metric] = [
-                None if of_class is None else _mean_and_ci(measured.replicates(metric, label).estimate())
+                None if of_class is None else _mean_and_ci(measured.recall(label).estimate())
                 for label, of_class in enumerate(value)
             ]
         else:
@@ -123,7 +123,7 @@ def design(efficiency: pd.DataFrame, counts: Mapping[str, int]) -> Design:
         counts: the content of `metrics/data.json`.
     """
     draws, runs = (int(efficiency[name].max()) if len(efficiency) else 0 for name in ("draws", "runs"))
-    return Design(draws, runs, counts["test_labelled"], counts["test_units"])
+    return Design(draws, runs, counts["test_labelled"], counts["test_units"], counts["pool_labelled"])
 
 
 def recall(all_details: Mapping[str, Any], labels: Mapping[str, int], classes: Sequence[str]) -> pd.DataFrame:

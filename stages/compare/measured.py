@@ -24,13 +24,18 @@ class Measured:
 
     Attributes:
         figures: the metrics of each model.
-        contributed: metric → what each unit contributes, (R, U); `recall`: (R, K, U).
+        contributed: metric → what each unit contributes, (R, U).
+        right: whether each model is right on each image, (R, N).
+        labels, units: the class and the unit of each image, (N,).
         runs: the pretraining run of each model.
         overlap: as in `Replicates`.
     """
 
     figures: Sequence[Mapping[str, Any]]
     contributed: Mapping[str, np.ndarray]
+    right: np.ndarray
+    labels: np.ndarray
+    units: np.ndarray
     runs: Sequence[int]
     overlap: float
 
@@ -49,14 +54,20 @@ class Measured:
             metric: np.stack([by_unit(of_model[metric], units) for of_model in of_models])
             for metric in of_models[0]
         }
-        return Measured(figures, contributed, runs, overlap)
+        right = np.stack([of_model.argmax(1) == labels for of_model in predictions])
+        return Measured(figures, contributed, right, labels, units, runs, overlap)
 
-    def replicates(self, metric: str, label: int | None = None) -> Replicates:
-        """One metric of each model; with `label`, that of a class."""
-        values, units = [figures[metric] for figures in self.figures], self.contributed[metric]
-        if label is not None:
-            values, units = [of_classes[label] for of_classes in values], units[:, label]
-        return Replicates(values, units, self.runs, self.overlap)
+    def replicates(self, metric: str) -> Replicates:
+        """One metric of each model."""
+        values = [figures[metric] for figures in self.figures]
+        return Replicates(values, self.contributed[metric], self.runs, self.overlap)
+
+    def recall(self, label: int) -> Replicates:
+        """The recall of a class: the accuracy on its images, with the units that have such images."""
+        values = [figures["recall"][label] for figures in self.figures]
+        rows = self.labels == label
+        _, units = np.unique(self.units[rows], return_inverse=True)
+        return Replicates(values, by_unit(self.right[:, rows].astype(float), units), self.runs, self.overlap)
 
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Measured]]]  # method → budget → protocol
@@ -69,7 +80,8 @@ def read(methods: Sequence[str], budgets: Sequence[str], labelled: Sequence[int]
         labelled: the labelled images of each class in the pool.
 
     Raises:
-        InputError: a file is damaged, lacks a budget, or another method was measured on other test images.
+        InputError: a file is damaged, lacks a budget, or another method was measured on other test images,
+            draws or runs: then gains cannot be paired.
         FileNotFoundError: a file is missing.
     """
     if not budgets:
@@ -82,6 +94,10 @@ def read(methods: Sequence[str], budgets: Sequence[str], labelled: Sequence[int]
             raise InputError(
                 f"{predictions.folder / PREDICTED_IMAGES}: its images are not those of "
                 f"{first.folder / PREDICTED_IMAGES}; run `dvc repro`"
+            )
+        if predictions.replicates() != first.replicates():
+            raise InputError(
+                f"{predictions.folder}: has other draws or runs than {first.folder}; run `dvc repro`"
             )
     return {
         method: {budget: predictions.measured(budget, overlaps[budget]) for budget in budgets}
@@ -109,6 +125,10 @@ class _Predictions:
             if not images[column].str.fullmatch("[0-9]{1,9}").all():
                 raise InputError(f"{folder / PREDICTED_IMAGES}: column {column} is not a number in every row")
         return _Predictions(folder, read_index(folder), images)
+
+    def replicates(self) -> set[tuple[str, str, int, int]]:
+        """The budget, protocol, draw and run of each model."""
+        return {(model.budget, model.protocol, model.draw, model.run) for model in self.models}
 
     def measured(self, budget: str, shared: float) -> dict[str, Measured]:
         """The models of one budget by protocol."""

@@ -120,11 +120,14 @@ def render(evidence: Evidence) -> str:
 def sentences(evidence: Evidence, method: str) -> list[Markup]:
     """The verdict on a method, a paragraph for each budget: what pretraining bought, and the pool beside."""
     summary, labels, design = evidence.summary, evidence.labels, evidence.design
+    not_spread = {result.method: kept(result) for result in evidence.results}
     paragraphs = [
         (
             verdict.sentence(summary, method, budget, labels, design, number=marked),
             verdict.imported_sentence(summary, method, budget, design, number=marked),
-            verdict.pool_sentence(summary, method, budget, design, number=marked),
+            verdict.pool_sentence(
+                summary, method, budget, design, not_spread[method].get(budget, 0), number=marked
+            ),
         )
         for budget in evidence.budgets
     ]

@@ -31,12 +31,14 @@ class Design:
         runs: pretrainings of each method.
         images: labelled test images.
         units: groups of test images that belong together; as many as images where there are no groups.
+        labelled: images of the pool that have a label: with a budget of so many, all draws are the same.
     """
 
     draws: int
     runs: int
     images: int
     units: int
+    labelled: int
 
     def why_no_interval(self) -> str:
         """The reason why a figure has no interval, as a clause."""
@@ -45,7 +47,9 @@ class Design:
         return FEW_UNITS if self.units < FEWEST_UNITS else EQUAL_DRAWS
 
     def covered(self) -> str:
-        """What an interval covers, as a sentence."""
+        """What an interval covers, as a sentence; "" where there is none."""
+        if self.draws < 2 or self.units < FEWEST_UNITS:
+            return ""
         tested = f"{self.images:,} test images"
         if self.units < self.images:
             tested = f"{self.units:,} groups of {tested}"

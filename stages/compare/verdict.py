@@ -8,9 +8,7 @@ from typing import Any
 
 from stages.compare.statistics import Design
 from stages.settings.values import CONTROL, IMPORTED
-from stages.tasks.draws import budget_name
 
-ALL = budget_name("all")
 Format = Callable[[str, str, str], str]  # from a number's text, its key in the summary, and its unit
 
 
@@ -89,7 +87,8 @@ def sentence(
         return number(f"{value:{sign}.2f}", f"{of}.{budget}.{name}", unit)
 
     draws = design.draws
-    over = f"over {draws} trainings on the same labels" if budget == ALL else f"over {draws} draws"
+    same = labels[budget] >= design.labelled
+    over = f"over {draws} trainings on the same labels" if same else f"over {draws} draws"
     equal = "on one draw" if draws == 1 else f"in each of {draws} draws"
     no_interval = design.why_no_interval()
     after = figure(method, "accuracy", " %")
@@ -141,33 +140,38 @@ def imported_sentence(
 
 
 def pool_sentence(
-    summary: Mapping[str, Any], method: str, budget: str, design: Design, number: Format = unmarked
+    summary: Mapping[str, Any], method: str, budget: str, design: Design, kept: int, number: Format = unmarked
 ) -> str:
-    """What spreading the labels over the pool bought beside pretraining; "" where it was not done.
+    """What distilling bought beside pretraining; "" where it was not done.
 
     Args:
         summary, method, budget, design, number: as for `sentence`.
+        kept: in how many draws the finetuned model stays, because spreading did not help.
     """
     row = summary[method][budget]
     if "distilled" not in row:
         return ""
+    if kept == design.draws:
+        return (
+            "Distilling: spreading the labels over the pool helps in no draw, so the finetuned models stay."
+        )
 
     def figure(of: str, name: str, unit: str = "", sign: str = "") -> str:
         value = 100 * summary[of][budget][name]
         return number(f"{value:{sign}.2f}", f"{of}.{budget}.{name}", unit)
 
     after, gain = figure(method, "distilled", " %"), figure(method, "distilled_gain", sign="+")
-    control = ""
+    rest = f"; in {kept} of {design.draws} draws the finetuned model stays" if kept else ""
     if method != CONTROL and "distilled" in summary.get(CONTROL, {}).get(budget, {}):
-        control = f"; {CONTROL} reaches {figure(CONTROL, 'distilled', ' %')} in the same way"
+        rest += f"; {CONTROL} reaches {figure(CONTROL, 'distilled', ' %')} in the same way"
+    start = "Distilling (labels spread over the pool, and more steps)"
     if "distilled_gain_ci95" not in row:
-        reason = design.why_no_interval()
-        return f"With the labels spread over the pool: {after}, {gain} points ({reason}){control}."
+        return f"{start}: {after}, {gain} points ({design.why_no_interval()}){rest}."
     gain = f"{gain} ± {figure(method, 'distilled_gain_ci95')} points"
     if not measurable(row, "distilled_gain"):
-        return f"Spreading the labels over the pool brings no measurable gain: {after}, {gain}{control}."
+        return f"{start} brings no measurable gain: {after}, {gain}{rest}."
     verb = "lowers" if row["distilled_gain"] < 0 else "raises"
-    return f"Spreading the labels over the pool {verb} it to {after}, {gain}{control}."
+    return f"{start} {verb} it to {after}, {gain}{rest}."
 
 
 def labels_for_same(

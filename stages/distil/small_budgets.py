@@ -105,6 +105,8 @@ def print_kept(method: str, students: Sequence[Student], results: Sequence[Resul
             else f"of {check.labels} labels, the graph of the pool finds {check.graph} without themselves, "
             f"the nearest labelled image {check.nearest}"
         )
+        if result.images and not check.labels:
+            print(f"distil {method} {student}: not checked, because no class has two labels", flush=True)
         if not result.images:
             print(f"distil {method} {student}: the finetuned model stays, because {reason}", flush=True)
 

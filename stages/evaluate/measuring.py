@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,13 @@ from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
 from stages.tasks.labels import read_labels, read_pool_labels
+from stages.tasks.power import ENOUGH_VALIDATION
 from stages.tasks.scores import measure
 from stages.training.machine import Machine, peak_memory_mb, set_up
 from stages.training.progress import Bar
 
 CHOOSING = 2000  # validation images that a model is measured on at most
+PART = 256  # of them, read at once
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Measured:
         protocols: the figures by protocol.
         seconds: spent on predictions of the test split.
         memory_mb: the most memory that the worker has used so far.
-        validation: the model's accuracy on validation; None: a frozen encoder, or no label there.
+        validation: the model's accuracy on validation; None: a frozen encoder, or too few labels there.
     """
 
     protocols: dict[str, dict[str, Any]]
@@ -189,21 +190,22 @@ class Evaluator:
             )
         return self.encoders[run]
 
-    @cached_property
-    def validation(self) -> tuple[np.ndarray, np.ndarray]:
-        """The labelled validation images, uint8 (n, C, H, W), CHOOSING at most, and their labels, (n,)."""
+    def validation_accuracy(self, classifier: Classifier) -> float | None:
+        """The accuracy of a model on validation, CHOOSING labelled images at most.
+
+        None where validation has too few labels to choose a model by.
+        """
         labels = read_labels(IMAGES / "validation.csv").numpy()
         rows = np.flatnonzero(labels >= 0)
-        rows = rows[:: max(1, -(-len(rows) // CHOOSING))]
-        return read_pack(IMAGES / "validation.npy", rows=len(labels))[rows], labels[rows]
-
-    def validation_accuracy(self, classifier: Classifier) -> float | None:
-        """The accuracy of a model on validation; None where validation has no label."""
-        images, labels = self.validation
-        if not len(labels):
+        if len(rows) < ENOUGH_VALIDATION:
             return None
-        predicted = probabilities(classifier, images, self.machine).cpu().numpy().argmax(1)
-        return float((predicted == labels).mean())
+        images = read_pack(IMAGES / "validation.npy", rows=len(labels))
+        rows, right = rows[:: -(-len(rows) // CHOOSING)], 0
+        for start in range(0, len(rows), PART):  # not all in memory at once
+            part = rows[start : start + PART]
+            predicted = probabilities(classifier, images[part], self.machine).cpu().numpy().argmax(1)
+            right += int((predicted == labels[part]).sum())
+        return right / len(rows)
 
     def measure(self, task: OfModel | OfEncoder, bar: Bar) -> Measured:
         """Do one task."""

@@ -9,6 +9,7 @@ import numpy as np
 from stages.errors import InputError
 from stages.files.whole import whole_file
 
+ROUNDING = 1e-5  # a sum of float32 probabilities can be above 1 by less
 PART = 4096 * 28 * 28  # bytes of pixels that are processed at the same time: 4,096 MNIST digits
 
 
@@ -32,7 +33,7 @@ def read_probabilities(path: Path, rows: int) -> np.ndarray:
         raise InputError(f"{path}: is not an array of float32 probabilities; run `dvc repro`")
     if len(array) != rows:
         raise InputError(f"{path}: holds {len(array)} images; its table has {rows} rows; run `dvc repro`")
-    if not ((array >= 0) & (array <= 1)).all():
+    if not ((array >= 0) & (array <= 1 + ROUNDING)).all():
         raise InputError(f"{path}: holds numbers that are no probabilities; run `dvc repro`")
     return array
 

@@ -1,7 +1,7 @@
 """Stage prepare: turn a data source into three outputs that later stages depend on separately.
 
 - images: the unlabelled pool and the validation split. The validation labels are included, because
-  pretraining monitors a kNN accuracy on them.
+  pretraining monitors a kNN accuracy on them, and evaluate measures on them what `predict` chooses by.
 - labels: the labels of the pool and the class names.
 - test: the test split, images and labels. Only `evaluate` reads it.
 
@@ -40,16 +40,19 @@ def what_the_test_shows(prepared: Prepared) -> list[str]:
     if not images:
         return []
     named = f"{images:,} labelled images" + (f" in {units:,} groups" if units < images else "")
+    if units < power.FEWEST_UNITS:
+        return [f"warning: test: {named}; so few give no interval, and no gain can be shown"]
     gains = [
         f"{100 * power.smallest_gain(units, labels):.1f} points at {labels} label{'s' if labels > 1 else ''}"
         for labels in power.DISAGREEMENT
     ]
     lines = [f"test: {named}; they can show gains from about {', '.join(gains)} per class (80 % power)"]
     if units < power.ENOUGH_TEST:
+        enough = 100 * power.smallest_gain(power.ENOUGH_TEST, 10)
         lines.append(
-            f"warning: the test split is small; label more of its images, or raise data.folder.test: "
-            f"with {power.ENOUGH_TEST} it would show {100 * power.smallest_gain(power.ENOUGH_TEST, 10):.1f} "
-            "points at 10 labels per class"
+            "warning: the test split is small; label more of its images, or hold out more for it "
+            f"(data.folder.test, data.test_limit): with {power.ENOUGH_TEST} it would show {enough:.1f} points at "
+            "10 labels per class"
         )
     return lines
 

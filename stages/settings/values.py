@@ -1,6 +1,6 @@
 """Names and ranges that values in `params.yaml` may have, and the base of its sections."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +27,14 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(ge=0, le=10)]
 Area = Annotated[float, Field(gt=0, le=1)]
 Magnification = Annotated[float, Field(gt=0, le=10)]
+
+
+def first_pretrained(methods: Iterable[str]) -> str:
+    """The method that is taken where validation has too few labels to choose one: the first by name.
+
+    The control is taken only where there is no other method.
+    """
+    return min(methods, key=lambda method: (method == CONTROL, method))
 
 
 def available_methods() -> list[str]:

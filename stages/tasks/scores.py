@@ -38,7 +38,7 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """What each image contributes to each metric of `measure`: the metric is the mean over the images.
+    """What each image contributes to each metric of `measure` but `recall`: the metric is the mean over them.
 
     Accuracy, log-likelihood and calibration error are such means. A ratio, such as the recall of a class, is
     made one by its derivative with respect to the weight of each image (the infinitesimal jackknife: L. A.
@@ -49,7 +49,7 @@ def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np
         labels: (N,) integers in [0, K).
 
     Returns:
-        (N,) for each metric; (K, N) for `recall`, NaN for a class that has no images.
+        (N,) for each metric. The recall of a class is the accuracy on its images.
     """
     count, classes = probabilities.shape
     guesses, numbers = probabilities.argmax(1), np.arange(classes)[:, None]
@@ -69,7 +69,6 @@ def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np
         "f1_macro": f1[present].mean(0),
         "nll": -np.log(np.maximum(chosen, 1e-12)),
         "ece": np.sign(np.bincount(bins, gap, minlength=BINS))[bins] * gap,
-        "recall": recall,
     }
 
 

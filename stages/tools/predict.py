@@ -3,10 +3,10 @@
     python -m stages.tools.predict PATH… [--model simclr/n100] [--output predictions.csv]
 
 Each PATH is an image file or a folder. A folder is searched recursively, in the same way as `prepare` does.
-A model is METHOD/nBUDGET (its first draw), METHOD/nBUDGET-drawD, or a file. The default is the method and
-budget with the best accuracy on validation, never on the test split. The model's file contains everything
-that predicting needs: weights, class names, image size and normalisation. Images that cannot be read are
-reported on stderr and left out of the table; the exit status is then 1.
+A model is METHOD/nBUDGET (its first draw), METHOD/nBUDGET-drawD, either with `/distilled` after it, or a
+file. The default is the one with the best accuracy on validation, never on the test split. The model's file
+contains everything that predicting needs: weights, class names, image size and normalisation. Images that
+cannot be read are reported on stderr and left out of the table; the exit status is then 1.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from torch import Tensor
 from stages.errors import InputError, reported
 from stages.files.json_files import read_json
 from stages.files.locks import require_writable
-from stages.files.paths import CLASSIFIERS, METRICS, SUMMARY
+from stages.files.paths import CLASSIFIERS, DISTILLED, METRICS, SUMMARY
 from stages.files.tables import write_table
 from stages.images import pictures
 from stages.settings import load
-from stages.settings.values import CONTROL
+from stages.settings.values import first_pretrained
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
 from stages.tasks.draws import parse_budget
 from stages.tasks.power import ENOUGH_VALIDATION
@@ -39,6 +39,7 @@ from stages.training.progress import progress
 from stages.training.resources import cores
 
 BATCH = 256  # images that are decoded and in memory at the same time
+FOLDERS = {"distilled": DISTILLED}  # protocol → where its models are; finetuned ones have no suffix
 TOP = 3  # most probable classes in the table
 
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--model",
-        help="METHOD/nBUDGET, METHOD/nBUDGET-drawD or a file (default: the best on validation)",
+        help="METHOD/nBUDGET[-drawD][/distilled] or a file (default: the best on validation)",
     )
     parser.add_argument(
         "--output",
@@ -116,7 +117,8 @@ def model_file(name: str | None) -> Path:
     """The file of a classifier.
 
     Args:
-        name: METHOD/nBUDGET, METHOD/nBUDGET-drawD or a file; None: the best on validation.
+        name: METHOD/nBUDGET, METHOD/nBUDGET-drawD, either with `/distilled`, or a file; None: the best on
+            validation.
 
     Raises:
         InputError: there is no such classifier, or none at all.
@@ -125,8 +127,10 @@ def model_file(name: str | None) -> Path:
         name = best_on_validation()
     if Path(name).suffix == ".safetensors":
         return Path(name)
-    method, _, budget = name.partition("/")
-    file = CLASSIFIERS / method / (budget if "-draw" in budget else f"{budget}-draw0")
+    method, _, rest = name.partition("/")
+    budget, _, protocol = rest.partition("/")
+    folder = FOLDERS.get(protocol, CLASSIFIERS) / method
+    file = folder / (budget if "-draw" in budget else f"{budget}-draw0")
     file = file.with_name(f"{file.name}.safetensors")
     if not file.is_file():
         first_draws = CLASSIFIERS.glob("*/*-draw0.safetensors")
@@ -139,7 +143,7 @@ def model_file(name: str | None) -> Path:
 
 
 def best_on_validation() -> str:
-    """The method and budget whose finetuned models have the best accuracy on validation.
+    """The method, budget and protocol whose models have the best accuracy on validation.
 
     Where validation has too few labels to choose by: the first pretrained method, with the most labels.
 
@@ -154,7 +158,7 @@ def best_on_validation() -> str:
         )
     labels = read_json(METRICS / "data.json")["validation_labelled"]
     if labels < ENOUGH_VALIDATION:
-        method = min(sorted(summary), key=lambda name: name == CONTROL)
+        method = first_pretrained(summary)
         sizes = {b: math.inf if parse_budget(b) == "all" else int(parse_budget(b)) for b in summary[method]}
         chosen = f"{method}/{max(sizes, key=lambda budget: sizes[budget])}"
         print(
@@ -165,9 +169,17 @@ def best_on_validation() -> str:
         return chosen
     accuracies: dict[str, float] = {}
     for method, budgets in summary.items():
-        of_method = read_json(METRICS / "evaluate" / f"{method}_model.json")["validation"]
-        accuracies |= {f"{method}/{budget}": of_method[budget]["finetuned"] for budget in budgets}
-    return max(accuracies, key=lambda key: accuracies[key])
+        file = METRICS / "evaluate" / f"{method}_model.json"
+        of_method = read_json(file).get("validation", {})
+        if missing := [budget for budget in budgets if budget not in of_method]:
+            raise InputError(
+                f"{file}: has no accuracy on validation of {', '.join(missing)}; run `dvc repro`"
+            )
+        for budget in budgets:
+            for protocol, accuracy in of_method[budget].items():
+                suffix = f"/{protocol}" if protocol in FOLDERS else ""
+                accuracies[f"{method}/{budget}{suffix}"] = accuracy
+    return max(accuracies, key=lambda name: accuracies[name])
 
 
 def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:

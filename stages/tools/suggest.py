@@ -31,6 +31,7 @@ from stages.files.whole import whole_file
 from stages.images.tensors import as_tensor
 from stages.settings import load
 from stages.settings.schema import Params
+from stages.settings.values import first_pretrained
 from stages.tasks.features import encode
 from stages.tasks.power import ENOUGH_VALIDATION
 from stages.tools import selection
@@ -53,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--strategy", choices=list(selection.STRATEGIES), default="typical",
         help="typical: from dense regions; centre: far from all labels (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--method", help="the method whose encoder is used (default: the best by kNN)")
+    parser.add_argument(
+        "--method", help="the method whose encoder is used (default: the best by kNN on validation)"
+    )
     parser.add_argument("--ignore-labels", action="store_true", help="treat all images as unlabelled")
     parser.add_argument(
         "--output",
@@ -98,12 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def best_method(settings: Params) -> str:
     """The method in params.yaml whose encoder has the best kNN accuracy on validation.
 
-    Where validation has too few labels to choose by: the last method, because the first is usually scratch,
-    whose encoder has learnt nothing.
+    Where validation has too few labels to choose by: the first pretrained method by name.
     """
     labels = read_json(METRICS / "data.json")["validation_labelled"]
     if labels < ENOUGH_VALIDATION:
-        method = settings.methods[-1]
+        method = first_pretrained(settings.methods)
         print(f"validation has {labels} labels, too few to choose an encoder by; taking that of {method}")
         return method
     knn = {

@@ -187,7 +187,8 @@ class Trial:
         views = partial(random_views, strengths=settings.views.presets[settings.views.finetune])
         finetune(self.method, classifier, labelled, schedule, recipe, views, machine, stream, bar)
         predicted = probabilities(classifier, self.validation_images, machine).argmax(1).cpu()
-        return float((predicted == self.validation_labels).float().mean())
+        known = self.validation_labels >= 0
+        return float((predicted == self.validation_labels)[known].float().mean())
 
 
 def save(file: Path, dataset: str, method: str, knobs: list[str], rows: pd.DataFrame) -> None:

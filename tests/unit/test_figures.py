@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,8 @@ def first_draw(evaluations: Evaluations, times: int) -> Evaluations:
 
     def repeated(of: Measured) -> Measured:
         contributed = {metric: units[:1].repeat(times, 0) for metric, units in of.contributed.items()}
-        return Measured(list(of.figures[:1]) * times, contributed, [0] * times, of.overlap)
+        right, figures = of.right[:1].repeat(times, 0), list(of.figures[:1]) * times
+        return replace(of, figures=figures, contributed=contributed, right=right, runs=[0] * times)
 
     return {
         method: {
@@ -152,7 +154,8 @@ def test_an_interval_is_never_rounded_to_zero(evaluations: dict[str, dict[str, d
     random = np.random.default_rng(0)
     units = 0.9 + random.normal(0, 1e-6, (4, 3000))
     contributed = {"accuracy": units, "recall_macro": units}
-    tiny = Measured([dict.fromkeys(contributed, 0.9)] * 4, contributed, [0] * 4, overlap=0.0)
+    old = evaluations["simclr"]["n10"]["finetuned"]
+    tiny = replace(old, figures=[dict.fromkeys(contributed, 0.9)] * 4, contributed=contributed)
     evaluations["simclr"]["n10"]["finetuned"] = tiny
     assert figures_of.summary(evaluations)["simclr"]["n10"]["accuracy_ci95"] == 0.0001
     details = figures_of.details(evaluations)["simclr"]["n10"]["finetuned"]
@@ -170,7 +173,7 @@ def test_details_have_an_interval_for_every_figure(evaluations: Evaluations) -> 
     assert details["scratch"]["n10"]["knn"].keys() == metrics  # the control has no gain over itself
     assert all(knn[metric].keys() == {"mean", "ci95"} for metric in metrics - {"recall"})
     assert knn["recall"][1] is None  # no test images
-    of_class = evaluations["simclr"]["n10"]["knn"].replicates("recall", 2).estimate()
+    of_class = evaluations["simclr"]["n10"]["knn"].recall(2).estimate()
     assert knn["recall"][2] == {"mean": round(of_class.mean, 4), "ci95": round(of_class.ci95, 4)}
 
 
@@ -241,7 +244,7 @@ def in_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_figures(evaluations: Evaluations) -> None:
     """Write what `show` reads."""
-    write_json(METRICS / "data.json", {"test_labelled": 3000, "test_units": 3000})
+    write_json(METRICS / "data.json", {"test_labelled": 3000, "test_units": 3000, "pool_labelled": 900})
     write_json(METRICS / "summary.json", figures_of.summary(evaluations))
     write_json(METRICS / "details.json", figures_of.details(evaluations))
     write_table(METRICS / "label_efficiency.csv", figures_of.label_efficiency(evaluations, LABELS))
@@ -304,7 +307,7 @@ def test_recall_is_one_row_per_method_budget_and_class_with_test_images(
     table = figures_of.recall(figures_of.details(evaluations), LABELS, ["a", "b", "c"])
     assert len(table) == 2 * len(METHODS) * len(BUDGETS)
     (first, second) = table[(table["method"] == "simclr") & (table["labels"] == 900)].to_dict("records")
-    of_class = [evaluations["simclr"]["nall"]["finetuned"].replicates("recall", c).estimate() for c in (0, 2)]
+    of_class = [evaluations["simclr"]["nall"]["finetuned"].recall(c).estimate() for c in (0, 2)]
     for row, name, expected in zip((first, second), "ac", of_class, strict=True):
         assert (row["class"], row["recall"]) == (name, round(expected.mean, 4))
         assert row["recall_ci95"] == round(expected.ci95, 4)

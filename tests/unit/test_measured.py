@@ -46,8 +46,18 @@ def test_predictions_become_replicates_of_units(written: dict[str, list[np.ndarr
     accuracy = of_simclr.replicates("accuracy")
     assert accuracy.units.shape == (2, 9)
     np.testing.assert_allclose(accuracy.units.mean(1), accuracy.values, atol=6e-5)
-    recall = of_simclr.replicates("recall", 1)
+    recall = of_simclr.recall(1)
+    assert recall.units.shape == (2, 6)  # those units that have images of the class
     np.testing.assert_allclose(recall.units.mean(1), recall.values, atol=6e-5)
+
+
+def test_the_recall_of_a_class_with_few_images_has_no_interval() -> None:
+    random, labels = np.random.default_rng(0), np.repeat([0, 1, 2], [50, 5, 4])
+    predictions = [random.dirichlet(np.ones(3), 59).astype(np.float32) for _ in range(3)]
+    of = measured.Measured.of(predictions, labels, np.arange(59), [0] * 3, overlap=0.0)
+    assert of.recall(0).estimate().has_interval
+    assert of.recall(1).estimate().ci95 > 2 * of.recall(0).estimate().ci95
+    assert not of.recall(2).estimate().has_interval
 
 
 @pytest.mark.usefixtures("written")
@@ -63,6 +73,21 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
     write_table(PREDICTIONS / "scratch" / PREDICTED_IMAGES, table.assign(unit="x"))
     with pytest.raises(InputError, match=r"column unit is not a number in every row"):
         measured.read(["scratch"], ["n4"], [10, 10])
+
+
+@pytest.mark.usefixtures("written")
+def test_other_draws_or_runs_cannot_be_paired() -> None:
+    models = [Model(f"n4-draw{d}-finetuned.npy", "finetuned", "n4", d, 0, "file") for d in (0, 1)]
+    write_index(PREDICTIONS / "simclr", models)
+    with pytest.raises(InputError, match=r"simclr: has other draws or runs than data/predictions/scratch"):
+        measured.read(["scratch", "simclr"], ["n4"], [10, 10])
+
+
+@pytest.mark.usefixtures("written")
+def test_a_sum_of_votes_may_be_above_one_by_rounding() -> None:
+    file = PREDICTIONS / "scratch" / "n4-draw1-finetuned.npy"
+    write_array(file, np.tile(np.array([1.0000002, 0.0], dtype=np.float32), (12, 1)))
+    assert measured.read(["scratch"], ["n4"], [10, 10])["scratch"]["n4"]["finetuned"].figures
 
 
 @pytest.mark.usefixtures("written")

@@ -143,9 +143,9 @@ def evaluated(in_copy: Path, digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
     write_array(TEST / "images.npy", images[100:200].numpy())
     test = pd.DataFrame({"id": [f"t{row}" for row in range(100)], "label": labels[100:200]})
     write_table(TEST / "index.csv", test)
-    write_array(IMAGES / "validation.npy", images[200:220].numpy())
-    validation = [str(label) if row < 10 else "" for row, label in enumerate(labels[200:220].tolist())]
-    write_table(IMAGES / "validation.csv", pd.DataFrame({"id": range(20), "label": validation}))
+    write_array(IMAGES / "validation.npy", images[200:320].numpy())
+    validation = [str(label) if row < 100 else "" for row, label in enumerate(labels[200:320].tolist())]
+    write_table(IMAGES / "validation.csv", pd.DataFrame({"id": range(120), "label": validation}))
     weights.write_encoder(encoder_file("scratch", 0), tiny_encoder())
     write_index(DISTILLED / "scratch", [])
     return images[100:200], labels[100:200]

@@ -188,6 +188,15 @@ def test_the_default_model_is_the_best_on_validation_whatever_the_test_says(
     write_json(METRICS / "data.json", {"validation_labelled": 100})
     assert predict.model_file(None) == Path("models/classifiers/simclr/n10-draw0.safetensors")
     assert capsys.readouterr().err == ""
+    of_distilled = {"n10": {"finetuned": 0.9, "distilled": 0.95}, "n5": {"finetuned": 0.1}}
+    write_json(METRICS / "evaluate" / "simclr_model.json", {"validation": of_distilled})
+    distilled = Path("models/distilled/simclr/n10-draw0.safetensors")
+    distilled.parent.mkdir(parents=True)
+    distilled.write_bytes(b"a model")
+    assert predict.model_file(None) == predict.model_file("simclr/n10/distilled") == distilled
+    write_json(METRICS / "evaluate" / "simclr_model.json", {})
+    with pytest.raises(InputError, match=r"simclr_model.json: has no accuracy on validation of n10, n5; run"):
+        predict.model_file(None)
     # Too few labels to choose by: the first pretrained method, with the most labels.
     write_json(METRICS / "data.json", {"validation_labelled": 99})
     write_json(METRICS / "evaluate" / "simclr_model.json", {"validation": {"n5": {"finetuned": 1.0}}})

@@ -293,7 +293,11 @@ def test_equal_draws_have_no_interval_and_no_measurable_gain() -> None:
 
 
 def test_missing_error_bars_are_explained_beside_the_others() -> None:
-    three, one, four_images = Design(3, 1, 400, 400), Design(1, 1, 400, 400), Design(3, 1, 4, 4)
+    three, one, four_images = (
+        Design(3, 1, 400, 400, 900),
+        Design(1, 1, 400, 400, 900),
+        Design(3, 1, 4, 4, 900),
+    )
     bars = "Error bars: 95 % intervals over 3 draws and the test images"
     assert report.describe([0.1, 0.2], three) == f"{bars}."
     assert report.describe([0.1, math.nan], three) == f"{bars}; equal draws have no interval."
@@ -308,6 +312,27 @@ def test_a_small_test_split_is_said_with_the_gain_that_it_shows() -> None:
     assert "the 60 labelled test images were expected to show gains from about" in words
     words = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)).words
     assert "small test split" not in words
+
+
+def claims_only_what_intervals_allow(page: Page, summary: Any) -> None:
+    """Each sentence of the verdict that says "raises accuracy" has an interval above 0 in the summary."""
+    claims = re.findall(r"With ([\d,]+) labels, (\w+) pretraining raises accuracy", page.words)
+    for labels, method in claims:
+        row = summary[method][f"n{labels.replace(',', '')}"]
+        assert row["gain"] > row["gain_ci95"], f"{method} at {labels} labels is said to raise accuracy"
+    shown = sum(row["gain"] > row.get("gain_ci95", 1) for row in summary["simclr"].values())
+    assert len(claims) == shown
+
+
+@pytest.mark.usefixtures("_without_drawing")
+def test_a_planted_claim_beyond_the_interval_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    row = made_up.summary["simclr"]["n10"]
+    row["gain_ci95"] = round(2 * abs(row["gain"]), 4)
+    claims_only_what_intervals_allow(rendered(made_up), made_up.summary)
+    monkeypatch.setattr(verdict, "measurable", lambda row, name="gain": row.get(name, 0) > 0)
+    with pytest.raises(AssertionError, match="simclr at 10 labels is said to raise accuracy"):
+        claims_only_what_intervals_allow(rendered(made_up), made_up.summary)
 
 
 @pytest.mark.usefixtures("_without_drawing")

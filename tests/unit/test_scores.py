@@ -154,16 +154,6 @@ def test_a_score_is_the_mean_of_what_the_images_contribute(
     assert contributed.mean() == pytest.approx(measure(*predicted)[metric], abs=6e-5)
 
 
-def test_the_recall_of_each_class_is_the_mean_of_what_the_images_contribute(
-    predicted: tuple[np.ndarray, np.ndarray],
-) -> None:
-    contributed, recall = contributions(*predicted)["recall"], measure(*predicted)["recall"]
-    assert recall[3] is None
-    assert np.isnan(contributed[3]).all()
-    np.testing.assert_allclose(contributed[:3].mean(1), recall[:3], atol=6e-5)
-    assert contributed[2, predicted[1] != 2].std() == 0  # images of other classes say nothing about it
-
-
 @pytest.mark.parametrize("metric", SCORES)
 def test_contributions_have_the_spread_of_the_jackknife(
     predicted: tuple[np.ndarray, np.ndarray], metric: str

@@ -131,16 +131,17 @@ def test_where_nothing_varies_there_is_no_interval(
 
 
 def test_the_design_is_put_in_words() -> None:
-    assert Design(1, 1, 400, 400).why_no_interval() == "one draw has no interval"
-    assert Design(4, 1, 400, 400).why_no_interval() == "equal draws have no interval"
-    assert Design(4, 1, 40, 4).why_no_interval() == "fewer than 5 test images or groups have no interval"
-    several = Design(10, 3, 982, 90)
+    assert Design(1, 1, 400, 400, 99).why_no_interval() == "one draw has no interval"
+    assert Design(4, 1, 400, 400, 99).why_no_interval() == "equal draws have no interval"
+    assert Design(4, 1, 40, 4, 99).why_no_interval() == "fewer than 5 test images or groups have no interval"
+    several = Design(10, 3, 982, 90, 99)
     assert several.covered() == (
         "An interval covers the choice of the labels (10 draws), the randomness of finetuning, of "
         "pretraining (3 runs), and the choice of the 90 groups of 982 test images."
     )
     assert several.not_covered() == ""
-    assert "randomness of pretraining" in Design(10, 1, 982, 90).not_covered()
+    assert Design(4, 1, 40, 4, 99).covered() == Design(1, 1, 40, 40, 99).covered() == ""
+    assert "randomness of pretraining" in Design(10, 1, 982, 90, 99).not_covered()
 
 
 @pytest.mark.parametrize(("draws", "images", "overlap"), [(3, 60, 0.0), (5, 300, 0.48), (4, 300, 0.05)])

@@ -16,7 +16,7 @@ from stages.compare.verdict import (
 )
 
 LABELS = {"n10": 10, "n100": 100, "n1000": 1000}
-FIVE = Design(draws=5, runs=1, images=400, units=400)
+FIVE = Design(draws=5, runs=1, images=400, units=400, labelled=2000)
 SUMMARY: dict[str, Any] = {
     "scratch": {
         "n10": {"accuracy": 0.60, "accuracy_ci95": 0.05}, "n100": {"accuracy": 0.90, "accuracy_ci95": 0.01},
@@ -61,11 +61,11 @@ def without_intervals() -> dict[str, Any]:
     [(1, "on one draw; one draw has no interval"), (5, "in each of 5 draws; equal draws have no interval")],
 )
 def test_without_an_interval_the_difference_is_not_called_measurable(draws: int, words: str) -> None:
-    assert sentence(without_intervals(), "simclr", "n10", {"n10": 10}, Design(draws, 1, 400, 400)) == (
+    assert sentence(without_intervals(), "simclr", "n10", {"n10": 10}, Design(draws, 1, 400, 400, 2000)) == (
         "With 10 labels, accuracy is 60.00 % from scratch and 94.00 % with simclr pretraining, +34.00 points "
         f"{words}, so the difference cannot be called measurable."
     )
-    assert sentence(without_intervals(), "scratch", "n10", {"n10": 10}, Design(draws, 1, 400, 400)) == (
+    assert sentence(without_intervals(), "scratch", "n10", {"n10": 10}, Design(draws, 1, 400, 400, 2000)) == (
         f"With 10 labels, scratch reaches 60.00 % {words}; nothing was pretrained."
     )
 
@@ -100,6 +100,7 @@ def test_without_the_control_nothing_is_compared() -> None:
     )
 
 
+DISTILLING = "Distilling (labels spread over the pool, and more steps)"
 DISTILLED = {"distilled": 0.96, "distilled_ci95": 0.01, "distilled_gain": 0.02}
 
 
@@ -108,28 +109,40 @@ DISTILLED = {"distilled": 0.96, "distilled_ci95": 0.01, "distilled_gain": 0.02}
     [
         (
             {"distilled_gain_ci95": 0.01},
-            "Spreading the labels over the pool raises it to 96.00 %, +2.00 ± 1.00 points",
+            f"{DISTILLING} raises it to 96.00 %, +2.00 ± 1.00 points",
         ),
         (
             {"distilled_gain_ci95": 0.01, "distilled_gain": -0.02},
-            "Spreading the labels over the pool lowers it to 96.00 %, -2.00 ± 1.00 points",
+            f"{DISTILLING} lowers it to 96.00 %, -2.00 ± 1.00 points",
         ),
         (
             {"distilled_gain_ci95": 0.03},
-            "Spreading the labels over the pool brings no measurable gain: 96.00 %, +2.00 ± 3.00 points",
+            f"{DISTILLING} brings no measurable gain: 96.00 %, +2.00 ± 3.00 points",
         ),
-        ({}, "With the labels spread over the pool: 96.00 %, +2.00 points (equal draws have no interval)"),
+        (
+            {},
+            f"{DISTILLING}: 96.00 %, +2.00 points (equal draws have no interval)",
+        ),
     ],
 )
 def test_what_the_pool_bought_is_said_beside_what_pretraining_bought(
     row: dict[str, float], words: str
 ) -> None:
     summary = {"simclr": {"n10": SUMMARY["simclr"]["n10"] | DISTILLED | row}}
-    assert pool_sentence(summary, "simclr", "n10", FIVE) == f"{words}."
+    assert pool_sentence(summary, "simclr", "n10", FIVE, 0) == f"{words}."
     summary["scratch"] = {"n10": SUMMARY["scratch"]["n10"] | DISTILLED | {"distilled": 0.7}}
     expected = f"{words}; scratch reaches 70.00 % in the same way."
-    assert pool_sentence(summary, "simclr", "n10", FIVE) == expected
-    assert pool_sentence(SUMMARY, "simclr", "n10", FIVE) == ""
+    assert pool_sentence(summary, "simclr", "n10", FIVE, 0) == expected
+    assert pool_sentence(SUMMARY, "simclr", "n10", FIVE, 0) == ""
+
+
+def test_draws_in_which_nothing_was_spread_are_said() -> None:
+    summary = {"simclr": {"n10": SUMMARY["simclr"]["n10"] | DISTILLED}}
+    some = pool_sentence(summary, "simclr", "n10", FIVE, kept=2)
+    assert some.endswith("; in 2 of 5 draws the finetuned model stays.")
+    assert pool_sentence(summary, "simclr", "n10", FIVE, kept=5) == (
+        "Distilling: spreading the labels over the pool helps in no draw, so the finetuned models stay."
+    )
 
 
 def test_the_gain_over_imported_weights_is_said_too() -> None:
@@ -148,7 +161,9 @@ def test_the_gain_over_imported_weights_is_said_too() -> None:
 
 def test_draws_of_all_labels_are_trainings_on_the_same_labels() -> None:
     summary = {method: {"nall": budgets["n10"]} for method, budgets in SUMMARY.items()}
-    assert "over 5 trainings on the same labels" in sentence(summary, "simclr", "nall", {"nall": 900}, FIVE)
+    for labels in ({"nall": 2000}, {"nall": 1999}):
+        words = sentence(summary, "simclr", "nall", labels, FIVE)
+        assert ("over 5 trainings on the same labels" in words) == (labels["nall"] == FIVE.labelled)
 
 
 @pytest.mark.parametrize(
