@@ -71,7 +71,7 @@ def test_every_method_was_tuned_on_the_same_grid(
 def test_the_chosen_points_are_the_best_on_validation_and_the_recipes_in_use(
     table: pd.DataFrame, grid: Grid
 ) -> None:
-    knobs = list(grid)
+    knobs, checked = list(grid), set()
     for settings in parameter_sets(table):
         for method in settings.methods:
             rows = table[(table["dataset"] == settings.data.source) & (table["method"] == method)]
@@ -80,8 +80,13 @@ def test_the_chosen_points_are_the_best_on_validation_and_the_recipes_in_use(
             assert len(chosen) == 1
             point = chosen.iloc[0].to_dict()
             assert errors[tuple(point.values())] == min(errors.values())
-            recipe = settings.finetune.recipe[method].model_dump(include=set(knobs))
+            recipes = settings.finetune.recipe
+            if recipes[method] == recipes["default"]:  # a compromise for data that nobody has tuned for
+                continue
+            recipe = recipes[method].model_dump(include=set(knobs))
             assert recipe == point, (settings.data.source, method)
+            checked.add((settings.data.source, method))
+    assert {("mnist", "scratch"), ("mnist", "simclr"), ("fashion-mnist", "scratch")} <= checked
 
 
 # --- measuring on a small pool
