@@ -51,8 +51,8 @@ def what_the_test_shows(prepared: Prepared) -> list[str]:
         enough = 100 * power.smallest_gain(power.ENOUGH_TEST, 10)
         lines.append(
             "warning: the test split is small; label more of its images, or hold out more for it "
-            f"(data.folder.test, data.test_limit): with {power.ENOUGH_TEST} it would show {enough:.1f} points "
-            "at 10 labels per class"
+            f"(data.folder.test, data.test_limit): {power.ENOUGH_TEST} would show {enough:.1f} points at 10 "
+            "labels per class"
         )
     return lines
 
