@@ -128,6 +128,6 @@ def test_real_processes_give_the_same_bytes(baseline: Project, tmp_path: Path) -
     baseline.run("git", "clone", "--quiet", str(baseline.path), str(cold.path))
     shutil.rmtree(cold.path / "metrics")
     (cold.path / "dvc.lock").unlink()
-    assert len(cold.repro()) == 8
+    assert len(cold.repro()) == 10
     assert "models/classifiers/simclr/index.csv" in results(cold)
     assert results(cold) == results(baseline)
