@@ -167,6 +167,10 @@ def test_intervals_cover_and_are_not_much_too_wide() -> None:
     table = results("coverage.csv")
     simulated = table[~table["setting"].str.contains("real test images")]
     assert len(simulated) == 2 * 3**4 * 2
+    real = table[table["setting"].str.contains("real test images")]
+    assert len(real) == 2 * 3 * 2
+    shown = f"{100 * real['coverage'].min():.1f} to {100 * real['coverage'].max():.1f} %"
+    assert shown in " ".join(committed("docs/benchmarks.md").split())
     assert (simulated["simulations"] > 1900).all()  # of 2,000; those in which nothing varies have none
     assert table["coverage"].min() >= 0.93
     assert table["coverage"].median() <= 0.975
