@@ -108,6 +108,7 @@ class Views(Section):
     scale: Annotated[tuple[Magnification, Magnification], Strict(False), AfterValidator(ascending)] = (1, 1)
     shear: Annotated[float, Field(ge=0, le=60)] = 0
     shift: Fraction = 0
+    reflect: bool = False
     elastic: Annotated[float, Field(ge=0, le=64)] = 0
     thickness: Fraction = 0
     brightness: Fraction = 0

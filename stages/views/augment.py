@@ -83,11 +83,12 @@ def _geometric(
         points = geometry.elastic(points, _between(knots, -strengths.elastic, strengths.elastic))
     if strengths.flip > 0:
         points = geometry.flip(points, u["flip"] < strengths.flip)
-    if strengths.crop == (1, 1):
-        return geometry.sample(images, points)
-    drawn = torch.stack([u["area"], u["ratio"], u["left"], u["top"]], -1)
-    box = geometry.boxes(drawn, *strengths.crop, ASPECT)
-    return geometry.sample(images, geometry.crop(points, images, *box), box)
+    box = None
+    if strengths.crop != (1, 1):
+        drawn = torch.stack([u["area"], u["ratio"], u["left"], u["top"]], -1)
+        box = geometry.boxes(drawn, *strengths.crop, ASPECT)
+        points = geometry.crop(points, images, *box)
+    return geometry.sample(images, points, None if strengths.reflect else box, strengths.reflect)
 
 
 def _colour(images: Tensor, u: dict[str, Tensor], strengths: Views) -> Tensor:

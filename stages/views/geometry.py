@@ -64,7 +64,9 @@ def crop(points: Tensor, images: Tensor, corner: Tensor, size: Tensor) -> Tensor
     return points * size[:, None, None] + centre[:, None, None]
 
 
-def sample(images: Tensor, points: Tensor, box: tuple[Tensor, Tensor] | None = None) -> Tensor:
+def sample(
+    images: Tensor, points: Tensor, box: tuple[Tensor, Tensor] | None = None, reflect: bool = False
+) -> Tensor:
     """Compute the views, (N, C, H, W).
 
     Args:
@@ -72,6 +74,7 @@ def sample(images: Tensor, points: Tensor, box: tuple[Tensor, Tensor] | None = N
         points: (N, KNOTS, KNOTS, 2), the control points.
         box: corner and size of a crop. Places outside it get the value of its nearest pixel, as when a crop
             is resized. Without a box, places outside the image are black.
+        reflect: whether places outside the image get its mirror image; a box is then not needed.
     """
     (height, width), half = images.shape[2:], _sides(images) / 2
     # NOTE: not under autocast: coordinates in bf16 have errors of a twentieth of a pixel and more.
@@ -86,7 +89,8 @@ def sample(images: Tensor, points: Tensor, box: tuple[Tensor, Tensor] | None = N
             corner, size = (2 * part[:, None, None] for part in box)
             margin = 0.5 / half  # from a pixel's edge to its centre
             grid = torch.clamp(grid, corner - 1 + margin, corner + size - 1 - margin)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        padding = "reflection" if reflect else "zeros"
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def boxes(u: Tensor, smallest: float, largest: float, aspect: float) -> tuple[Tensor, Tensor]:

@@ -335,3 +335,20 @@ def test_views_of_large_colour_images_are_noisy_and_differ() -> None:
     assert views.std().item() == pytest.approx(0.1, rel=0.01)
     correlation = torch.corrcoef(views.flatten(1)) - torch.eye(4)
     assert correlation.abs().max() < 0.01
+
+
+def test_reflected_views_have_no_border_and_see_the_image_around_a_crop() -> None:
+    white = torch.ones(8, 3, 28, 28)
+    turned = strengths(rotate=180, shift=0.3)
+    assert augment.random_views(white, torch.arange(8), turned, STEP).amin() == 0  # black corners
+    turned = strengths(rotate=180, shift=0.3, reflect=True)
+    torch.testing.assert_close(augment.random_views(white, torch.arange(8), turned, STEP), white)
+    # The image is a vertical ramp. A corner of a turned view that repeats the crop's nearest pixel is flat.
+    ramp = torch.linspace(0, 1, 28).view(1, 1, 28, 1).expand(8, 1, 28, 28).contiguous()
+    flat = {}
+    for reflect in (False, True):
+        turned = strengths(rotate=180, crop=(0.3, 0.3), reflect=reflect)
+        corners = augment.random_views(ramp, torch.arange(8), turned, STEP)[:, 0, :5, :5]
+        still = (corners.diff(dim=1)[..., 1:].abs() < 1e-4) & (corners.diff(dim=2)[:, 1:].abs() < 1e-4)
+        flat[reflect] = float(still.float().mean())
+    assert flat[True] < 0.02 < 0.1 < flat[False]
