@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -29,6 +30,16 @@ def read_labels(path: Path) -> Tensor:
             "allowed: the number of a class, or an empty field"
         )
     return torch.tensor(labels, dtype=torch.int64)
+
+
+def read_groups(path: Path) -> Tensor:
+    """The `group` column of a table as numbers, int64 (N,); an image without one is a group of its own."""
+    table = read_table(path, text=True)
+    names = table["group"] if "group" in table else pd.Series("", index=table.index)
+    # NOTE: a tuple is no text, so no group can have the name of an image without one.
+    distinct = [name or (number,) for number, name in enumerate(names)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(distinct))}
+    return torch.tensor([numbers[name] for name in distinct], dtype=torch.int64)
 
 
 def class_number(text: str) -> int | None:
