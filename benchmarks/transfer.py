@@ -24,7 +24,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.quality import LABEL_EFFICIENCY, PROTOCOLS, RESULTS, clone, configured, replaced, repro
+from benchmarks.quality import LABEL_EFFICIENCY, RESULTS, clone, configured, repro
+from benchmarks.quality_tables import PROTOCOLS, replaced
 from stages.errors import InputError, reported
 from stages.files import weights
 from stages.files.paths import encoder_file
