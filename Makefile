@@ -87,7 +87,7 @@ remote-demo: setup ## show three people and a remote in a temporary folder, each
 audit: setup ## list known vulnerabilities of the locked packages, if the advisory data can be reached
 	@.ci/audit
 
-quality: setup ## run all experiments for benchmarks/results/quality*.csv (may take three hours)
+quality: setup ## run all experiments for benchmarks/results/quality*.csv (many hours)
 	@python -m benchmarks.quality
 
 readme: setup ## write the table in the README from metrics/summary.json
