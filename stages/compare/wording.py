@@ -33,6 +33,19 @@ def sentences(evidence: Evidence, method: str) -> list[Markup]:
     return [Markup(" ".join(filter(None, paragraph))) for paragraph in paragraphs]  # noqa: S704
 
 
+def caution(evidence: Evidence, result: MethodResults) -> str:
+    """Why a missing gain may come from the setting and not from the data; "" where nothing hints at it."""
+    rows = evidence.summary[result.method].values()
+    gained = all(verdict.measurable(row) and row["gain"] > 0 for row in rows if "gain" in row)
+    doubts = list(result.pretrain.get("doubts", []))
+    if result.pretrain["collapse"]:
+        doubts.insert(0, f"the features collapsed at {result.pretrain['collapse']}")
+    if gained or not doubts:
+        return ""
+    reasons = "; ".join(doubts)
+    return f"A missing gain may come from the setting, not from the data. Pretraining is doubtful: {reasons}."
+
+
 def smallest_gains(evidence: Evidence) -> dict[str, float]:
     """Budget → the smallest gain that this test split was expected to show, a fraction."""
     units, classes = evidence.design.units, max(1, len(evidence.classes))
