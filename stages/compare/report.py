@@ -15,7 +15,7 @@ from stages.compare.choices import choices
 from stages.compare.evidence import Evidence
 from stages.compare.formats import count, counted, figure, image, marked, percent
 from stages.compare.inputs import DataSummary, MethodResults
-from stages.compare.method_charts import FEW_CLASSES
+from stages.compare.method_charts import FEW_CLASSES, NAMED_CLASSES
 from stages.compare.names import shortened
 from stages.files.whole import whole_file
 from stages.settings.values import CONTROL, FOLDER
@@ -54,12 +54,14 @@ def render(evidence: Evidence) -> str:
         best=best,
         chosen_on_validation=sum(accuracy is not None for accuracy in pretrained) > 1,
         sentences=wording.sentences(evidence, best),
+        doubts={result.method: wording.doubts(result) for result in evidence.results},
         cautions={result.method: wording.caution(evidence, result) for result in evidence.results},
         recipes=[recipe for result in evidence.results for recipe in recipes(evidence, result)],
         other_sentences={method: wording.sentences(evidence, method) for method in others},
         marked=marked,
         figure=figure,
         few_classes=FEW_CLASSES,
+        named_classes=NAMED_CLASSES,
         confusions={result.method: largest_confusions(evidence, result) for result in evidence.results},
         charts=panels.all_charts(evidence),
         error_bars=wording.error_bars(evidence),
