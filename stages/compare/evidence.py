@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from stages.compare.figures import control_first, design
+from stages.compare import figures
 from stages.compare.inputs import DataSummary, MethodResults, read_method
+from stages.compare.measured import Evaluations
 from stages.compare.statistics import Design
+from stages.tasks.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Evidence:
         design: what each mean is over.
         data: what prepare wrote.
         results: each method's results, the control first.
+        rankings: method → budget → how the finetuned models rank two classes; empty where there are more.
     """
 
     summary: Mapping[str, Any]
@@ -31,6 +34,7 @@ class Evidence:
     design: Design
     data: DataSummary
     results: Sequence[MethodResults]
+    rankings: Mapping[str, Mapping[str, Ranking]]
 
     @property
     def budgets(self) -> list[str]:
@@ -44,14 +48,27 @@ class Evidence:
 
 
 def collect(
-    summary: Mapping[str, Any], details: Mapping[str, Any], efficiency: pd.DataFrame,
-    labels: Mapping[str, int], data: DataSummary,
-) -> Evidence:  # fmt: skip
-    """The evidence from these figures and from each method's results, which are read from the folder metrics.
+    evaluations: Evaluations, efficiency: pd.DataFrame, labels: Mapping[str, int], data: DataSummary
+) -> Evidence:
+    """The evidence from what was measured and from each method's results, which are read from the metrics.
+
+    Args:
+        efficiency: as `figures.label_efficiency` returns it.
+        labels: how many labelled images each budget is.
 
     Raises:
         InputError: a file is damaged, or lacks a column.
     """
     ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
-    results = [read_method(method) for method in control_first(summary)]
-    return Evidence(summary, details, efficiency, ascending, design(efficiency, data.counts), data, results)
+    return Evidence(
+        figures.summary(evaluations), figures.details(evaluations), efficiency, ascending,
+        figures.design(efficiency, data.counts), data,
+        [read_method(method) for method in figures.control_first(evaluations)],
+        {
+            method: {
+                budget: ranking for budget in ascending
+                if budget in of and (ranking := of[budget]["finetuned"].ranking) is not None
+            }
+            for method, of in evaluations.items()
+        },
+    )  # fmt: skip
