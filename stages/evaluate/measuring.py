@@ -19,7 +19,7 @@ from stages.files.tables import read_table
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
-from stages.tasks.labels import read_labels, read_pool_labels
+from stages.tasks.labels import read_labels, read_pool_labels, units_of
 from stages.tasks.power import ENOUGH_VALIDATION
 from stages.tasks.scores import measure
 from stages.training.machine import Machine, peak_memory_mb, set_up
@@ -60,16 +60,6 @@ class TestSplit:
     def table(self) -> pd.DataFrame:
         """What statistics need beside predictions: the columns id, label and unit."""
         return pd.DataFrame({"id": self.ids, "label": self.labels, "unit": self.units})
-
-
-def units_of(table: pd.DataFrame) -> np.ndarray:
-    """The unit of each image of a table, (N,), from 0 on: its group, or the image alone where it has none."""
-    if "group" not in table:
-        return np.arange(len(table))
-    groups = table["group"].fillna("").tolist()
-    names = [("group", group) if group else ("row", str(row)) for row, group in enumerate(groups)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names])
 
 
 @dataclass(frozen=True)
