@@ -54,16 +54,6 @@ def class_number(text: str) -> int | None:
     return int(text or -1) if re.fullmatch("[0-9]{0,9}", text) else None
 
 
-def units_of(table: pd.DataFrame) -> np.ndarray:
-    """The unit of each image of a table, (N,), from 0 on: its group, or the image alone where it has none."""
-    if "group" not in table:
-        return np.arange(len(table))
-    groups = table["group"].fillna("").tolist()
-    names = [("group", group) if group else ("row", str(row)) for row, group in enumerate(groups)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names])
-
-
 def read_pool_labels() -> tuple[Tensor, list[str]]:
     """The label of each image of the pool, int64 (N,), -1: none, and the names of the classes.
 

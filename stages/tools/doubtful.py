@@ -7,7 +7,7 @@ from stages.tasks.power import ENOUGH_TEST, ENOUGH_VALIDATION, FEWEST_UNITS, sma
 from stages.tools.survey import Survey
 
 RARE = 5  # labels of a class in the pool
-NUMBERS = 20  # so many classes that are all numbers look like measurements, not like classes
+NUMBERS = 20  # so many classes, all of them numbers, look like measurements
 SMALL_POOL = 500  # images
 LISTED = 5  # names in a message
 
@@ -16,8 +16,8 @@ def doubts(found: Survey, budgets: list[int | str]) -> Iterator[str]:
     """One sentence for each doubt."""
     if not found.classes:
         yield (
-            "no image has a label: there is pretraining and no classifier; python -m stages.tools.suggest names "
-            "images to label"
+            "no image has a label: there is pretraining and no classifier; "
+            "python -m stages.tools.suggest names images to label"
         )
         return
     if found.test_units < ENOUGH_TEST:
