@@ -43,8 +43,8 @@ def doubts(found: Survey, budgets: list[int | str]) -> Iterator[str]:
         yield f"labels that look like lists: {_listed(lists)}; each image has one class here"
     if alike := found.counts.get("test_resembles_pool"):
         yield (
-            f"{alike:,} test images resemble one of the pool and flatter the result; give images that show the "
-            "same thing one name in the column group of labels.csv"
+            f"{alike:,} test images resemble one of the pool and flatter the result; give images that show "
+            "the same thing one name in the column group of labels.csv"
         )
     if len(budgets) == 1:
         yield f"{found.labels:,} labels for training are too few for a smaller budget beside all of them"
