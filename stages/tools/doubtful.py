@@ -7,7 +7,7 @@ from stages.tasks.power import ENOUGH_TEST, ENOUGH_VALIDATION, FEWEST_UNITS, sma
 from stages.tools.survey import Survey
 
 RARE = 5  # labels of a class in the pool
-NUMBERS = 20  # so many classes, all of them numbers, look like measurements
+NUMBERS = 20  # so many classes that are all numbers look like measurements, not like classes
 SMALL_POOL = 500  # images
 LISTED = 5  # names in a message
 
@@ -16,8 +16,8 @@ def doubts(found: Survey, budgets: list[int | str]) -> Iterator[str]:
     """One sentence for each doubt."""
     if not found.classes:
         yield (
-            "no image has a label: there is pretraining and no classifier; "
-            "python -m stages.tools.suggest names images to label"
+            "no image has a label: there is pretraining and no classifier; python -m stages.tools.suggest "
+            "then names images to label"
         )
         return
     if found.test_units < ENOUGH_TEST:
@@ -43,8 +43,8 @@ def doubts(found: Survey, budgets: list[int | str]) -> Iterator[str]:
         yield f"labels that look like lists: {_listed(lists)}; each image has one class here"
     if alike := found.counts.get("test_resembles_pool"):
         yield (
-            f"{alike:,} test images resemble one of the pool and flatter the result; give images that show "
-            "the same thing one name in the column group of labels.csv"
+            f"{alike:,} test images resemble an image of the pool and flatter the result; give images of the "
+            "same thing one name in the column group of labels.csv"
         )
     if len(budgets) == 1:
         yield f"{found.labels:,} labels for training are too few for a smaller budget beside all of them"
