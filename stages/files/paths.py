@@ -3,6 +3,7 @@
 from pathlib import Path
 
 IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
+DECODING = "decoding.json"  # in IMAGES where they were image files: how these became pixels
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
 TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` reads it
 MODELS = Path("models")
