@@ -70,11 +70,11 @@ CASES = {
         Case("vit", 32, 1, 28, 512),
         Case("residual", 32, 3, 32, 512),
         Case("residual", 128, 3, 32, 2048),
-        Case("resnet18", 32, 3, 64, 512),
-        Case("resnet18", 32, 3, 64, 2048),
-        Case("resnet50", 32, 3, 64, 512),
-        Case("resnet50", 32, 3, 224, 128),
-        Case("vit_b_16", 32, 3, 224, 128),
+        Case("timm/resnet18", 32, 3, 64, 512),
+        Case("timm/resnet18", 32, 3, 64, 2048),
+        Case("timm/resnet50", 32, 3, 64, 512),
+        Case("timm/resnet50", 32, 3, 224, 128),
+        Case("timm/vit_base_patch16_224", 32, 3, 224, 128),
     ],
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.settings.findings import dotted
-from stages.settings.schema import PUBLISHED, WITHOUT_PUBLISHED, Params, Training, method_params
+from stages.settings.schema import PUBLISHED, PUBLISHED_FOR, Params, Training, method_params
 from stages.settings.values import OFFICIAL, Section, available_methods
 
 
@@ -52,12 +52,12 @@ def _wrong_encoders(encoder: str, methods: Sequence[str]) -> list[str]:
 
 def _unpublished(encoder: str, sections: Mapping[str, Section], methods: Sequence[str]) -> list[str]:
     """Methods that start from published weights, where there are none for the encoder."""
-    if encoder not in WITHOUT_PUBLISHED:
+    if encoder == PUBLISHED_FOR:
         return []
     starts = {name: getattr(sections[name], "start", None) for name in methods if name in sections}
     return [
-        f"pretrain.{name}.start.file is {PUBLISHED!r}; allowed: the path of a file ({PUBLISHED} publishes no "
-        f"weights for encoder.name {encoder})"
+        f"pretrain.{name}.start.file is {PUBLISHED!r}; allowed: the path of a file ({PUBLISHED} has weights "
+        f"for {PUBLISHED_FOR} only, encoder.name is {encoder})"
         for name, start in starts.items()
         if start is not None and start.file == PUBLISHED
     ]

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, Strict, field_validator,
 
 from stages.errors import InputError
 from stages.settings.findings import unknown
+from stages.settings.network_names import TIMM, NetworkName
 from stages.settings.recipes import Choose, Distil, Finetune
 from stages.settings.values import (
     METHODS,
@@ -94,9 +95,16 @@ class Data(Section):
 class EncoderParams(Section):
     """The network that is pretrained."""
 
-    name: Literal["cnn", "residual", "vit", "resnet18", "resnet50", "vit_b_16"]
+    name: NetworkName
     # NOTE: with 4 channels PyTorch 2.15 (oneDNN) corrupts its heap on CPUs that have AVX2 and no AVX-512.
     width: Annotated[int, Field(ge=8, le=1024)]
+    input_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _enlarged(self) -> Self:
+        if self.input_size is not None and not self.name.startswith(TIMM):
+            raise ValueError(f".input_size is {self.input_size}; allowed: null (only {TIMM}NAME has it)")
+        return self
 
 
 class Views(Section):
@@ -143,18 +151,18 @@ class ViewPresets(Section):
         return self
 
 
-PUBLISHED = "torchvision"
-WITHOUT_PUBLISHED = ("cnn", "residual", "vit")
+PUBLISHED = "imagenet"
+PUBLISHED_FOR = "timm/mobilenetv2_100"
 
 
 class Start(Section):
-    """Weights that an encoder starts from: a file of another branch or repository, or published ones.
+    """Weights that an encoder starts from: a file of another branch or program, or published ones.
 
     Attributes:
         file: its path, for example after `dvc import` or `dvc get`; or PUBLISHED: the weights that
-            torchvision publishes for `encoder.name`, trained on ImageNet's labels.
+            torchvision publishes for PUBLISHED_FOR, trained on ImageNet's labels.
         digest: the hash of its content. As a parameter it tells DVC when the weights change. None: not
-            known yet; the stage then says which one to enter.
+            known yet; the stage then says which one to enter. Not used with PUBLISHED, whose hash is known.
     """
 
     file: str

@@ -119,7 +119,6 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
         ("pretrain.autoencoder.batch_size", 1, "2"),
         ("views.presets.digits.shift", -0.1, "0"),
         # not among the names
-        ("encoder.name", "resnet", "'cnn', 'residual', 'vit', 'resnet18', 'resnet50' or 'vit_b_16'"),
         ("runtime.device", "gpu", "'auto', 'cpu' or 'cuda'"),
         ("finetune.schedule.class_weights", "balance", "'equal' or 'balanced'"),
         ("distil.few", 0, "1"),
