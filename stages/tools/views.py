@@ -183,7 +183,7 @@ def verdict(measured: Mapping[str, Measured], units: np.ndarray, best: str, chos
     elif equal:
         lines[0] += f", and milder than what is as good within noise: {', '.join(equal)}"
     points, error = gap(measured, units, chosen, UNTRAINED)
-    if points < 2 * error:
+    if points <= 2 * error:
         lines.append(
             "warning: it is not better than the untrained encoder beyond noise; try more --steps, more "
             "labels, or a preset of your own"
