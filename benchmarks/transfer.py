@@ -34,7 +34,7 @@ from stages.tools import tune
 
 SOURCES = {"fashion-mnist": "mnist", "mnist": "fashion-mnist"}  # target dataset → the encoder's dataset
 ENCODER, IMPORTED = encoder_file("simclr", 0), Path("models/imported.safetensors")
-EPOCHS, RATE = 1, 0.003  # of the further training: half the rate for fresh weights
+EPOCHS, POOL, RATE = 1, 55_000, 0.003  # of the further training: half the rate for fresh weights
 FURTHER = f"imported, then {EPOCHS} epoch"  # the name of its rows
 
 
@@ -98,7 +98,11 @@ def changes(settings: Params, digest: str | None, further: bool) -> dict[str, An
         f"pretrain.{method}.start.file": str(IMPORTED),
         f"pretrain.{method}.start.digest": digest,
     }
-    training = {"pretrain.simclr.epochs": EPOCHS, "pretrain.simclr.learning_rate": RATE}
+    training = {
+        "pretrain.simclr.images": EPOCHS * POOL,
+        "pretrain.simclr.steps": 1,
+        "pretrain.simclr.learning_rate": RATE,
+    }
     return values | (training if further else {})
 
 

@@ -99,10 +99,10 @@ class Prepared:
         ):
             columns = ["id", "split", "source"]
             write_pack(images_folder / "pool.npy", self.pool.images, self.pool.rows)
-            write_pieces(images_folder / "pool.csv", self.pool.pieces(*columns))
+            write_pieces(images_folder / "pool.csv", self.pool.pieces(*columns, "group"))
             write_pack(images_folder / "validation.npy", self.validation.images, self.validation.rows)
             write_pieces(images_folder / "validation.csv", self.validation.pieces(*columns, "label", "group"))
-            write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file", "group"))
+            write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file"))
             write_json(labels_folder / "classes.json", self.classes)
             write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
             write_pieces(test_folder / "index.csv", self.test.pieces(*columns, "label", "group"))

@@ -27,7 +27,7 @@ from stages.pretrain import illustration
 from stages.pretrain.curve import write_curve
 from stages.pretrain.run import Pretrainer, Result, run_name
 from stages.settings import load
-from stages.tasks.labels import read_labels
+from stages.tasks.labels import read_groups, read_labels
 from stages.training.checkpoint import CHECKPOINTS, Origin, remove_unused
 from stages.training.loop import Row
 from stages.training.machine import Machine, set_up
@@ -78,36 +78,35 @@ def main(method: str) -> None:
     def record(rows: list[Row]) -> None:
         write_curve(outputs.curve, [*(result.curve for result in results), rows])
 
-    for run in runs:
-        results.append(pretrainer.pretrain(run, record))
+    with whole_folder(outputs.encoders) as folder:
+        for run in runs:
+            encoder, result = pretrainer.pretrain(run, record)
+            weights.write_encoder(folder / encoder_file(method, run).name, encoder)
+            results.append(result)
+        origin.require_unchanged()
 
     first = results[0]
     figures = combined(results) | {
-        "steps": first.curve[-1]["step"],
-        "parameters": parameter_count(first.encoder),
+        "steps": first.steps,
+        "batch_size": first.batch_size,
+        "passes": round(first.passes, 2),
+        "parameters": parameter_count(encoder),
         **machine.describe(),
         "shown": list(first.shown),
         "made_from": provenance.made_from("pretrain", method, hashed=origin.hashes),
     }
     timings = machine.timings(sum(result.seconds for result in results), sum(r.images for r in results))
     monitoring = sum(result.monitoring_seconds for result in results)
-    origin.require_unchanged()
-    with whole_folder(outputs.encoders) as folder:
-        for run, result in enumerate(results):
-            weights.write_encoder(folder / encoder_file(method, run).name, result.encoder)
     write_curve(outputs.curve, [result.curve for result in results])
     illustration.write(outputs.illustration, first.shown)
     write_json(outputs.figures, figures)
     write_json(outputs.timings, timings | {"monitoring_seconds": round(monitoring, 1)})
     for run, result in enumerate(results):
-        before, after = result.curve[0]["knn"], result.curve[-1]["knn"]
-        if after is not None:
-            title = pretrainer.title(run)
-            print(f"pretrain {title}: kNN accuracy {before:.1%} untrained, {after:.1%} at the end")
+        result.print(pretrainer.title(run))
 
 
 def combined(results: Sequence[Result]) -> dict[str, Any]:
-    """The figures of run 0, with the mean kNN accuracies and the first collapse of all runs.
+    """The figures of run 0, with the mean kNN accuracies, the first collapse and all doubts of the runs.
 
     `runs` has the figures of each run.
     """
@@ -119,13 +118,16 @@ def combined(results: Sequence[Result]) -> dict[str, Any]:
     if len(runs) > 1:
         collapses = (f"run {run}, {of['collapse']}" for run, of in enumerate(runs) if of["collapse"])
         figures["collapse"] = next(collapses, None)
+        figures["doubts"] = [f"run {run}, {doubt}" for run, of in enumerate(runs) for doubt in of["doubts"]]
     return figures
 
 
-def validation_set(machine: Machine) -> tuple[Tensor, Tensor]:
-    """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device, -1 for none."""
-    labels = read_labels(IMAGES / "validation.csv").to(machine.device)
-    return as_tensor(read_pack(IMAGES / "validation.npy", rows=len(labels))), labels
+def validation_set(machine: Machine) -> tuple[Tensor, Tensor, Tensor]:
+    """The validation images, their labels and their groups: see `Pretrainer.validation`."""
+    labels, groups = (
+        read(IMAGES / "validation.csv").to(machine.device) for read in (read_labels, read_groups)
+    )
+    return as_tensor(read_pack(IMAGES / "validation.npy", rows=len(labels))), labels, groups
 
 
 def parameter_count(encoder: Encoder) -> int:

@@ -33,9 +33,15 @@ def read_labels(path: Path) -> Tensor:
     return torch.tensor(labels, dtype=torch.int64)
 
 
-def read_units(path: Path) -> np.ndarray:
-    """The unit of each image of a table, int64 (N,), from 0 on, by its column `group`: see `units_of`."""
-    return units_of(read_table(path, text=True))
+def read_groups(path: Path) -> Tensor:
+    """The `group` column of a table as numbers, int64 (N,); an image without one is a group of its own."""
+    return torch.from_numpy(units_of(read_table(path, text=True)))
+
+
+def class_number(text: str) -> int | None:
+    """The number of a class from a field of a table; -1: the field is empty; None: it is not a number."""
+    # NOTE: not parsed by pandas: with PyArrow installed, its text methods accept "\0".
+    return int(text or -1) if re.fullmatch("[0-9]{0,9}", text) else None
 
 
 def units_of(table: pd.DataFrame) -> np.ndarray:
@@ -46,12 +52,6 @@ def units_of(table: pd.DataFrame) -> np.ndarray:
     names = [("group", group) if group else ("row", str(row)) for row, group in enumerate(groups)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names])
-
-
-def class_number(text: str) -> int | None:
-    """The number of a class from a field of a table; -1: the field is empty; None: it is not a number."""
-    # NOTE: not parsed by pandas: with PyArrow installed, its text methods accept "\0".
-    return int(text or -1) if re.fullmatch("[0-9]{0,9}", text) else None
 
 
 def read_pool_labels() -> tuple[Tensor, list[str]]:

@@ -117,10 +117,10 @@ def _reduced_samples(
 
 
 def _sample(
-    images: Tensor, points: Tensor, size: Sequence[int], box: tuple[Tensor, ...] | None, reflect: bool
+    images: Tensor, points: Tensor, shape: Sequence[int], box: tuple[Tensor, ...] | None, reflect: bool
 ) -> Tensor:
-    """Views of a height and width, `size`, of as many images of any size."""
-    height, width = size
+    """Views of a shape (height, width) of as many images of any size."""
+    height, width = shape
     half = torch.tensor([width, height], dtype=torch.float32, device=images.device) / 2
     # NOTE: not under autocast: coordinates in bf16 have errors of a twentieth of a pixel and more.
     with torch.autocast(images.device.type, enabled=False):

@@ -27,9 +27,11 @@ SMALL = {
     "data.train_limit": 600,
     "data.test_limit": 200,
     "encoder.width": 8,
-    "pretrain.simclr.epochs": 2,
+    "pretrain.simclr.images": 1,
+    "pretrain.simclr.steps": 14,  # of 64 of the 500 images in the pool: not quite two passes
     "pretrain.simclr.batch_size": 64,
-    "pretrain.autoencoder.epochs": 1,
+    "pretrain.autoencoder.images": 1,
+    "pretrain.autoencoder.steps": 7,
     "pretrain.autoencoder.batch_size": 64,
     "finetune.budgets": [10, 50],
     "finetune.draws": 2,

@@ -24,7 +24,7 @@ def fresh(baseline: Project, path: Path, **changes: object) -> Project:
     (path / "dvc.lock").unlink()
     trained = [name for name in available_methods() if name not in ("scratch", "imported")]
     short = {f"pretrain.{name}.{key}": value for name in trained
-             for key, value in (("epochs", 1), ("batch_size", 64))}  # fmt: skip
+             for key, value in (("images", 1), ("steps", 7), ("batch_size", 64))}  # fmt: skip
     (path / IMPORTED).parent.mkdir(exist_ok=True)
     shutil.copy(baseline.path / "models" / "encoders" / "simclr" / "run0.safetensors", path / IMPORTED)
     short["pretrain.imported.start.digest"] = weights.read_digest(path / IMPORTED)

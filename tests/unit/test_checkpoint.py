@@ -65,7 +65,7 @@ def pretrained(name: str, images: np.ndarray, checkpoint: Checkpoint | None) -> 
         name,
         learner,
         images,
-        parameters(name, epochs=3),
+        parameters(name, steps=24),
         CPU,
         stream,
         constant_knn(0.5),

@@ -7,7 +7,7 @@ import torch
 
 from stages.files.tables import write_table
 from stages.tasks import folds
-from stages.tasks.labels import read_units
+from stages.tasks.labels import read_groups
 from stages.training.randomness import Stream
 
 STREAM = Stream.of(1, "test")
@@ -49,4 +49,4 @@ def test_the_standard_error_is_the_usual_one_and_larger_where_units_agree() -> N
 
 def test_units_of_a_table_are_its_groups(tmp_path: Path) -> None:
     write_table(tmp_path / "a.csv", pd.DataFrame({"id": list("abcd"), "group": ["x", "", "x", ""]}))
-    assert read_units(tmp_path / "a.csv").tolist() == [0, 1, 0, 2]
+    assert read_groups(tmp_path / "a.csv").tolist() == [0, 1, 0, 2]

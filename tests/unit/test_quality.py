@@ -170,10 +170,15 @@ def test_further_training_is_one_epoch_of_simclr_from_the_encoder_with_its_recip
     assert settings.methods == ("scratch", "simclr")
     assert settings.finetune.budgets == (10, 100, 1000)
     section = settings.pretrain["simclr"]
-    assert (section.epochs, section.learning_rate) == (1, 0.003)
+    assert (section.images, section.steps, section.learning_rate) == (55_000, 1, 0.003)
     assert section.start.digest == read_digest(Path(section.start.file)) == read_digest(target)
     unchanged = expected.pretrain["simclr"]
-    same = {"epochs": unchanged.epochs, "learning_rate": unchanged.learning_rate, "start": None}
+    same = {
+        "images": unchanged.images,
+        "steps": unchanged.steps,
+        "learning_rate": unchanged.learning_rate,
+        "start": None,
+    }
     assert section.model_copy(update=same) == unchanged
     assert settings.finetune.recipe == expected.finetune.recipe
 

@@ -281,11 +281,15 @@ def test_batch_too_small_for_a_method_that_is_run(raw: dict[str, Any], method: s
     assert finding(raw) == line
 
 
-def test_batch_larger_than_the_pool_is_refused(raw: dict[str, Any]) -> None:
-    raw["pretrain"]["simclr"]["batch_size"] = 900
+def test_batch_larger_than_the_pool_is_allowed(raw: dict[str, Any]) -> None:
+    raw["pretrain"]["simclr"]["batch_size"] = 901  # the training takes as many images as there are
     load.validated(raw)
-    raw["pretrain"]["simclr"]["batch_size"] = 901
-    assert finding(raw) == "pretrain.simclr.batch_size is 901; allowed: at most 900 (the pool)"
+
+
+@pytest.mark.parametrize("name", ["images", "steps"])
+def test_a_training_has_images_and_steps(raw: dict[str, Any], name: str) -> None:
+    raw["pretrain"]["simclr"][name] = 0
+    assert finding(raw) == f"pretrain.simclr.{name} is 0; allowed: greater than or equal to 1"
 
 
 def test_method_names_the_encoders_that_it_works_with(

@@ -44,7 +44,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "views.presets.digits.rotate": st.floats(0, 180),
     "views.presets.digits.flip": fraction,
     "views.presets.digits.hue": st.floats(0, 0.5),
-    "pretrain.simclr.epochs": st.integers(1, 10**6),
+    "pretrain.simclr.images": st.integers(1, 10**6),
     "pretrain.simclr.batch_size": st.integers(16, 10_000),
     "pretrain.simclr.learning_rate": fraction,
     "pretrain.simclr.temperature": positive,

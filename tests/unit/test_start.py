@@ -184,7 +184,7 @@ def project(in_copy: Path, digits: Labelled) -> Path:
     start = {"file": "other.safetensors", "digest": weights.read_digest(Path("other.safetensors"))}
     starts = {f"pretrain.{method}.start": start for method in ("simclr", "imported")}
     methods = ["scratch", "simclr", "imported"]
-    change(in_copy / "params.yaml", SMALL | starts | {"methods": methods, "pretrain.simclr.epochs": 1})
+    change(in_copy / "params.yaml", SMALL | starts | {"methods": methods, "pretrain.simclr.steps": 7})
     return in_copy
 
 

@@ -137,8 +137,8 @@ def test_colour_images_are_not_tried_with_presets_for_grey_ones_unless_named() -
 
 @pytest.mark.usefixtures("small")
 def test_groups_of_pool_and_validation_are_units_of_their_own() -> None:
-    table = pd.read_csv(LABELS / "pool.csv", dtype=str)
-    write_table(LABELS / "pool.csv", table.assign(group=[f"g{row // 30}" for row in range(POOL)]))
+    table = pd.read_csv(IMAGES / "pool.csv", dtype=str)
+    write_table(IMAGES / "pool.csv", table.assign(group=[f"g{row // 30}" for row in range(POOL)]))
     labelled = LabelledImages.read(Stream.of(1))
     assert len(labelled.labels) == len(labelled.images) == 200
     assert len(np.unique(labelled.units[:100])) == 10  # 100 labelled images of the pool
