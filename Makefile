@@ -17,7 +17,7 @@ ifdef JOBS
 	dvc repro prepare
 	@# DVC runs one stage after another; several DVC processes wait for each other's locks.
 	dvc stage list --name-only | sed -n 's/^pretrain@//p' | xargs -P $(JOBS) $(if $(GPUS),--process-slot-var=SLOT) -I METHOD sh -c \
-		'$(if $(GPUS),export CUDA_VISIBLE_DEVICES=$$((SLOT % $(GPUS)));) for stage in pretrain finetune distil evaluate; do \
+		'$(if $(GPUS),export CUDA_VISIBLE_DEVICES=$$((SLOT % $(GPUS)));) for stage in pretrain choose finetune distil evaluate; do \
 			dvc --wait-for-lock repro --single-item $$stage@METHOD || exit 255; done'
 endif
 	dvc repro

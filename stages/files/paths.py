@@ -8,6 +8,7 @@ TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` read
 MODELS = Path("models")
 # A folder for each method.
 ENCODERS, CLASSIFIERS, DISTILLED = MODELS / "encoders", MODELS / "classifiers", MODELS / "distilled"
+RECIPES = MODELS / "recipes"  # a file for each method
 PREDICTIONS = Path("data/predictions")
 PREDICTED_IMAGES = "images.csv"  # beside the predictions of a method: id, label and unit of each test image
 METRICS = Path("metrics")

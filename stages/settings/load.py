@@ -154,6 +154,8 @@ def _only(value: Any, keys: list[str]) -> Any:
     for key in keys:
         first, _, rest = key.partition(".")
         wanted.setdefault(first, []).append(rest)
-    parts = {name: (value[name] if isinstance(value, dict) else getattr(value, name)) for name in wanted}
-    cut = {name: parts[name] if "" in rest else _only(parts[name], rest) for name, rest in wanted.items()}
+    # A mapping of names may lack one: a method without a fixed recipe.
+    names = [name for name in wanted if not isinstance(value, dict) or name in value]
+    parts = {name: (value[name] if isinstance(value, dict) else getattr(value, name)) for name in names}
+    cut = {name: part if "" in wanted[name] else _only(part, wanted[name]) for name, part in parts.items()}
     return cut if isinstance(value, dict) else type(value).model_construct(None, **cut)

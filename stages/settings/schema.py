@@ -1,8 +1,8 @@
 """The sections of `params.yaml` as frozen, typed models: each key, its type and its range.
 
 The code has no defaults. A value may be left out only if it is off (a transform of a view, the weights that a
-method starts from) or if `finetune.recipe.default` has it. The model of a method's own section is in the
-method's file, `stages/pretrain/methods/METHOD.py`.
+method starts from), if `finetune.recipe.default` has it, or if a whole recipe is chosen. The model of a
+method's own section is in the method's file, `stages/pretrain/methods/METHOD.py`.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, Strict, field_validator,
 
 from stages.errors import InputError
 from stages.settings.findings import unknown
-from stages.settings.recipes import Distil, Finetune
+from stages.settings.recipes import Choose, Distil, Finetune
 from stages.settings.values import (
     METHODS,
     Area,
@@ -246,6 +246,7 @@ class Params(Section):
     views: ViewPresets
     pretrain: Pretrain
     finetune: Finetune
+    choose: Choose
     distil: Distil
     probe: LinearProbe
     knn: Neighbours

@@ -39,7 +39,7 @@ class Labelled:
         rows: (n,) int64, of the pack.
         labels: (n,) int64.
         given: how many of the labels are in the budget; the others were spread from them. The length of the
-            training and its learning rate depend only on `given`.
+            training depends only on `given`.
     """
 
     pack: np.ndarray
@@ -60,15 +60,13 @@ def steps_for(labelled: int, schedule: Schedule) -> int:
     return max(schedule.steps, math.ceil(schedule.epochs * labelled / schedule.batch_size))
 
 
-def rate_and_decay(labelled: int, schedule: Schedule, recipe: Recipe) -> tuple[float, float]:
-    """The encoder's peak learning rate and the weight decay; the recipe has other values for many labels."""
-    if labelled >= schedule.many:
-        return recipe.encoder_learning_rate_many, recipe.weight_decay_many
-    return recipe.encoder_learning_rate, recipe.weight_decay
-
-
 def initial_classifier(
-    encoder: Encoder, labelled: Labelled, classes: int, l2: float, machine: Machine
+    encoder: Encoder,
+    labelled: Labelled,
+    classes: int,
+    l2: float,
+    machine: Machine,
+    most: int = PROBE_IMAGES,
 ) -> Classifier:
     """The classifier that finetuning starts from: the encoder with the linear probe as its head.
 
@@ -78,9 +76,10 @@ def initial_classifier(
     Args:
         encoder: on the machine's device.
         l2: strength of the penalty of the linear probe.
+        most: images that the probe is fitted to at most.
     """
     classifier = Classifier(encoder, classes).to(machine.device)
-    stride = -(-len(labelled) // PROBE_IMAGES)
+    stride = -(-len(labelled) // most)
     images, labels = labelled.take(torch.arange(0, len(labelled), stride))
     features = encode(encoder, images, machine)
     classifier.head = fit_linear(features, labels.to(machine.device), classes, l2)
@@ -146,9 +145,9 @@ def finetune(
     Raises:
         InputError: the loss is not finite; names the step.
     """
-    rate, decay = rate_and_decay(labelled.given, schedule, recipe)
+    decay = recipe.weight_decay
     groups = [
-        *optimisation.decayed_groups(classifier.encoder, rate, decay),
+        *optimisation.decayed_groups(classifier.encoder, recipe.encoder_learning_rate, decay),
         *optimisation.decayed_groups(classifier.head, recipe.head_learning_rate, decay),
     ]
     length = loop.Length(steps_for(labelled.given, schedule), schedule.batch_size, schedule.warmup)

@@ -37,6 +37,8 @@ SMALL = {
     "finetune.draws": 2,
     "finetune.schedule.steps": 4,
     "finetune.schedule.batch_size": 32,
+    "choose.encoder_learning_rates": [0, 0.01],
+    "choose.length": 0.5,
     "distil.few": 50,  # of the two budgets the smaller one
     "distil.images": 200,
     "distil.steps": 3,
