@@ -18,8 +18,8 @@ from stages.errors import reported
 from stages.files import provenance, weights
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
-from stages.files.packs import read_pack
-from stages.files.paths import ENCODERS, IMAGES, METRICS, encoder_file
+from stages.files.packs import read_pack, read_pack_if_any
+from stages.files.paths import ENCODERS, IMAGES, LARGE_POOL, METRICS, encoder_file
 from stages.files.whole import whole_folder
 from stages.images.tensors import as_tensor
 from stages.networks.encoder import Encoder
@@ -71,8 +71,9 @@ def main(method: str) -> None:
     remove_unused(checkpoints, set(map(run_name, runs)))
     require_writable(*(checkpoints / run_name(run) for run in runs))
     pool, validation = read_pack(IMAGES / "pool.npy"), validation_set(machine)
+    large = read_pack_if_any(LARGE_POOL, rows=len(pool))
     key = origin.key(without=NOT_IN_KEY)
-    pretrainer = Pretrainer(method, settings, machine, pool, validation, checkpoints, key)
+    pretrainer = Pretrainer(method, settings, machine, pool, large, validation, checkpoints, key)
     results: list[Result] = []
 
     def record(rows: list[Row]) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from stages.errors import InputError
-from stages.files.packs import read_pack
-from stages.files.paths import IMAGES, LABELS
+from stages.files.packs import read_pack, read_pack_if_any
+from stages.files.paths import IMAGES, LABELS, LARGE_POOL
 from stages.images.tensors import as_tensor, pixels
 from stages.networks.encoder import Encoder
 from stages.pretrain.learner import build
@@ -137,7 +137,8 @@ class Trial:
         checkpoint = Checkpoint(FOLDER / preset, key)
         groups = optimisation.decayed_groups(learner, section.learning_rate, section.weight_decay)
         length = replace(length_of(self.method, section, len(self.pool)), steps=self.steps)
-        task = Pretraining(learner, self.pool, length.batch_size, self.machine)
+        pack = learner.pack(self.pool, read_pack_if_any(LARGE_POOL, rows=len(self.pool)))
+        task = Pretraining(learner, pack, length.batch_size, self.machine)
         optimiser = optimisation.adamw(groups, learner.betas)
         loop.train(
             title, task, len(self.pool), length, optimiser, self.stream.at("training"), bar,

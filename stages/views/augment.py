@@ -42,11 +42,13 @@ def random_views(
             then all second views, and so on. Equal positions and streams give equal transforms.
         strengths: the range of each transform.
         stream: the random numbers of this step.
-        side: of the views, where the images are larger by a power of two; None: views have the images' size.
+        side: of the views, where the images are square and larger by a power of two; None: the views have the
+            size of the images.
 
     Returns:
         (V · N, C, H, W) float in [0, 1], or (V · N, C, side, side).
     """
+    side = None if side == images.shape[3] else side
     numbers = stream.at("transforms").uniform(positions, len(COLUMNS))
     u = dict(zip(COLUMNS, numbers.unbind(1), strict=True))
     if strengths.thickness > 0:
