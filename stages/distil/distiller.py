@@ -113,8 +113,9 @@ class Distiller(Trainer):
             bar.skip(student.images(self.settings))
             return Result(0.0, peak_memory_mb(), check, 0, spreading)
         labelled = Labelled(
-            self.pool, torch.cat([given.rows, spread[0]]), torch.cat([given.labels, spread[1]]), len(given)
-        )
+            self.pool, torch.cat([given.rows, spread[0]]), torch.cat([given.labels, spread[1]]), len(given),
+            self.large,
+        )  # fmt: skip
         seconds = 0.0
         if student.recipe.frozen:
             classifier = self.probe(classifier, labelled)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
 DECODING = "decoding.json"  # in IMAGES where they were image files: how these became pixels
+LARGE_POOL = IMAGES / "pool_large.npy"  # the pool with more pixels, for views; where data.detail is above 1
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
 TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` reads it
 MODELS = Path("models")

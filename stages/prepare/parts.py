@@ -102,10 +102,10 @@ class Prepared:
         ):
             columns = ["id", "split", "source"]
             write_pack(images_folder / "pool.npy", self.pool.images, self.pool.rows)
-            write_pieces(images_folder / "pool.csv", self.pool.pieces(*columns))
+            write_pieces(images_folder / "pool.csv", self.pool.pieces(*columns, "group"))
             write_pack(images_folder / "validation.npy", self.validation.images, self.validation.rows)
             write_pieces(images_folder / "validation.csv", self.validation.pieces(*columns, "label", "group"))
-            write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file", "group"))
+            write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file"))
             if self.decoding is not None:
                 write_json(images_folder / DECODING, self.decoding.model_dump())
             write_json(labels_folder / "classes.json", self.classes)

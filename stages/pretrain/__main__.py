@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from stages.errors import reported
 from stages.files import provenance, weights
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
-from stages.files.packs import read_pack
-from stages.files.paths import ENCODERS, IMAGES, METRICS, encoder_file
+from stages.files.packs import read_pack, read_pack_if_any
+from stages.files.paths import ENCODERS, IMAGES, LARGE_POOL, METRICS, encoder_file
 from stages.files.whole import whole_folder
 from stages.images.tensors import as_tensor
 from stages.networks.encoder import Encoder
@@ -28,7 +27,7 @@ from stages.pretrain import illustration
 from stages.pretrain.curve import write_curve
 from stages.pretrain.run import Pretrainer, Result, run_name
 from stages.settings import load
-from stages.tasks.labels import read_labels, read_units
+from stages.tasks.labels import read_groups, read_labels
 from stages.training.checkpoint import CHECKPOINTS, Origin, remove_unused
 from stages.training.loop import Row
 from stages.training.machine import Machine, set_up
@@ -72,8 +71,9 @@ def main(method: str) -> None:
     remove_unused(checkpoints, set(map(run_name, runs)))
     require_writable(*(checkpoints / run_name(run) for run in runs))
     pool, validation = read_pack(IMAGES / "pool.npy"), validation_set(machine)
+    large = read_pack_if_any(LARGE_POOL, rows=len(pool))
     key = origin.key(without=NOT_IN_KEY)
-    pretrainer = Pretrainer(method, settings, machine, pool, validation, checkpoints, key)
+    pretrainer = Pretrainer(method, settings, machine, pool, large, validation, checkpoints, key)
     results: list[Result] = []
 
     def record(rows: list[Row]) -> None:
@@ -126,7 +126,7 @@ def combined(results: Sequence[Result]) -> dict[str, Any]:
 def validation_set(machine: Machine) -> tuple[Tensor, Tensor, Tensor]:
     """The validation images, their labels and their groups: see `Pretrainer.validation`."""
     table = IMAGES / "validation.csv"
-    labels, groups = read_labels(table), torch.from_numpy(read_units(table))
+    labels, groups = read_labels(table), read_groups(table)
     images = as_tensor(read_pack(IMAGES / "validation.npy", rows=len(labels)))
     return images, labels.to(machine.device), groups.to(machine.device)
 

@@ -103,6 +103,7 @@ class Pretrainer:
 
     Attributes:
         pool: uint8 (N, C, H, W), memory-mapped.
+        large: the same images with more pixels, for methods that take views of them; None: there are none.
         validation: uint8 images (M, C, H, W); on the device their labels, (M,) int64, -1 for none,
             and their groups, (M,) int64.
         checkpoints: the folder of the checkpoints.
@@ -113,6 +114,7 @@ class Pretrainer:
     settings: Params
     machine: Machine
     pool: np.ndarray
+    large: np.ndarray | None
     validation: tuple[Tensor, Tensor, Tensor]
     checkpoints: Path
     key: str
@@ -148,8 +150,9 @@ class Pretrainer:
             if checkpoint.saved:
                 monitor.replay(checkpoint.saved.facts["curve"], checkpoint.beside)
             checkpoint.beside = monitor.stored
+            pack = learner.pack(self.pool, self.large)
             curve, seconds = train(
-                method, learner, self.pool, section, machine, stream.at(method), monitor, record, checkpoint,
+                method, learner, pack, section, machine, stream.at(method), monitor, record, checkpoint,
                 title=self.title(run),
             )  # fmt: skip
             batch_size, seen = length.batch_size, passes(length, len(self.pool))

@@ -26,8 +26,8 @@ PROBE_IMAGES = 8192  # for the initial head at most; more would hardly improve i
 class RandomViews(Protocol):
     """Draws a random view of each image of a batch. What a view is, a task does not know."""
 
-    def __call__(self, images: Tensor, positions: Tensor, *, stream: Stream) -> Tensor:
-        """Views (N, C, H, W) of images (N, C, H, W) in [0, 1], at these positions (N,) of the batch."""
+    def __call__(self, images: Tensor, positions: Tensor, *, stream: Stream, side: int) -> Tensor:
+        """Views (N, C, side, side) of images (N, C, H, W) in [0, 1], at positions (N,) of the batch."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class Labelled:
         labels: (n,) int64.
         given: how many of the labels are in the budget; the others were spread from them. The length of the
             training depends only on `given`.
+        large: the images of the pack with more pixels, for views; None: there are none.
     """
 
     pack: np.ndarray
     rows: Tensor
     labels: Tensor
     given: int
+    large: np.ndarray | None = None
 
     def __len__(self) -> int:  # noqa: D105
         return len(self.rows)
@@ -53,6 +55,11 @@ class Labelled:
     def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """The images, uint8 (k, C, H, W), and labels, (k,), at some indices (k,)."""
         return as_tensor(self.pack[self.rows[chosen].numpy()]), self.labels[chosen]
+
+    def take_for_views(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """`take`, with the larger images if there are any."""
+        pack = self.pack if self.large is None else self.large
+        return as_tensor(pack[self.rows[chosen].numpy()]), self.labels[chosen]
 
 
 def steps_for(labelled: int, schedule: Schedule) -> int:
@@ -104,8 +111,9 @@ class Finetuning(loop.Task):
         self.class_weights = class_weights(labelled.labels, classes).to(machine.device) if balanced else None
 
     def loss(self, items: Tensor, stream: Stream) -> Tensor:
-        images, labels = self.labelled.take(items)
-        batch = self.views(pixels(images, self.machine.device), self.positions, stream=stream)
+        images, labels = self.labelled.take_for_views(items)
+        side = self.labelled.pack.shape[3]
+        batch = self.views(pixels(images, self.machine.device), self.positions, stream=stream, side=side)
         with self.machine.autocast():
             logits = self.classifier(batch)
         return classification_loss(logits, labels.to(self.machine.device), self.class_weights)

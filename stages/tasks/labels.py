@@ -33,9 +33,9 @@ def read_labels(path: Path) -> Tensor:
     return torch.tensor(labels, dtype=torch.int64)
 
 
-def read_units(path: Path) -> np.ndarray:
-    """The unit of each image of a table, int64 (N,), from 0 on, by its column `group`: see `units_of`."""
-    return units_of(read_table(path, text=True))
+def read_groups(path: Path) -> Tensor:
+    """The `group` column of a table as numbers, int64 (N,); an image without one is a group of its own."""
+    return torch.from_numpy(units_of(read_table(path, text=True)))
 
 
 def units_of(table: pd.DataFrame) -> np.ndarray:

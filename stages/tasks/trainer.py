@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from stages.files.locks import require_writable
-from stages.files.packs import read_pack
-from stages.files.paths import IMAGES
+from stages.files.packs import read_pack, read_pack_if_any
+from stages.files.paths import IMAGES, LARGE_POOL
 from stages.settings import load
 from stages.settings.recipes import Recipe, Schedule
 from stages.settings.schema import Params
@@ -63,6 +63,7 @@ class Trainer:
 
     Attributes:
         pool: uint8 (N, C, H, W), memory-mapped.
+        large: the same images with more pixels, for views; None: there are none.
         labels: (N,) int64, -1: none.
         classes: their names.
     """
@@ -71,6 +72,7 @@ class Trainer:
     settings: Params
     machine: Machine
     pool: np.ndarray
+    large: np.ndarray | None
     labels: Tensor
     classes: list[str]
 
@@ -81,11 +83,12 @@ class Trainer:
         machine = set_up(settings.runtime, settings.runtime.threads.finetune, worker)
         labels, classes = read_pool_labels()
         pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
-        return cls(job, settings, machine, pool, labels, classes)
+        large = read_pack_if_any(LARGE_POOL, rows=len(labels))
+        return cls(job, settings, machine, pool, large, labels, classes)
 
     def given(self, rows: Tensor) -> Labelled:
         """Images of the pool with their own labels; `rows` (n,) int64."""
-        return Labelled(self.pool, rows, self.labels[rows], given=len(rows))
+        return Labelled(self.pool, rows, self.labels[rows], given=len(rows), large=self.large)
 
     def checkpoint(self, name: str, *facts: object) -> Checkpoint:
         """The checkpoint of one training, which also depends on these facts (JSON)."""

@@ -12,6 +12,7 @@ from ruamel.yaml.tokens import CommentToken
 from stages.errors import InputError
 from stages.files.whole import whole_file
 from stages.settings import load
+from stages.tools.yaml_comments import OLD_REASON
 
 
 def write_values(changes: Mapping[str, Any], path: Path = load.PARAMS) -> list[str]:
@@ -87,6 +88,7 @@ def _comment_after(section: CommentedMap, key: str) -> CommentToken | None:
         comment = (section.ca.items.get(key) or [None] * 3)[2]
     if isinstance(comment, CommentToken):
         comment.column = 0  # one space behind the new value, not where the old one's length had put it
+        comment.value = OLD_REASON.sub("# ", comment.value)  # of `init`, for the value that is replaced
         return comment
     return None
 

@@ -1,24 +1,25 @@
 """A short pretraining with one preset of views, and the linear probe of the user's own labels on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stages.errors import InputError
-from stages.files.packs import read_pack
-from stages.files.paths import IMAGES, LABELS
+from stages.files.packs import read_pack, read_pack_if_any
+from stages.files.paths import IMAGES, LABELS, LARGE_POOL
 from stages.images.tensors import as_tensor, pixels
 from stages.networks.encoder import Encoder
 from stages.pretrain.learner import build
+from stages.pretrain.length import length_of
 from stages.pretrain.start import fresh_encoder, given_encoder
 from stages.pretrain.train import Pretraining
 from stages.settings import load
 from stages.settings.schema import Params, Views
 from stages.tasks import folds
 from stages.tasks.features import encode
-from stages.tasks.labels import read_labels, read_pool_labels, read_units
+from stages.tasks.labels import read_groups, read_labels, read_pool_labels
 from stages.training import loop, optimisation
 from stages.training.checkpoint import CHECKPOINTS, Checkpoint, Origin, narrowed
 from stages.training.machine import Machine, set_up
@@ -55,7 +56,7 @@ class LabelledImages:
             InputError: there are too few, or they have one class only.
         """
         labels = [read_pool_labels()[0], read_labels(IMAGES / "validation.csv")]
-        units = [read_units(LABELS / "pool.csv"), read_units(IMAGES / "validation.csv")]
+        units = [read_groups(IMAGES / f"{part}.csv").numpy() for part in ("pool", "validation")]
         units[1] = units[1] + len(units[0])  # numbers of their own: no group is in both parts
         packs = [read_pack(IMAGES / f"{part}.npy") for part in ("pool", "validation")]
         place = torch.cat([part >= 0 for part in labels]).nonzero()[:, 0]
@@ -130,18 +131,14 @@ class Trial:
     def pretrained(self, preset: str, views: Views, bar: Bar) -> Encoder:
         """The encoder after `steps` steps; what an earlier run has trained is not trained again."""
         section, title = self.settings.pretrain[self.method], f"views {preset}"
-        if section.batch_size > len(self.pool):
-            raise InputError(
-                f"params.yaml: pretrain.{self.method}.batch_size is {section.batch_size}; "
-                f"allowed: at most {len(self.pool)}, the number of images in the pool"
-            )
         encoder = self.encoder()
         learner = build(self.method, encoder, section, views, self.stream)
         key = narrowed(self.key, self.stream.key, self.steps, views.model_dump())
         checkpoint = Checkpoint(FOLDER / preset, key)
         groups = optimisation.decayed_groups(learner, section.learning_rate, section.weight_decay)
-        task = Pretraining(learner, self.pool, section.batch_size, self.machine)
-        length = loop.Length(self.steps, section.batch_size, section.warmup)
+        length = replace(length_of(self.method, section, len(self.pool)), steps=self.steps)
+        pack = learner.pack(self.pool, read_pack_if_any(LARGE_POOL, rows=len(self.pool)))
+        task = Pretraining(learner, pack, length.batch_size, self.machine)
         optimiser = optimisation.adamw(groups, learner.betas)
         loop.train(
             title, task, len(self.pool), length, optimiser, self.stream.at("training"), bar,

@@ -26,6 +26,7 @@ from stages.errors import InputError, reported
 from stages.files.packs import read_pack
 from stages.files.paths import IMAGES
 from stages.files.tables import write_table
+from stages.pretrain.length import length_of
 from stages.pretrain.two_views import TwoViewParams
 from stages.settings import load
 from stages.settings.findings import unknown
@@ -124,7 +125,8 @@ def plan(method: str, presets: Sequence[str], steps: int, labelled: LabelledImag
 def measure(method: str, presets: Sequence[str], steps: int, settings: Params) -> dict[str, Measured]:
     """What each preset gave, after the untrained encoder; the trainings run side by side."""
     tasks = [None, *presets]
-    images = len(presets) * steps * settings.pretrain[method].batch_size
+    pool = len(read_pack(IMAGES / "pool.npy"))
+    images = len(presets) * steps * length_of(method, settings.pretrain[method], pool).batch_size
     count = min(fitting(settings.runtime.threads.pretrain), len(presets))
     warm_up("stages.tools.preset_trial", "torch._dynamo")
     results: dict[int, Measured] = {}
@@ -183,7 +185,7 @@ def verdict(measured: Mapping[str, Measured], units: np.ndarray, best: str, chos
     elif equal:
         lines[0] += f", and milder than what is as good within noise: {', '.join(equal)}"
     points, error = gap(measured, units, chosen, UNTRAINED)
-    if points < 2 * error:
+    if points <= 2 * error:
         lines.append(
             "warning: it is not better than the untrained encoder beyond noise; try more --steps, more "
             "labels, or a preset of your own"

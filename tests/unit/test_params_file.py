@@ -44,6 +44,11 @@ def test_comments_that_go_on_in_the_next_line_stay() -> None:
     assert changed[0][1].startswith("  path: photographs # the folder of images")
 
 
+def test_the_reason_that_init_gave_goes_with_the_value_that_it_was_for() -> None:
+    text = "a: 1 # [few images] how many\nb: 2 # [so] what\nc: 3\n"
+    assert with_values(text, {"a": 4}) == "a: 4 # how many\nb: 2 # [so] what\nc: 3\n"
+
+
 def test_a_mapping_is_merged_into_its_section() -> None:
     text = with_values("recipe:\n  simclr: {} # tuned\n  byol:\n    rate: 1 # peak\n    decay: 2\n", {
         "recipe.simclr": {"rate": 0.1}, "recipe.byol": {"rate": 3},
