@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from stages.compare import figures as figures_of
-from stages.compare import inputs, report
+from stages.compare import inputs
+from stages.compare.evidence import Evidence, collect
 from stages.compare.measured import Measured
 from stages.evaluate import diagnostics
 from stages.evaluate.results import Results
@@ -28,7 +29,7 @@ MADE_FROM = {
 def write(
     methods: Sequence[str], labels: dict[str, int], draws: int, classes: Sequence[str],
     never: int | None = None, test: int = 400, flawless: bool = False, equal: bool = False,
-) -> report.Evidence:  # fmt: skip
+) -> Evidence:  # fmt: skip
     """Write the files of all stages into the working directory, and return the evidence read from them.
 
     Args:
@@ -95,7 +96,7 @@ def write(
     _data(classes, images, test if labels else 0)
     table = figures_of.label_efficiency(evaluations, labels)
     summary, details = figures_of.summary(evaluations), figures_of.details(evaluations)
-    return report.collect(summary, details, table, labels, inputs.read_data())
+    return collect(summary, details, table, labels, inputs.read_data())
 
 
 def measured_of(predicted: Sequence[np.ndarray], actual: np.ndarray) -> Measured:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from stages.compare import charts, figures, inputs, measured, report
+from stages.compare import charts, evidence, figures, inputs, measured, report
 from stages.compare.leftovers import remove_leftovers
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
@@ -31,7 +31,7 @@ def main() -> None:
     write_table(METRICS / "recall.csv", figures.recall(details, labels, data.class_names))
     gather(settings.methods, names)
     charts.write_efficiency(efficiency, METRICS / "label_efficiency.png")
-    report.write(REPORT, report.collect(summary, details, efficiency, labels, data))
+    report.write(REPORT, evidence.collect(summary, details, efficiency, labels, data))
 
 
 def gather(methods: Sequence[str], budgets: Sequence[str]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from stages.compare import charts, inputs, report, svg, verdict
+from stages.compare import charts, inputs, report, svg, verdict, wording
 from stages.compare.choices import choices
+from stages.compare.evidence import Evidence
 from stages.compare.statistics import Design
 from stages.errors import InputError
 from stages.files.paths import METRICS
@@ -83,7 +84,7 @@ class Page(HTMLParser):
             self.words += text
 
 
-def rendered(of: report.Evidence) -> Page:
+def rendered(of: Evidence) -> Page:
     return parsed(report.render(of))
 
 
@@ -299,11 +300,11 @@ def test_missing_error_bars_are_explained_beside_the_others() -> None:
         Design(3, 1, 4, 4, 900),
     )
     bars = "Error bars: 95 % intervals over 3 draws and the test images"
-    assert report.describe([0.1, 0.2], three) == f"{bars}."
-    assert report.describe([0.1, math.nan], three) == f"{bars}; equal draws have no interval."
-    assert report.describe([math.nan], one) == "No error bars: one draw has no interval."
+    assert wording.describe([0.1, 0.2], three) == f"{bars}."
+    assert wording.describe([0.1, math.nan], three) == f"{bars}; equal draws have no interval."
+    assert wording.describe([math.nan], one) == "No error bars: one draw has no interval."
     few = "No error bars: fewer than 5 test images or groups have no interval."
-    assert report.describe([math.nan], four_images) == few
+    assert wording.describe([math.nan], four_images) == few
 
 
 def test_a_small_test_split_is_said_with_the_gain_that_it_shows() -> None:
