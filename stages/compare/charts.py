@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.patches import Rectangle
 from stages.compare.figures import control_first
 from stages.compare.svg import INK, MARKERS, PAPER, PRINTED, SERIES, panel, svg
 from stages.files.whole import whole_file
+from stages.settings.values import BASELINE
 
 PROTOCOLS = {
     "finetuned": "finetuned",
@@ -27,6 +29,7 @@ CURVES = {  # column of the training curves: title and unit
     "feature_std": ("spread of the features (standard deviation)", 1),
     "loss": ("loss relative to each method's first value", 1),
 }
+STYLES = ("-", "--", ":", "-.")  # of the simple baselines
 FEW_CLASSES = 15  # with more classes a cell of a confusion matrix has no room for a number
 SMALLEST_SHARE = 0.0005  # smaller shares are too pale to see
 
@@ -37,8 +40,19 @@ def shown(table: pd.DataFrame) -> list[str]:
 
 
 def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]) -> None:
-    """Draw accuracy over the number of labels with intervals, one line for each method."""
-    for index, method in enumerate(control_first(table["method"].unique())):
+    """Draw accuracy over the number of labels with intervals, one line for each method.
+
+    Beside finetuned models are the simple baselines, as thin grey lines without intervals.
+    """
+    simple = table[table["protocol"] == BASELINE].sort_values("labels")
+    for style, (name, rows) in zip(cycle(STYLES), simple.groupby("method"), strict=False):
+        if protocol == "finetuned":
+            axis.plot(
+                rows["labels"], 100 * rows["accuracy"], label=name,
+                color=colours[0], linewidth=0.8, linestyle=style, marker="." if len(rows) == 1 else None,
+            )  # fmt: skip
+    methods = table[table["protocol"] != BASELINE]["method"].unique()
+    for index, method in enumerate(control_first(methods)):
         rows = table[(table["protocol"] == protocol) & (table["method"] == method)].sort_values("labels")
         axis.errorbar(
             rows["labels"], 100 * rows["accuracy"], 100 * rows["accuracy_ci95"], label=method,

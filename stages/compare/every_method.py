@@ -2,7 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import pandas as pd
+
 from stages.compare import charts, evidence, figures, inputs, measured, report
+from stages.compare.baselines import SimpleBaselines
 from stages.compare.leftovers import remove_leftovers
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
@@ -20,18 +23,20 @@ def main() -> None:
     labelled = data.counts["pool_labelled"]
     budgets = usable_budgets(settings.finetune.budgets, labelled, len(data.class_names))
     names = [budget_name(budget) for budget in budgets]
-    evaluations = measured.read(settings.methods, names, data.classes["pool"].astype(int).tolist())
+    of_classes = data.classes["pool"].astype(int).tolist()
+    evaluations = measured.read(settings.methods, names, of_classes)
+    simple = SimpleBaselines.read(settings.baselines, names, of_classes, settings.methods[0])
     remove_leftovers(settings.methods)
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
-    efficiency = figures.label_efficiency(evaluations, labels)
-    summary, details = figures.summary(evaluations), figures.details(evaluations)
+    efficiency = pd.concat([figures.label_efficiency(evaluations, labels), simple.efficiency(labels)])
+    summary, details = figures.summary(evaluations, simple.gains(evaluations)), figures.details(evaluations)
     write_json(SUMMARY, summary)
-    write_json(DETAILS, details)
+    write_json(DETAILS, details | simple.figures())
     write_table(LABEL_EFFICIENCY, efficiency)
     write_table(METRICS / "recall.csv", figures.recall(details, labels, data.class_names))
     gather(settings.methods, names)
     charts.write_efficiency(efficiency, METRICS / "label_efficiency.png")
-    report.write(REPORT, evidence.collect(summary, details, efficiency, labels, data))
+    report.write(REPORT, evidence.collect(summary, details, efficiency, labels, data, simple))
 
 
 def gather(methods: Sequence[str], budgets: Sequence[str]) -> None:

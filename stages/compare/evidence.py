@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from stages.compare.baselines import SimpleBaselines
 from stages.compare.figures import control_first, design
 from stages.compare.inputs import DataSummary, MethodResults, read_method
 from stages.compare.statistics import Design
@@ -22,6 +23,7 @@ class Evidence:
         design: what each mean is over.
         data: what prepare wrote.
         results: each method's results, the control first.
+        simple: the simple baselines.
     """
 
     summary: Mapping[str, Any]
@@ -31,6 +33,7 @@ class Evidence:
     design: Design
     data: DataSummary
     results: Sequence[MethodResults]
+    simple: SimpleBaselines
 
     @property
     def budgets(self) -> list[str]:
@@ -45,7 +48,7 @@ class Evidence:
 
 def collect(
     summary: Mapping[str, Any], details: Mapping[str, Any], efficiency: pd.DataFrame,
-    labels: Mapping[str, int], data: DataSummary,
+    labels: Mapping[str, int], data: DataSummary, simple: SimpleBaselines,
 ) -> Evidence:  # fmt: skip
     """The evidence from these figures and from each method's results, which are read from the folder metrics.
 
@@ -54,4 +57,5 @@ def collect(
     """
     ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
     results = [read_method(method) for method in control_first(summary)]
-    return Evidence(summary, details, efficiency, ascending, design(efficiency, data.counts), data, results)
+    means = design(efficiency, data.counts)
+    return Evidence(summary, details, efficiency, ascending, means, data, results, simple)

@@ -16,7 +16,7 @@ from stages.compare.evidence import Evidence
 from stages.compare.formats import count, image, marked, percent
 from stages.compare.inputs import DataSummary, MethodResults
 from stages.files.whole import whole_file
-from stages.settings.values import CONTROL
+from stages.settings.values import BASELINES, CONTROL
 from stages.tasks import power
 
 LISTED = 50  # of the files that were left out, this many are listed
@@ -59,6 +59,9 @@ def render(evidence: Evidence) -> str:
         labels_for_same=wording.labels_for_same(evidence),
         choices=choices(evidence.results, evidence.summary, evidence.budgets),
         data=data_card(evidence.data),
+        simple=evidence.simple.figures(),
+        titles=BASELINES,
+        best_simple={budget: evidence.simple.best(budget) for budget in evidence.budgets},
         smallest_gains=wording.smallest_gains(evidence),
         enough_test=power.ENOUGH_TEST,
         provenance=[provenance(result) for result in evidence.results],

@@ -18,7 +18,6 @@ BASELINES = {  # the simple baselines, and what they are called in sentences
     "pixels_1nn": "the nearest image by pixels",
     "hog_svm": "HOG + SVM",
     "hog_forest": "HOG + forest",
-    "hog_colour_forest": "HOG and colours + forest",
 }
 OFFICIAL = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training images, classes
 FOLDER = "folder"  # the source that is the user's own images

@@ -99,5 +99,7 @@ def _areas(side: int) -> list[tuple[int, int]]:
 
 
 def shapes_and_colours(images: np.ndarray) -> np.ndarray:
-    """`shapes` beside `colours`."""
+    """`shapes`, and beside them the `colours` of images that have any: HOG alone would throw them away."""
+    if images.shape[1] == 1:
+        return shapes(images)
     return np.concatenate([shapes(images), colours(images)], axis=1)

@@ -99,7 +99,7 @@ def main() -> None:
     labels, classes = read_pool_labels()
     pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
     draws = make_draws(settings, labels, len(classes)) if settings.baselines else []
-    names = usable_baselines(settings.baselines, pool.shape[1]) if draws else []
+    names = settings.baselines if draws else ()
     predictions: list[Prediction] = []
     with whole_folder(BASELINES) as folder:
         if names:
@@ -114,11 +114,6 @@ def main() -> None:
     write_json(FIGURES, {"figures": {}, "validation": {}, "names": names, "made_from": made_from} | content)
     seconds = round(time.perf_counter() - started, 1)
     write_json(TIMINGS, {"hardware": platform.processor() or platform.machine(), "seconds": seconds})
-
-
-def usable_baselines(names: Sequence[str], channels: int) -> list[str]:
-    """The baselines that say something of images with so many channels."""
-    return [name for name in names if name == MAJORITY or channels > 1 or FITTED[name].grey]
 
 
 def make_draws(settings: Params, labels: Tensor, classes: int) -> list[Draw]:
