@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ PROTOCOLS = {
     "distilled": "distilled: the pool's images used too",
     "linear": "linear probe on the frozen encoder",
 }
+SHARE_OF_TICK = 0.15  # of an axis, which the text of a tick takes
 CURVES = {  # column of the training curves: title and unit
     "knn": ("online kNN accuracy on validation, %", 0.01),
     "rankme": ("effective rank of the features (RankMe)", 1),
@@ -42,9 +44,15 @@ def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]
         )  # fmt: skip
     ticks = sorted(table["labels"].unique())
     axis.set(xscale="log", xlabel="labelled images", title=PROTOCOLS[protocol])
-    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=60 if crowded(ticks) else 0)
     axis.minorticks_off()
     axis.set_ylabel("test accuracy, %")
+
+
+def crowded(ticks: Sequence[int]) -> bool:
+    """Whether the texts of two ticks on a logarithmic axis would overlap, written side by side."""
+    least = (ticks[-1] / ticks[0]) ** SHARE_OF_TICK if len(ticks) > 1 else 1
+    return any(after / before < least for before, after in pairwise(ticks))
 
 
 def write_efficiency(table: pd.DataFrame, path: Path) -> None:
