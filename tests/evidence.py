@@ -8,7 +8,6 @@ import pandas as pd
 
 from stages.compare import figures as figures_of
 from stages.compare import inputs
-from stages.compare.baselines import SimpleBaselines
 from stages.compare.evidence import Evidence, collect
 from stages.compare.measured import Measured
 from stages.evaluate import diagnostics
@@ -47,6 +46,8 @@ def write(
     images = random.integers(0, 255, (test, 1, 28, 28), dtype=np.uint8)
     actual = np.arange(test) % max(len(classes), 1)
     evaluations: dict[str, dict[str, dict[str, Measured]]] = {}
+    names = pd.DataFrame({"id": [f"test-{row}" for row in range(test)]})
+    names["file"] = [f"data/raw/photo {row}.png" for row in range(test)]
     for number, method in enumerate(methods):
         results = Results.of(method)
         _pretraining(method, number, images)
@@ -66,15 +67,16 @@ def write(
             counts = np.sum([confusion(draw.argmax(1), actual, len(classes)) for draw in predicted], axis=0)
             parts["confusion"].append(diagnostics.confusion_table(counts, list(classes), draws, budget))
             parts["reliability"].append(diagnostics.reliability_table(predicted, actual, budget))
-            ids = [f"test-{row}" for row in range(test)]
-            mistakes, rows = diagnostics.mistakes_table(predicted, actual, list(classes), ids, budget)
+            mistakes, rows = diagnostics.mistakes_table(predicted, actual, list(classes), names, budget)
             points, explained = diagnostics.feature_map(random.normal(size=(test, 8)), actual, list(classes))
             tables = {name: pd.concat(tables) for name, tables in parts.items()}
             tables |= {"mistakes": mistakes, "map": points}
             gallery = images[rows]
         for name, table in tables.items():
             write_table(getattr(results, name), table)
-        thumbnails.write(results.gallery, thumbnails.sheet(gallery, thumbnails.MISTAKES_ACROSS))
+        thumbnails.write(
+            results.gallery, thumbnails.sheet(gallery, thumbnails.MISTAKES_ACROSS, thumbnails.MISTAKES_SIDE)
+        )
         model: dict[str, Any] = {"made_from": MADE_FROM}
         if labels:
             model |= {
@@ -88,6 +90,9 @@ def write(
         speed = {"latency_ms_p50": 1.5 + number, "latency_ms_p95": 2.5, "inference_images_per_second": 999}
         write_json(results.timings, seconds | speed)
         write_json(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
+        rate = {"encoder_learning_rate": 0.003 * number, "head_learning_rate": 0.01, "weight_decay": 0.5}
+        recipes = {budget: {"by": "cross-validation", "recipe": rate} for budget in labels}
+        write_json(METRICS / "choose" / f"{method}.json", {"made_from": MADE_FROM, "budgets": recipes})
         distil = [
             {"budget": budget, "draw": draw, "spread": draw > 0}
             for budget in list(labels)[:1] for draw in range(draws)
@@ -96,8 +101,7 @@ def write(
         evaluations[method] = figures
     _data(classes, images, test if labels else 0)
     table = figures_of.label_efficiency(evaluations, labels)
-    summary, details = figures_of.summary(evaluations), figures_of.details(evaluations)
-    return collect(summary, details, table, labels, inputs.read_data(), SimpleBaselines())
+    return collect(evaluations, table, labels, inputs.read_data())
 
 
 def measured_of(predicted: Sequence[np.ndarray], actual: np.ndarray) -> Measured:

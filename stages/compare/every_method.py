@@ -29,14 +29,14 @@ def main() -> None:
     remove_leftovers(settings.methods)
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
     efficiency = pd.concat([figures.label_efficiency(evaluations, labels), simple.efficiency(labels)])
-    summary, details = figures.summary(evaluations, simple.gains(evaluations)), figures.details(evaluations)
-    write_json(SUMMARY, summary)
-    write_json(DETAILS, details | simple.figures())
+    everything = evidence.collect(evaluations, efficiency, labels, data, simple)
+    write_json(SUMMARY, everything.summary)
+    write_json(DETAILS, {**everything.details, **simple.figures()})
     write_table(LABEL_EFFICIENCY, efficiency)
-    write_table(METRICS / "recall.csv", figures.recall(details, labels, data.class_names))
+    write_table(METRICS / "recall.csv", figures.recall(everything.details, labels, data.class_names))
     gather(settings.methods, names)
     charts.write_efficiency(efficiency, METRICS / "label_efficiency.png")
-    report.write(REPORT, evidence.collect(summary, details, efficiency, labels, data, simple))
+    report.write(REPORT, everything)
 
 
 def gather(methods: Sequence[str], budgets: Sequence[str]) -> None:

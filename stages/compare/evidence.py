@@ -6,10 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from stages.compare.baselines import SimpleBaselines
-from stages.compare.figures import control_first, design
+from stages.compare import figures
+from stages.compare.baselines import NONE, SimpleBaselines
 from stages.compare.inputs import DataSummary, MethodResults, read_method
+from stages.compare.measured import Evaluations
 from stages.compare.statistics import Design
+from stages.tasks.ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Evidence:
         design: what each mean is over.
         data: what prepare wrote.
         results: each method's results, the control first.
+        rankings: method → budget → how the finetuned models rank two classes; empty where there are more.
         simple: the simple baselines.
     """
 
@@ -33,6 +36,7 @@ class Evidence:
     design: Design
     data: DataSummary
     results: Sequence[MethodResults]
+    rankings: Mapping[str, Mapping[str, Ranking]]
     simple: SimpleBaselines
 
     @property
@@ -47,15 +51,30 @@ class Evidence:
 
 
 def collect(
-    summary: Mapping[str, Any], details: Mapping[str, Any], efficiency: pd.DataFrame,
-    labels: Mapping[str, int], data: DataSummary, simple: SimpleBaselines,
+    evaluations: Evaluations, efficiency: pd.DataFrame, labels: Mapping[str, int], data: DataSummary,
+    simple: SimpleBaselines = NONE,
 ) -> Evidence:  # fmt: skip
-    """The evidence from these figures and from each method's results, which are read from the folder metrics.
+    """The evidence from what was measured and from each method's results, which are read from the metrics.
+
+    Args:
+        efficiency: as `figures.label_efficiency` returns it.
+        labels: how many labelled images each budget is.
 
     Raises:
         InputError: a file is damaged, or lacks a column.
     """
     ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
-    results = [read_method(method) for method in control_first(summary)]
-    means = design(efficiency, data.counts)
-    return Evidence(summary, details, efficiency, ascending, means, data, results, simple)
+    return Evidence(
+        figures.summary(evaluations, simple.gains(evaluations)), figures.details(evaluations),
+        efficiency, ascending,
+        figures.design(efficiency, data.counts), data,
+        [read_method(method) for method in figures.control_first(evaluations)],
+        {
+            method: {
+                budget: ranking for budget in ascending
+                if budget in of and (ranking := of[budget]["finetuned"].ranking) is not None
+            }
+            for method, of in evaluations.items()
+        },
+        simple,
+    )  # fmt: skip

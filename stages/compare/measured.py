@@ -16,6 +16,7 @@ from stages.files.paths import BASELINES, PREDICTED_IMAGES, PREDICTIONS
 from stages.files.tables import read_table
 from stages.settings.values import BASELINE, MAJORITY
 from stages.tasks.draws import allocate, parse_budget
+from stages.tasks.ranking import Ranking
 from stages.tasks.scores import by_unit, contributions, measure
 
 
@@ -30,6 +31,7 @@ class Measured:
         labels, units: the class and the unit of each image, (N,).
         runs: the pretraining run of each model.
         overlap: as in `Replicates`.
+        ranking: of two classes, over all thresholds; None: there are more, or one has no image.
     """
 
     figures: Sequence[Mapping[str, Any]]
@@ -39,6 +41,7 @@ class Measured:
     units: np.ndarray
     runs: Sequence[int]
     overlap: float
+    ranking: Ranking | None = None
 
     @staticmethod
     def of(
@@ -56,7 +59,8 @@ class Measured:
             for metric in of_models[0]
         }
         right = np.stack([of_model.argmax(1) == labels for of_model in predictions])
-        return Measured(figures, contributed, right, labels, units, runs, overlap)
+        ranking = Ranking.of(predictions, labels)
+        return Measured(figures, contributed, right, labels, units, runs, overlap, ranking)
 
     def replicates(self, metric: str) -> Replicates:
         """One metric of each model."""

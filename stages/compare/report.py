@@ -13,13 +13,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from stages.compare import panels, verdict, wording
 from stages.compare.choices import choices
 from stages.compare.evidence import Evidence
-from stages.compare.formats import count, image, marked, percent
+from stages.compare.formats import count, counted, figure, image, marked, percent
 from stages.compare.inputs import DataSummary, MethodResults
+from stages.compare.method_charts import FEW_CLASSES, NAMED_CLASSES
+from stages.compare.names import shortened
 from stages.files.whole import whole_file
-from stages.settings.values import BASELINES, CONTROL
+from stages.settings.values import BASELINES, CONTROL, FOLDER
 from stages.tasks import power
 
 LISTED = 50  # of the files that were left out, this many are listed
+CONFUSIONS = 20  # of many classes, this many pairs are listed
+LONGEST = 60  # characters of a class's name in text and tables
 SOURCES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 
 
@@ -37,7 +41,8 @@ def render(evidence: Evidence) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": percent, "count": count, "image": image}
+    environment.filters |= {"percent": percent, "count": count, "counted": counted, "image": image}
+    environment.filters["short"] = lambda text, longest=LONGEST: shortened(text, longest)
     enough = evidence.data.counts["validation_labelled"] >= power.ENOUGH_VALIDATION
     accuracies = {r.method: r.pretrain["knn"] if enough else None for r in evidence.results}
     best = verdict.headline(accuracies)
@@ -49,8 +54,15 @@ def render(evidence: Evidence) -> str:
         best=best,
         chosen_on_validation=sum(accuracy is not None for accuracy in pretrained) > 1,
         sentences=wording.sentences(evidence, best),
+        doubts={result.method: wording.doubts(result) for result in evidence.results},
+        cautions={result.method: wording.caution(evidence, result) for result in evidence.results},
+        recipes=[recipe for result in evidence.results for recipe in recipes(evidence, result)],
         other_sentences={method: wording.sentences(evidence, method) for method in others},
         marked=marked,
+        figure=figure,
+        few_classes=FEW_CLASSES,
+        named_classes=NAMED_CLASSES,
+        confusions={result.method: largest_confusions(evidence, result) for result in evidence.results},
         charts=panels.all_charts(evidence),
         error_bars=wording.error_bars(evidence),
         distilled=any("distilled" in row for of in evidence.summary.values() for row in of.values()),
@@ -68,11 +80,40 @@ def render(evidence: Evidence) -> str:
     )
 
 
+def largest_confusions(evidence: Evidence, result: MethodResults) -> list[dict[str, Any]]:
+    """Pairs of classes that are confused most often with the most labels, if the matrix has no numbers."""
+    if not evidence.labels or len(evidence.classes) <= FEW_CLASSES:
+        return []
+    rows = result.confusion[result.confusion["budget"] == evidence.budgets[-1]]
+    wrong = rows[(rows["actual"] != rows["predicted"]) & (rows["images"] > 0)]
+    most = wrong.sort_values("images", ascending=False, kind="stable").head(CONFUSIONS)
+    return [{str(name): value for name, value in row.items()} for row in most.to_dict("records")]
+
+
+def recipes(evidence: Evidence, result: MethodResults) -> list[dict[str, Any]]:
+    """The finetuning recipe of each budget of a method, and what it was chosen by."""
+    chosen = (result.choose or {}).get("budgets", {})
+    return [
+        {"method": result.method, "labels": labels, "by": chosen[budget]["by"], **chosen[budget]["recipe"]}
+        for budget, labels in evidence.labels.items()
+        if budget in chosen
+    ]
+
+
+def folder_name(path: str) -> str:
+    """What a person calls a folder of images: its last name; `data/raw` says nothing without its parent."""
+    name = Path(path).name
+    return path if name in ("", "raw") else name
+
+
 def data_card(data: DataSummary) -> dict[str, Any]:
     """What the report shows about the data."""
-    source = data.made_from["parameters"]["data"]["source"]
+    of_data = data.made_from["parameters"]["data"]
+    source, folder = of_data["source"], of_data.get("path", "")
+    name = folder_name(folder) if source == FOLDER else SOURCES.get(source, source.split("/")[-1])
     return {
-        "source": SOURCES.get(source, source),
+        "name": name,
+        "folder": f"{folder}/",
         "counts": {name.replace("_", " "): n for name, n in data.counts.items() if isinstance(n, int)},
         "classes": data.classes.to_dict("records"),
         "left_out": data.left_out.head(LISTED).to_dict("records"),

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -14,6 +14,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stages.compare.names import FONT, HEXAGRAMS
+
 # Placeholders: each of these colours becomes a variable of the page's style sheet. Nothing else has them.
 INK, GRID, PAPER = "#010203", "#010204", "#010205"
 SERIES = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
@@ -23,10 +25,11 @@ VARIABLES = {INK: "--ink", GRID: "--grid", PAPER: "--paper"} | {
 # The colours of Okabe and Ito, which colour-blind people can tell apart; the control is grey.
 PRINTED = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
 MARKERS = "osD^vPX<>*"
+STAND_IN = re.compile(f"[{HEXAGRAMS[0]}-{HEXAGRAMS[-1]}]+")
 TAG = re.compile("<[^<>]*>")  # text between tags is left as it is, because a class may have any name
 STYLE: Any = {  # Any, because matplotlib's type lists several hundred keys
     "svg.fonttype": "none", "text.parse_math": False,
-    "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False,
+    "font.family": FONT, "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8,
     "axes.axisbelow": True, "axes.edgecolor": INK, "axes.labelcolor": INK, "axes.titlecolor": INK,
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.facecolor": "none",
@@ -45,13 +48,14 @@ def panel(width: float = 4.4, height: float = 3.2) -> Iterator[tuple[Figure, Axe
             plt.close(figure)
 
 
-def svg(figure: Figure, name: str, alt: str) -> str:
+def svg(figure: Figure, name: str, alt: str, written: Mapping[str, str] | None = None) -> str:
     """The figure as an SVG element; equal figures with the same name give equal text.
 
     Args:
         figure: the figure.
         name: unique on the page; it becomes part of the identifiers in the SVG.
         alt: the description for screen readers.
+        written: text in the figure → what the page shows in its place, as `names.drawn` gives it.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
@@ -63,6 +67,8 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     text = re.sub(r">\s+<", "><", text)
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", "".join(TAG.findall(text))))
     text = TAG.sub(lambda tag: _cleaned(tag[0], name, used), text)
+    names = written or {}
+    text = STAND_IN.sub(lambda match: escape(names.get(match[0], match[0]), quote=False), text)
     head = f'<svg role="img" aria-label="{escape(alt)}" '
     return text.replace("<svg ", head, 1).strip()
 

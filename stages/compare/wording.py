@@ -34,6 +34,23 @@ def sentences(evidence: Evidence, method: str) -> list[Markup]:
     return [Markup(" ".join(filter(None, paragraph))) for paragraph in paragraphs]  # noqa: S704
 
 
+def doubts(result: MethodResults) -> list[str]:
+    """What is doubtful about a method's pretraining: a collapse, and what the stage itself said."""
+    collapse = result.pretrain["collapse"]
+    first = [f"the features collapsed at {collapse}"] if collapse else []
+    return first + list(result.pretrain.get("doubts", []))
+
+
+def caution(evidence: Evidence, result: MethodResults) -> str:
+    """Why a missing gain may come from the setting and not from the data; "" where nothing hints at it."""
+    rows = evidence.summary[result.method].values()
+    gained = all(verdict.measurable(row) and row["gain"] > 0 for row in rows if "gain" in row)
+    reasons = "; ".join(doubts(result))
+    if gained or not reasons:
+        return ""
+    return f"A missing gain may come from the setting, not from the data. Pretraining is doubtful: {reasons}."
+
+
 def smallest_gains(evidence: Evidence) -> dict[str, float]:
     """Budget → the smallest gain that this test split was expected to show, a fraction."""
     units, classes = evidence.design.units, max(1, len(evidence.classes))

@@ -61,14 +61,14 @@ def reliability_table(draws: list[np.ndarray], labels: np.ndarray, budget: str) 
 
 
 def mistakes_table(
-    draws: list[np.ndarray], labels: np.ndarray, classes: list[str], ids: list[str], budget: str
+    draws: list[np.ndarray], labels: np.ndarray, classes: list[str], names: pd.DataFrame, budget: str
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The misclassified images with the highest confidence, by the mean probabilities of all draws.
 
     Args:
         draws: probabilities, (N, K) each.
         labels: (N,).
-        ids: of the images.
+        names: the columns id and file, one row for each image.
 
     Returns:
         The table, highest confidence first, and the rows of its images, (n,).
@@ -81,7 +81,8 @@ def mistakes_table(
         {
             "budget": budget,
             "rank": np.arange(1, len(rows) + 1),
-            "id": [ids[row] for row in rows],
+            "id": names["id"].to_numpy()[rows],
+            "file": names["file"].to_numpy()[rows],
             "actual": [classes[label] for label in labels[rows]],
             "predicted": [classes[label] for label in predicted[rows]],
             "probability": mean[rows].max(1).round(4),
@@ -126,7 +127,16 @@ def empty_tables() -> dict[str, pd.DataFrame]:
     columns: dict[str, list[Any]] = {
         "confusion": ["budget", "actual", "predicted", "images", "share"],
         "reliability": ["budget", "low", "high", "confidence", "accuracy", "share"],
-        "mistakes": ["budget", "rank", "id", "actual", "predicted", "probability", "draws_wrong"],
+        "mistakes": [
+            "budget",
+            "rank",
+            "id",
+            "file",
+            "actual",
+            "predicted",
+            "probability",
+            "draws_wrong",
+        ],
         "map": ["x", "y", "class"],
     }
     return {name: pd.DataFrame(columns=names) for name, names in columns.items()}

@@ -184,7 +184,7 @@ def tables_of(
         confusions.append(diagnostics.confusion_table(counts, classes, len(headline), budget))
         reliabilities.append(diagnostics.reliability_table(headline, labels, budget))
     # Mistakes are those of the last budget in params.yaml.
-    mistakes, rows = diagnostics.mistakes_table(headline, labels, classes, evaluator.test.ids, budget)
+    mistakes, rows = diagnostics.mistakes_table(headline, labels, classes, evaluator.test.names(), budget)
     tables = {
         "confusion": pd.concat(confusions),
         "reliability": pd.concat(reliabilities),
@@ -207,4 +207,5 @@ def write_tables(results: Results, tables: dict[str, pd.DataFrame], mistaken: np
     """Write the tables, and the pictures of misclassified images, uint8 (n, C, H, W)."""
     for name, table in tables.items():
         write_table(getattr(results, name), table)
-    thumbnails.write(results.gallery, thumbnails.sheet(mistaken, thumbnails.MISTAKES_ACROSS))
+    sheet = thumbnails.sheet(mistaken, thumbnails.MISTAKES_ACROSS, thumbnails.MISTAKES_SIDE)
+    thumbnails.write(results.gallery, sheet)

@@ -19,12 +19,14 @@ class TestSplit:
         images: uint8 (N, C, H, W), memory-mapped.
         labels: (N,) int64.
         ids: of the images.
+        files: of the images; "" where they do not come from a folder.
         units: (N,), from 0 on: the group of each image; an image without a group is a unit of its own.
     """
 
     images: np.ndarray
     labels: np.ndarray
     ids: list[str]
+    files: list[str]
     units: np.ndarray
 
     @staticmethod
@@ -37,7 +39,12 @@ class TestSplit:
         labels = read_labels(TEST / "index.csv").numpy()
         images = read_pack(TEST / "images.npy", rows=len(labels))
         table = read_table(TEST / "index.csv", "id", text=True)
-        return TestSplit(images, labels, table["id"].tolist(), units_of(table))
+        files = table["file"].fillna("").tolist() if "file" in table else [""] * len(table)
+        return TestSplit(images, labels, table["id"].tolist(), files, units_of(table))
+
+    def names(self) -> pd.DataFrame:
+        """What a person finds an image by: the columns id and file."""
+        return pd.DataFrame({"id": self.ids, "file": self.files})
 
     def table(self) -> pd.DataFrame:
         """What statistics need beside predictions: the columns id, label and unit."""

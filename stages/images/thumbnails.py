@@ -7,21 +7,23 @@ from PIL import Image
 
 from stages.files.whole import whole_file
 
-MAX_SIDE = 64  # pixels; larger images are resized to it
+MAX_SIDE = 64  # pixels of a tile, if nothing else is said
 GAP, BACKGROUND = 2, 128  # pixels between tiles, and their grey value
-MISTAKES_ACROSS = 8  # tiles in a row of the sheet of mistakes, which evaluate writes and compare reads
+# The sheet of mistakes, which evaluate writes and compare reads: tiles in a row, and their largest side.
+MISTAKES_ACROSS, MISTAKES_SIDE = 8, 96
 
 
-def sheet(images: np.ndarray, across: int) -> Image.Image:
+def sheet(images: np.ndarray, across: int, largest: int = MAX_SIDE) -> Image.Image:
     """Arrange images in rows on one sheet.
 
     Args:
         images: uint8 (n, C, H, W), with 1 or 3 channels; if n is 0, the sheet has one pixel.
         across: images in a row.
+        largest: side of a tile; larger images are resized to it.
     """
     if not len(images):
         return Image.new("L", (1, 1), BACKGROUND)
-    side = min(images.shape[-1], MAX_SIDE)
+    side = min(images.shape[-1], largest)
     mode = "RGB" if images.shape[1] == 3 else "L"
     step, columns = side + GAP, min(across, len(images))
     rows = -(-len(images) // across)

@@ -105,7 +105,7 @@ class Prepared:
             write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file"))
             write_json(labels_folder / "classes.json", self.classes)
             write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
-            write_pieces(test_folder / "index.csv", self.test.pieces(*columns, "label", "group"))
+            write_pieces(test_folder / "index.csv", self.test.pieces(*columns, "label", "group", "file"))
             self._write_summary(METRICS, made_from)
 
     def _write_summary(self, folder: Path, made_from: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -39,7 +40,8 @@ def test_reliability_is_what_the_calibration_error_sums() -> None:
 def test_mistakes_are_those_with_the_highest_confidence() -> None:
     draws, labels = random_probabilities()
     classes = list("abcde")
-    table, rows = diagnostics.mistakes_table(draws, labels, classes, [f"id{i}" for i in range(500)], "n10")
+    names = pd.DataFrame({"id": [f"id{i}" for i in range(500)], "file": [f"{i}.png" for i in range(500)]})
+    table, rows = diagnostics.mistakes_table(draws, labels, classes, names, "n10")
     mean = np.mean([d.astype(float) for d in draws], axis=0)
     wrong = np.flatnonzero(mean.argmax(1) != labels)
     assert len(rows) == min(diagnostics.WORST, len(wrong))
@@ -47,7 +49,8 @@ def test_mistakes_are_those_with_the_highest_confidence() -> None:
     assert min(mean[rows].max(1)) >= max(mean[list(set(wrong) - set(rows))].max(1))
     assert list(table["probability"]) == sorted(table["probability"], reverse=True)
     for line, row in zip(table.itertuples(), rows, strict=True):
-        assert (line.id, line.actual) == (f"id{row}", classes[labels[row]])
+        assert (line.id, line.file) == (f"id{row}", f"{row}.png")
+        assert line.actual == classes[labels[row]]
         assert line.predicted == classes[mean[row].argmax()]
         assert line.draws_wrong == sum(d[row].argmax() != labels[row] for d in draws)
 

@@ -2,17 +2,21 @@ import contextlib
 import json
 import math
 import re
+import time
+import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.compare import charts, inputs, report, svg, verdict, wording
+from stages.compare import charts, inputs, method_charts, ranking_charts, report, svg, verdict, wording
 from stages.compare.choices import choices
 from stages.compare.evidence import Evidence
+from stages.compare.names import HEXAGRAMS
 from stages.compare.statistics import Design
 from stages.errors import InputError
 from stages.files.paths import METRICS
@@ -29,8 +33,11 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the charts empty, where a test is about the words of the page: they take most of the time."""
-    for name in ("training", "efficiency", "gains", "confusion", "recalls", "reliability", "feature_map"):
+    for name in ("training", "efficiency", "gains"):
         monkeypatch.setattr(charts, name, lambda *_arguments: "<svg></svg>")
+    for name in ("confusion", "recalls", "reliability", "feature_map"):
+        monkeypatch.setattr(method_charts, name, lambda *_arguments: "<svg></svg>")
+    monkeypatch.setattr(ranking_charts, "ranking", lambda *_arguments: [])
 
 
 @pytest.fixture
@@ -344,7 +351,8 @@ def test_distilled_is_shown_where_it_was_done() -> None:
     assert {key.split(".")[1] for key in shown} == {"n10"}
     row = made_up.summary["simclr"]["n10"]
     assert shown["simclr.n10.distilled_gain"] == f"{100 * row['distilled_gain']:+.2f}"
-    assert page.words.count("(not spread in 1 of 3)") == 2  # of each method the first draw
+    of_three = page.words.count("1 of 3") - page.words.count("in 1 of 3 draws")
+    assert of_three == 2  # of each method, the draw that was not spread
     for budgets in made_up.summary.values():
         for name in [name for name in budgets["n10"] if name.startswith("distilled")]:
             del budgets["n10"][name]
@@ -352,6 +360,119 @@ def test_distilled_is_shown_where_it_was_done() -> None:
         replace(made_up, efficiency=made_up.efficiency[made_up.efficiency["protocol"] != "distilled"])
     )
     assert "istilled" not in parsed(without).words
+
+
+@pytest.mark.usefixtures("_without_drawing")
+def test_the_title_is_the_name_of_the_data() -> None:
+    made_up = evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)
+    assert "<h1>What pretraining bought on MNIST</h1>" in report.render(made_up)
+    data = {"source": "folder", "path": "/home/me/leaf photos"}
+    made_from = {**made_up.data.made_from, "parameters": {"data": data}}
+    text = report.render(replace(made_up, data=replace(made_up.data, made_from=made_from)))
+    assert "<h1>What pretraining bought on leaf photos</h1>" in text
+    assert "<title>Headstart: what pretraining bought on leaf photos</title>" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("data/raw", "data/raw"), ("photos/", "photos"), ("../a/b c", "b c"), (".", ".")]
+)
+def test_a_folder_is_called_by_its_last_name(path: str, name: str) -> None:
+    assert report.folder_name(path) == name
+
+
+def test_balanced_draws_are_said(usual: str) -> None:
+    assert "Draws are balanced: equally many labels of each class" in parsed(usual).words
+
+
+@pytest.mark.usefixtures("_without_drawing")
+def test_mistakes_carry_their_file_names() -> None:
+    made_up = evidence.write(["simclr"], LABELS, 2, CLASSES)
+    data = {"source": "folder", "path": "data/raw"}
+    made_from = {**made_up.data.made_from, "parameters": {"data": data}}
+    words = rendered(replace(made_up, data=replace(made_up.data, made_from=made_from))).words
+    files = list(inputs.read_method("simclr").mistakes["file"])
+    assert files
+    assert all(file.startswith("data/raw/") for file in files)
+    assert all(file.removeprefix("data/raw/") in words for file in files)
+    assert "data/raw/photo" not in words
+
+
+def test_a_confusion_matrix_has_counts_and_shares() -> None:
+    rows = pd.DataFrame(
+        {"actual": ["a", "a", "b", "b"], "predicted": ["a", "b", "a", "b"]}
+        | {"images": [37.0, 1.5, 0.0, 1200.0], "share": [0.96, 0.04, 0.0, 1.0]}
+    )
+    texts = Page(method_charts.confusion("simclr", "n10", "10 labels", rows, ["a", "b"])).words
+    assert [text for text in ("37", "96%", "1.5", "4%", "1,200", "100%") if text not in texts] == []
+
+
+@pytest.mark.usefixtures("_without_drawing")
+def test_the_largest_confusions_of_many_classes_are_listed() -> None:
+    names = [f"class {number}" for number in range(20)]
+    made_up = evidence.write(["simclr"], LABELS, 2, names)
+    pairs = report.largest_confusions(made_up, made_up.results[0])
+    counts = [pair["images"] for pair in pairs]
+    assert 0 < len(pairs) <= report.CONFUSIONS
+    assert counts == sorted(counts, reverse=True)
+    assert all(pair["actual"] != pair["predicted"] for pair in pairs)
+    assert "taken for each other most often" in rendered(made_up).words
+    few = evidence.write(["simclr"], LABELS, 2, CLASSES)
+    assert report.largest_confusions(few, few.results[0]) == []
+
+
+def test_two_classes_have_curves_over_all_thresholds() -> None:
+    page = rendered(evidence.write(["simclr"], LABELS, 2, ["good", "缺陷"]))
+    assert "simclr: thresholds" in page.words
+    for words in (
+        "100 labels: area 0.",
+        "good, taken for 缺陷, %",
+        "probability of 缺陷 that is asked for",
+    ):
+        assert words in page.words
+    assert ranking_charts.ranking("simclr", {}, LABELS, CLASSES) == []
+
+
+def test_names_of_any_length_and_script_are_drawn_without_warnings() -> None:
+    names = ["x" * 100_000, "缺陷", "한국어", "🙂", *CLASSES[:3]]
+    started = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = report.render(evidence.write(["simclr"], LABELS, 2, names))
+    assert time.process_time() - started < 60
+    assert len(text.encode()) < 2_000_000
+    words = parsed(text).words
+    assert all(name in words for name in names[1:])
+    assert not set(words) & set(HEXAGRAMS)
+
+
+def with_pretraining(of: Evidence, **figures: Any) -> Evidence:
+    """The evidence with other figures of pretraining."""
+    results = [replace(result, pretrain={**result.pretrain, **figures}) for result in of.results]
+    return replace(of, results=results)
+
+
+@pytest.mark.usefixtures("_without_drawing")
+def test_doubts_about_the_pretraining_are_said_where_it_gains_nothing() -> None:
+    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    doubtful = with_pretraining(made_up, doubts=["48 steps are few"], collapse="step 7: <no> spread")
+    assert "may come from the setting" not in rendered(doubtful).words  # it gains something everywhere
+    made_up.summary["simclr"]["n100"]["gain"] = -0.02
+    words = rendered(doubtful).words
+    assert "A missing gain may come from the setting, not from the data." in words
+    assert (
+        "Pretraining is doubtful: the features collapsed at step 7: <no> spread; 48 steps are few." in words
+    )
+    assert "may come from the setting" not in rendered(made_up).words  # nothing is doubtful
+
+
+@pytest.mark.usefixtures("_without_drawing")
+def test_the_chosen_recipes_are_shown() -> None:
+    page = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES))
+    assert "recipes" in page.ids
+    assert page.words.count("cross-validation") == 4
+    assert page.words.count("frozen0.01") == 2  # a rate of 0
+    (METRICS / "choose" / "simclr.json").unlink()
+    assert inputs.read_method("simclr").choose is None
 
 
 def test_a_damaged_picture_or_table_is_named() -> None:
