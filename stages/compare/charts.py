@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ from matplotlib.axes import Axes
 from stages.compare.figures import control_first
 from stages.compare.svg import INK, MARKERS, PRINTED, SERIES, panel, svg
 from stages.files.whole import whole_file
+from stages.settings.values import BASELINE
 
 PROTOCOLS = {
     "finetuned": "finetuned",
     "distilled": "distilled: the pool's images used too",
     "linear": "linear probe on the frozen encoder",
 }
+SHARE_OF_TICK = 0.15  # of an axis, which the text of a tick takes
 CURVES = {  # column of the training curves: title and unit
     "knn": ("online kNN accuracy on validation, %", 0.01),
     "rankme": ("effective rank of the features (RankMe)", 1),
     "feature_std": ("spread of the features (standard deviation)", 1),
     "loss": ("loss relative to each method's first value", 1),
 }
+STYLES = ("-", "--", ":", "-.")  # of the simple baselines
 
 
 def shown(table: pd.DataFrame) -> list[str]:
@@ -32,8 +36,19 @@ def shown(table: pd.DataFrame) -> list[str]:
 
 
 def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]) -> None:
-    """Draw accuracy over the number of labels with intervals, one line for each method."""
-    for index, method in enumerate(control_first(table["method"].unique())):
+    """Draw accuracy over the number of labels with intervals, one line for each method.
+
+    Beside finetuned models are the simple baselines, as thin grey lines without intervals.
+    """
+    simple = table[table["protocol"] == BASELINE].sort_values("labels")
+    for style, (name, rows) in zip(cycle(STYLES), simple.groupby("method"), strict=False):
+        if protocol == "finetuned":
+            axis.plot(
+                rows["labels"], 100 * rows["accuracy"], label=name,
+                color=colours[0], linewidth=0.8, linestyle=style, marker="." if len(rows) == 1 else None,
+            )  # fmt: skip
+    methods = table[table["protocol"] != BASELINE]["method"].unique()
+    for index, method in enumerate(control_first(methods)):
         rows = table[(table["protocol"] == protocol) & (table["method"] == method)].sort_values("labels")
         axis.errorbar(
             rows["labels"], 100 * rows["accuracy"], 100 * rows["accuracy_ci95"], label=method,
@@ -42,9 +57,15 @@ def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]
         )  # fmt: skip
     ticks = sorted(table["labels"].unique())
     axis.set(xscale="log", xlabel="labelled images", title=PROTOCOLS[protocol])
-    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=60 if crowded(ticks) else 0)
     axis.minorticks_off()
     axis.set_ylabel("test accuracy, %")
+
+
+def crowded(ticks: Sequence[int]) -> bool:
+    """Whether the texts of two ticks on a logarithmic axis would overlap, written side by side."""
+    least = (ticks[-1] / ticks[0]) ** SHARE_OF_TICK if len(ticks) > 1 else 1
+    return any(after / before < least for before, after in pairwise(ticks))
 
 
 def write_efficiency(table: pd.DataFrame, path: Path) -> None:

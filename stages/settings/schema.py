@@ -17,6 +17,7 @@ from stages.settings.recipes import Choose, Distil, Finetune
 from stages.settings.values import (
     METHODS,
     Area,
+    BaselineName,
     Channels,
     Count,
     Fraction,
@@ -258,4 +259,5 @@ class Params(Section):
     distil: Distil
     probe: LinearProbe
     knn: Neighbours
+    baselines: Annotated[tuple[BaselineName, ...], Strict(False), AfterValidator(distinct)]
     health: Health

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from stages.compare import charts
 from stages.compare import figures as figures_of
@@ -223,6 +224,31 @@ def test_only_protocols_in_the_table_are_drawn(evaluations: Evaluations) -> None
     few = table[(table["protocol"] == "finetuned") & (table["labels"] == 10)].assign(protocol="distilled")
     assert charts.shown(pd.concat([table, few])) == ["finetuned", "distilled", "linear"]
     assert charts.shown(table.head(0)) == list(charts.PROTOCOLS)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "expected"),
+    [([10, 100, 1000], False), ([50, 300, 320], True), ([50], False), ([], False), ([1000, 1100], False)],
+)
+def test_numbers_of_labels_that_are_near_each_other_are_written_obliquely(
+    budgets: list[int], expected: bool
+) -> None:
+    assert charts.crowded(budgets) is expected
+
+
+def test_every_panel_of_the_picture_shows_all_its_points(
+    tmp_path: Path, evaluations: Evaluations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = figures_of.label_efficiency(evaluations, LABELS)
+    table.loc[(table["protocol"] == "linear") & (table["method"] == "scratch"), "accuracy"] = 0.03
+    kept: list[Figure] = []
+    monkeypatch.setattr(charts.plt, "close", kept.append)
+    charts.write_efficiency(table, tmp_path / "a.png")
+    (figure,) = kept
+    for axis in figure.axes:
+        low, high = axis.get_ylim()
+        assert low < 3
+        assert high >= 100
 
 
 def test_equal_tables_give_equal_pictures(tmp_path: Path, evaluations: Evaluations) -> None:
