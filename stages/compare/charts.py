@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from stages.compare.figures import control_first
 from stages.compare.svg import INK, MARKERS, PRINTED, SERIES, panel, svg
 from stages.files.whole import whole_file
+from stages.settings.values import BASELINE
 
 PROTOCOLS = {
     "finetuned": "finetuned",
@@ -26,6 +27,7 @@ CURVES = {  # column of the training curves: title and unit
     "feature_std": ("spread of the features (standard deviation)", 1),
     "loss": ("loss relative to each method's first value", 1),
 }
+STYLES = ("-", "--", ":", "-.")  # of the simple baselines
 
 
 def shown(table: pd.DataFrame) -> list[str]:
@@ -34,8 +36,19 @@ def shown(table: pd.DataFrame) -> list[str]:
 
 
 def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]) -> None:
-    """Draw accuracy over the number of labels with intervals, one line for each method."""
-    for index, method in enumerate(control_first(table["method"].unique())):
+    """Draw accuracy over the number of labels with intervals, one line for each method.
+
+    Beside finetuned models are the simple baselines, as thin grey lines without intervals.
+    """
+    simple = table[table["protocol"] == BASELINE].sort_values("labels")
+    for style, (name, rows) in zip(cycle(STYLES), simple.groupby("method"), strict=False):
+        if protocol == "finetuned":
+            axis.plot(
+                rows["labels"], 100 * rows["accuracy"], label=name,
+                color=colours[0], linewidth=0.8, linestyle=style, marker="." if len(rows) == 1 else None,
+            )  # fmt: skip
+    methods = table[table["protocol"] != BASELINE]["method"].unique()
+    for index, method in enumerate(control_first(methods)):
         rows = table[(table["protocol"] == protocol) & (table["method"] == method)].sort_values("labels")
         axis.errorbar(
             rows["labels"], 100 * rows["accuracy"], 100 * rows["accuracy_ci95"], label=method,

@@ -2,7 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import pandas as pd
+
 from stages.compare import charts, evidence, figures, inputs, measured, report
+from stages.compare.baselines import SimpleBaselines
 from stages.compare.leftovers import remove_leftovers
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
@@ -20,13 +23,15 @@ def main() -> None:
     labelled = data.counts["pool_labelled"]
     budgets = usable_budgets(settings.finetune.budgets, labelled, len(data.class_names))
     names = [budget_name(budget) for budget in budgets]
-    evaluations = measured.read(settings.methods, names, data.classes["pool"].astype(int).tolist())
+    of_classes = data.classes["pool"].astype(int).tolist()
+    evaluations = measured.read(settings.methods, names, of_classes)
+    simple = SimpleBaselines.read(settings.baselines, names, of_classes, settings.methods[0])
     remove_leftovers(settings.methods)
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
-    efficiency = figures.label_efficiency(evaluations, labels)
-    everything = evidence.collect(evaluations, efficiency, labels, data)
+    efficiency = pd.concat([figures.label_efficiency(evaluations, labels), simple.efficiency(labels)])
+    everything = evidence.collect(evaluations, efficiency, labels, data, simple)
     write_json(SUMMARY, everything.summary)
-    write_json(DETAILS, everything.details)
+    write_json(DETAILS, {**everything.details, **simple.figures()})
     write_table(LABEL_EFFICIENCY, efficiency)
     write_table(METRICS / "recall.csv", figures.recall(everything.details, labels, data.class_names))
     gather(settings.methods, names)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from stages.compare import figures
+from stages.compare.baselines import SimpleBaselines
 from stages.compare.inputs import DataSummary, MethodResults, read_method
 from stages.compare.measured import Evaluations
 from stages.compare.statistics import Design
@@ -25,6 +26,7 @@ class Evidence:
         data: what prepare wrote.
         results: each method's results, the control first.
         rankings: method → budget → how the finetuned models rank two classes; empty where there are more.
+        simple: the simple baselines.
     """
 
     summary: Mapping[str, Any]
@@ -35,6 +37,7 @@ class Evidence:
     data: DataSummary
     results: Sequence[MethodResults]
     rankings: Mapping[str, Mapping[str, Ranking]]
+    simple: SimpleBaselines
 
     @property
     def budgets(self) -> list[str]:
@@ -48,27 +51,29 @@ class Evidence:
 
 
 def collect(
-    evaluations: Evaluations, efficiency: pd.DataFrame, labels: Mapping[str, int], data: DataSummary
-) -> Evidence:
+    evaluations: Evaluations, efficiency: pd.DataFrame, labels: Mapping[str, int], data: DataSummary,
+    simple: SimpleBaselines,
+) -> Evidence:  # fmt: skip
     """The evidence from what was measured and from each method's results, which are read from the metrics.
 
     Args:
-        efficiency: as `figures.label_efficiency` returns it.
+        efficiency: as `figures.label_efficiency` returns it, with the rows of the simple baselines.
         labels: how many labelled images each budget is.
 
     Raises:
         InputError: a file is damaged, or lacks a column.
     """
     ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
+    rankings = {
+        method: {
+            budget: ranking
+            for budget in ascending
+            if budget in of and (ranking := of[budget]["finetuned"].ranking) is not None
+        }
+        for method, of in evaluations.items()
+    }
     return Evidence(
-        figures.summary(evaluations), figures.details(evaluations), efficiency, ascending,
-        figures.design(efficiency, data.counts), data,
-        [read_method(method) for method in figures.control_first(evaluations)],
-        {
-            method: {
-                budget: ranking for budget in ascending
-                if budget in of and (ranking := of[budget]["finetuned"].ranking) is not None
-            }
-            for method, of in evaluations.items()
-        },
+        figures.summary(evaluations, simple.gains(evaluations)), figures.details(evaluations), efficiency,
+        ascending, figures.design(efficiency, data.counts), data,
+        [read_method(method) for method in figures.control_first(evaluations)], rankings, simple,
     )  # fmt: skip

@@ -15,16 +15,24 @@ DIGITS = 4  # decimal places of every figure
 SMALLEST_INTERVAL = 0.0001  # of this many decimal places
 
 
-def summary(evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
+def summary(
+    evaluations: Evaluations, over_baseline: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
+) -> dict[str, dict[str, dict[str, float]]]:
     """The headline figures as fractions: METHOD → nBUDGET → metric.
+
+    over_baseline: the gains over the best simple baseline, as `SimpleBaselines.gains` returns them.
 
     `gain` is the mean difference in accuracy to the control, paired by draw and test image. The control
     has no gain. `gain_over_imported` is the same over weights from elsewhere as they came. `distilled` is the
     accuracy after distilling, where it was done; `distilled_gain` is its mean difference to `accuracy`. An
     interval, such as `gain_ci95`, is missing where there is one draw or where nothing varies.
     """
+    more = over_baseline or {}
     return {
-        method: {budget: _headline(evaluations, method, budget) for budget in budgets}
+        method: {
+            budget: _headline(evaluations, method, budget) | dict(more.get(method, {}).get(budget, {}))
+            for budget in budgets
+        }
         for method, budgets in evaluations.items()
     }
 
@@ -36,17 +44,17 @@ def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, f
         "recall_macro": _round(protocols["finetuned"].replicates("recall_macro").estimate().mean),
         "linear_probe": _round(protocols["linear"].replicates("accuracy").estimate().mean),
     }
-    row |= _named("accuracy", accuracy.estimate())
+    row |= named("accuracy", accuracy.estimate())
     if method != CONTROL and CONTROL in evaluations:
         control = evaluations[CONTROL][budget]["finetuned"].replicates("accuracy")
-        row |= _named("gain", accuracy.over(control).estimate())
+        row |= named("gain", accuracy.over(control).estimate())
     if method not in (CONTROL, IMPORTED) and IMPORTED in evaluations:
         imported = evaluations[IMPORTED][budget]["finetuned"].replicates("accuracy")
-        row |= _named("gain_over_imported", accuracy.over(imported).estimate())
+        row |= named("gain_over_imported", accuracy.over(imported).estimate())
     if "distilled" in protocols:
         distilled = protocols["distilled"].replicates("accuracy")
-        row |= _named("distilled", distilled.estimate())
-        row |= _named("distilled_gain", distilled.over(accuracy).estimate())
+        row |= named("distilled", distilled.estimate())
+        row |= named("distilled_gain", distilled.over(accuracy).estimate())
     return row
 
 
@@ -74,9 +82,7 @@ def _gains(evaluations: Evaluations, method: str, budget: str, protocol: str) ->
         return {}
     measured, control = (evaluations[name][budget][protocol] for name in (method, CONTROL))
     return {
-        f"{metric}_gain": _mean_and_ci(
-            measured.replicates(metric).over(control.replicates(metric)).estimate()
-        )
+        f"{metric}_gain": mean_and_ci(measured.replicates(metric).over(control.replicates(metric)).estimate())
         for metric in ("accuracy", "recall_macro")
     }
 
@@ -86,11 +92,11 @@ def _all_figures(measured: Measured) -> dict[str, Any]:
     for metric, value in measured.figures[0].items():
         if isinstance(value, list):  # one value for each class; None: the class has no test images
             figures[metric] = [
-                None if of_class is None else _mean_and_ci(measured.recall(label).estimate())
+                None if of_class is None else mean_and_ci(measured.recall(label).estimate())
                 for label, of_class in enumerate(value)
             ]
         else:
-            figures[metric] = _mean_and_ci(measured.replicates(metric).estimate())
+            figures[metric] = mean_and_ci(measured.replicates(metric).estimate())
     return figures
 
 
@@ -105,10 +111,10 @@ def label_efficiency(evaluations: Evaluations, labels: dict[str, int]) -> pd.Dat
             for protocol, measured in protocols.items():
                 accuracy = measured.replicates("accuracy")
                 row: dict[str, Any] = {"protocol": protocol, "method": method, "labels": labels[budget]}
-                row |= _named("accuracy", accuracy.estimate())
+                row |= named("accuracy", accuracy.estimate())
                 if method != CONTROL and CONTROL in evaluations:
                     control = evaluations[CONTROL][budget][protocol].replicates("accuracy")
-                    row |= _named("gain", accuracy.over(control).estimate())
+                    row |= named("gain", accuracy.over(control).estimate())
                 rows.append(row | {"draws": len(measured.figures), "runs": len(set(measured.runs))})
     columns = ["protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95"]
     columns += ["draws", "runs"]
@@ -183,13 +189,14 @@ def in_percent(row: Mapping[str, float], name: str, sign: str = "", digits: int 
     return f"{100 * row[name]:{sign}.{digits}f}{interval}"
 
 
-def _named(name: str, value: Estimate) -> dict[str, float]:
+def named(name: str, value: Estimate) -> dict[str, float]:
     """The mean under a name, and its interval if there is one: JSON has no NaN."""
     interval = {f"{name}_ci95": _round_interval(value.ci95)} if value.has_interval else {}
     return {name: _round(value.mean), **interval}
 
 
-def _mean_and_ci(value: Estimate) -> dict[str, float]:
+def mean_and_ci(value: Estimate) -> dict[str, float]:
+    """The mean, and its interval if there is one."""
     interval = {"ci95": _round_interval(value.ci95)} if value.has_interval else {}
     return {"mean": _round(value.mean), **interval}
 

@@ -12,8 +12,9 @@ from stages.compare.statistics import Replicates
 from stages.errors import InputError
 from stages.files.model_index import Model, read_index
 from stages.files.packs import read_probabilities
-from stages.files.paths import PREDICTED_IMAGES, PREDICTIONS
+from stages.files.paths import BASELINES, PREDICTED_IMAGES, PREDICTIONS
 from stages.files.tables import read_table
+from stages.settings.values import BASELINE, MAJORITY
 from stages.tasks.draws import allocate, parse_budget
 from stages.tasks.ranking import Ranking
 from stages.tasks.scores import by_unit, contributions, measure
@@ -91,7 +92,7 @@ def read(methods: Sequence[str], budgets: Sequence[str], labelled: Sequence[int]
     if not budgets:
         return {method: {} for method in methods}
     overlaps = {budget: overlap(labelled, budget) for budget in budgets}
-    read_methods = {method: _Predictions.read(method) for method in methods}
+    read_methods = {method: _Predictions.read(PREDICTIONS / method) for method in methods}
     first = next(iter(read_methods.values()))
     for predictions in read_methods.values():
         if not predictions.images.equals(first.images):
@@ -109,9 +110,38 @@ def read(methods: Sequence[str], budgets: Sequence[str], labelled: Sequence[int]
     }
 
 
+def read_baselines(
+    names: Sequence[str], budgets: Sequence[str], labelled: Sequence[int], method: str
+) -> dict[str, dict[str, Measured]]:
+    """Read the predictions of the simple baselines: name → budget → its models.
+
+    Args:
+        names, budgets, labelled: as for `read`; the names are those of the baselines.
+        method: one of the methods that they are compared with.
+
+    Raises:
+        InputError, FileNotFoundError: as for `read`.
+    """
+    found: dict[str, dict[str, Measured]] = {}
+    if not names or not budgets:
+        return found
+    paired = _Predictions.read(PREDICTIONS / method)
+    for name in names:
+        predictions = _Predictions.read(BASELINES / name)
+        if not predictions.images.equals(paired.images) or predictions.draws() != paired.draws():
+            raise InputError(
+                f"{predictions.folder}: has other images or draws than {paired.folder}; run `dvc repro`"
+            )
+        for budget in budgets:
+            # `majority` takes the labels of the whole pool in every draw.
+            shared = 1.0 if name == MAJORITY else overlap(labelled, budget)
+            found.setdefault(name, {})[budget] = predictions.measured(budget, shared)[BASELINE]
+    return found
+
+
 @dataclass(frozen=True)
 class _Predictions:
-    """The predictions of one method.
+    """The predictions of one method, or of one simple baseline.
 
     Attributes:
         images: table with the columns id, label and unit.
@@ -122,8 +152,7 @@ class _Predictions:
     images: pd.DataFrame
 
     @staticmethod
-    def read(method: str) -> "_Predictions":
-        folder = PREDICTIONS / method
+    def read(folder: Path) -> "_Predictions":
         images = read_table(folder / PREDICTED_IMAGES, "id", "label", "unit", text=True)
         for column in ("label", "unit"):
             if not images[column].str.fullmatch("[0-9]{1,9}").all():
@@ -133,6 +162,10 @@ class _Predictions:
     def replicates(self) -> set[tuple[str, str, int, int]]:
         """The budget, protocol, draw and run of each model."""
         return {(model.budget, model.protocol, model.draw, model.run) for model in self.models}
+
+    def draws(self) -> set[tuple[str, int]]:
+        """The budget and draw of each model."""
+        return {(model.budget, model.draw) for model in self.models}
 
     def measured(self, budget: str, shared: float) -> dict[str, Measured]:
         """The models of one budget by protocol."""

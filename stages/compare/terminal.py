@@ -1,5 +1,7 @@
 """The summary in a terminal. It starts fast, because it needs neither PyTorch nor Matplotlib."""
 
+from collections.abc import Mapping
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -8,17 +10,20 @@ from stages.compare import figures
 from stages.files.json_files import read_json
 from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
 from stages.files.tables import read_table
+from stages.settings.values import BASELINE
 
 
 def show() -> None:
     """Print metrics/summary.json as a table in percent, narrow enough for a terminal of 80 columns."""
     summary, details = read_json(SUMMARY), read_json(DETAILS)
-    design = figures.design(read_table(LABEL_EFFICIENCY, "draws", "runs"), read_json(METRICS / "data.json"))
+    efficiency = read_table(LABEL_EFFICIENCY, "protocol", "method", "draws", "runs")
+    design = figures.design(efficiency, read_json(METRICS / "data.json"))
+    simple = list(efficiency[efficiency["protocol"] == BASELINE]["method"].unique())
     title = "test split, in %"
     if design.draws > 1:
         title += f": mean over {design.draws} draws ± 95% interval"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("labels", "method", "finetuned", "over scratch", "macro recall", "distil", "probe"):
+    for heading in ("labels", "method", "accuracy", "over scratch", "macro recall", "distil", "probe"):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     budgets = next(iter(summary.values()))
     every_interval = True
@@ -37,13 +42,28 @@ def show() -> None:
                 f"{100 * row[name]:.2f}" if name in row else "" for name in ("distilled", "linear_probe")
             ]
             table.add_row(budget.removeprefix("n"), method, *cells, *means)
+        for name in simple:
+            row = flat(details[name][budget][BASELINE])
+            accuracy, recall = (figures.in_percent(row, metric) for metric in ("accuracy", "recall_macro"))
+            table.add_row(budget.removeprefix("n"), name, accuracy, "", recall, style="dim")
         table.add_section()
     Console().print(table)
     if not every_interval:
         print(f"no ±: {design.why_no_interval()}")
+    if simple:
+        print(f"accuracy: of finetuned models, and of the simple baselines {', '.join(simple)}")
     for method in summary:
         collapse = read_json(METRICS / "pretrain" / f"{method}.json")["collapse"]
         if collapse is not None:
             print(f"warning: pretrain {method}: collapse at {collapse}")
     if REPORT.is_file():
         print(f"full report: {REPORT} (open it in a browser)")
+
+
+def flat(of: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Figures of the details as those of the summary: a mean under its name, its interval under NAME_ci95."""
+    return {
+        name if key == "mean" else f"{name}_{key}": value
+        for name, figure in of.items()
+        for key, value in figure.items()
+    }

@@ -23,6 +23,7 @@ def sentences(evidence: Evidence, method: str) -> list[Markup]:
         (
             verdict.sentence(summary, method, budget, labels, design, number=marked),
             verdict.imported_sentence(summary, method, budget, design, number=marked),
+            evidence.simple.sentence(summary[method][budget], method, budget, design, number=marked),
             verdict.pool_sentence(
                 summary, method, budget, design, not_spread[method].get(budget, 0), number=marked
             ),

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluate import diagnostics
+from stages.evaluate.accuracies import Figures, print_accuracies
 from stages.evaluate.cost import latency, size
 from stages.evaluate.measuring import (
     Evaluator,
@@ -22,9 +23,8 @@ from stages.evaluate.measuring import (
     Measured,
     OfEncoder,
     OfModel,
-    predictions_file,
 )
-from stages.evaluate.results import Results
+from stages.evaluate.results import Results, predictions_file
 from stages.files import provenance
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
@@ -42,7 +42,6 @@ from stages.training.progress import progress
 from stages.training.workers import Workers, fitting
 
 HEADLINE = "finetuned"  # the report shows confusion, calibration and mistakes of this protocol
-Figures = dict[str, dict[str, list[dict[str, Any]]]]  # budget → protocol → the figures of each draw
 
 
 def main(method: str) -> None:
@@ -88,7 +87,7 @@ def main(method: str) -> None:
     timings = machine.timings(time.perf_counter() - started, protocols * tested)
     memory = max(result.memory_mb for result in measured.values())
     write_json(results.timings, timings | speed | {"workers": count, "worker_memory_mb": memory})
-    print_accuracies(method, figures)
+    print_accuracies(title, figures)
 
 
 def indexed_models(method: str) -> list[OfModel]:
@@ -192,18 +191,6 @@ def tables_of(
         "mistakes": mistakes,
     }
     return tables, rows
-
-
-def print_accuracies(method: str, figures: Figures) -> None:
-    """Print the mean test accuracy of each protocol and budget, before the other methods are done."""
-    protocols = list(dict.fromkeys(protocol for of in figures.values() for protocol in of))
-    budgets = [budget.removeprefix("n") for budget in figures]
-    print(f"evaluate {method}: test accuracy in %, by number of labels", flush=True)
-    print(" " * 14 + "".join(f"{budget:>8}" for budget in budgets), flush=True)
-    for protocol in protocols:
-        accuracies = [[100 * draw["accuracy"] for draw in of.get(protocol, ())] for of in figures.values()]
-        means = [f"{np.mean(draws):.1f}" if draws else "" for draws in accuracies]
-        print(f"  {protocol:12}" + "".join(f"{mean:>8}" for mean in means), flush=True)
 
 
 def write_empty(results: Results, made_from: dict[str, Any], timings: dict[str, Any]) -> None:

@@ -5,78 +5,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from stages.errors import InputError
 from stages.evaluate import diagnostics
 from stages.evaluate.frozen import FrozenEncoder
+from stages.evaluate.results import predictions_file
+from stages.evaluate.test_split import TestSplit
+from stages.evaluate.validation import validation_labelled
 from stages.files.model_index import Model
-from stages.files.packs import read_pack, write_array
-from stages.files.paths import IMAGES, TEST, encoder_file
-from stages.files.tables import read_table
+from stages.files.packs import write_array
+from stages.files.paths import encoder_file
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
-from stages.tasks.labels import read_labels, read_pool_labels
-from stages.tasks.power import ENOUGH_VALIDATION
+from stages.tasks.labels import read_pool_labels
 from stages.tasks.scores import measure
 from stages.training.machine import Machine, peak_memory_mb, set_up
 from stages.training.progress import Bar
 
-CHOOSING = 2000  # validation images that a model is measured on at most
-PART = 256  # of them, read at once
-
-
-@dataclass(frozen=True)
-class TestSplit:
-    """The test split.
-
-    Attributes:
-        images: uint8 (N, C, H, W), memory-mapped.
-        labels: (N,) int64.
-        ids: of the images.
-        files: of the images; "" where they do not come from a folder.
-        units: (N,), from 0 on: the group of each image; an image without a group is a unit of its own.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    ids: list[str]
-    files: list[str]
-    units: np.ndarray
-
-    @staticmethod
-    def read() -> "TestSplit":
-        """Read it from disk.
-
-        Raises:
-            InputError: images and table do not fit, or a file is damaged.
-        """
-        labels = read_labels(TEST / "index.csv").numpy()
-        images = read_pack(TEST / "images.npy", rows=len(labels))
-        table = read_table(TEST / "index.csv", "id", text=True)
-        files = table["file"].fillna("").tolist() if "file" in table else [""] * len(table)
-        return TestSplit(images, labels, table["id"].tolist(), files, units_of(table))
-
-    def names(self) -> pd.DataFrame:
-        """What a person finds an image by: the columns id and file."""
-        return pd.DataFrame({"id": self.ids, "file": self.files})
-
-    def table(self) -> pd.DataFrame:
-        """What statistics need beside predictions: the columns id, label and unit."""
-        return pd.DataFrame({"id": self.ids, "label": self.labels, "unit": self.units})
-
-
-def units_of(table: pd.DataFrame) -> np.ndarray:
-    """The unit of each image of a table, (N,), from 0 on: its group, or the image alone where it has none."""
-    if "group" not in table:
-        return np.arange(len(table))
-    groups = table["group"].fillna("").tolist()
-    names = [("group", group) if group else ("row", str(row)) for row, group in enumerate(groups)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names])
+PART = 256  # validation images that are read at once
 
 
 @dataclass(frozen=True)
@@ -143,11 +92,6 @@ class Measured:
     validation: float | None
 
 
-def predictions_file(budget: str, draw: int, protocol: str) -> str:
-    """The name of the file with the probabilities of a model, (N, classes)."""
-    return f"{budget}-draw{draw}-{protocol}.npy"
-
-
 @dataclass(frozen=True)
 class Job:
     """What all workers of the stage are told.
@@ -198,19 +142,15 @@ class Evaluator:
         return self.encoders[run]
 
     def validation_accuracy(self, classifier: Classifier) -> float | None:
-        """The accuracy of a model on validation, CHOOSING labelled images at most.
-
-        None where validation has too few labels to choose a model by.
-        """
-        labels = read_labels(IMAGES / "validation.csv").numpy()
-        rows = np.flatnonzero(labels >= 0)
-        if len(rows) < ENOUGH_VALIDATION:
+        """The accuracy of a model on validation; None: it has too few labels to choose a model by."""
+        labelled = validation_labelled()
+        if labelled is None:
             return None
-        images = read_pack(IMAGES / "validation.npy", rows=len(labels))
-        rows, right = rows[:: -(-len(rows) // CHOOSING)], 0
+        images, rows, labels = labelled
+        right = 0
         for start in range(0, len(rows), PART):  # not all in memory at once
-            part = rows[start : start + PART]
-            predicted = probabilities(classifier, images[part], self.machine).cpu().numpy().argmax(1)
+            part = slice(start, start + PART)
+            predicted = probabilities(classifier, images[rows[part]], self.machine).cpu().numpy().argmax(1)
             right += int((predicted == labels[part]).sum())
         return right / len(rows)
 

@@ -51,3 +51,8 @@ class Results:
     def paths(self) -> list[Path]:
         """All paths."""
         return [getattr(self, field.name) for field in fields(self)]
+
+
+def predictions_file(budget: str, draw: int, protocol: str) -> str:
+    """The name of the file with the probabilities of a model, (N, classes)."""
+    return f"{budget}-draw{draw}-{protocol}.npy"

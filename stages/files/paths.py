@@ -9,6 +9,7 @@ MODELS = Path("models")
 # A folder for each method.
 ENCODERS, CLASSIFIERS, DISTILLED = MODELS / "encoders", MODELS / "classifiers", MODELS / "distilled"
 PREDICTIONS = Path("data/predictions")
+BASELINES = Path("data/baselines")  # a folder for each simple baseline, as those in PREDICTIONS
 PREDICTED_IMAGES = "images.csv"  # beside the predictions of a method: id, label and unit of each test image
 METRICS = Path("metrics")
 # What `compare` writes about all methods.

@@ -16,6 +16,7 @@ from stages.settings.recipes import Distil, Finetune
 from stages.settings.values import (
     METHODS,
     Area,
+    BaselineName,
     Channels,
     Count,
     Fraction,
@@ -241,4 +242,5 @@ class Params(Section):
     distil: Distil
     probe: LinearProbe
     knn: Neighbours
+    baselines: Annotated[tuple[BaselineName, ...], Strict(False), AfterValidator(distinct)]
     health: Health

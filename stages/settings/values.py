@@ -11,6 +11,14 @@ from stages.settings.findings import unknown
 METHODS = Path(__file__).parents[1] / "pretrain" / "methods"
 IMPORTED = "imported"  # the second control: weights from elsewhere, as they came
 CONTROL = "scratch"  # the method that every gain is measured against
+BASELINE = "baseline"  # the protocol of the simple baselines
+MAJORITY = "majority"
+BASELINES = {  # the simple baselines, and what they are called in sentences
+    MAJORITY: "the commonest class",
+    "pixels_1nn": "the nearest image by pixels",
+    "hog_svm": "HOG + SVM",
+    "hog_forest": "HOG + forest",
+}
 OFFICIAL = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training images, classes
 FOLDER = "folder"  # the source that is the user's own images
 DEFAULT = "default"  # the recipe that completes the one of each method
@@ -58,6 +66,12 @@ def _source(name: object) -> object:
     return name
 
 
+def _baseline(name: object) -> object:
+    if name not in list(BASELINES):
+        raise ValueError(f": {unknown(name, list(BASELINES))}")
+    return name
+
+
 def _budget(value: object) -> object:
     if value != "all" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ValueError(f" is {value!r}; allowed: 'all' or a whole number of labelled images")
@@ -90,6 +104,7 @@ RecipeName = Annotated[str, BeforeValidator(_recipe_name)]
 # NOTE: a preset's name is part of a key, `views.presets.digits`: no dot, nothing that YAML reads as a number.
 PresetName = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
 SourceName = Annotated[str, BeforeValidator(_source)]
+BaselineName = Annotated[str, BeforeValidator(_baseline)]
 Budgets = Annotated[
     tuple[Annotated[int | str, BeforeValidator(_budget)], ...],
     Field(min_length=1),

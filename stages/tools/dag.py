@@ -3,10 +3,10 @@
     python -m stages.tools.dag            writes dvc.yaml
     python -m stages.tools.dag --check    exits with status 1 if dvc.yaml differs
 
-A stage depends on the files below `stages/` that its `__main__.py` imports, directly or transitively, and on
-the page templates in its folder. `pretrain` imports its method by name: its deps contain the file of the
-method (`${item.method}.py`) and what the methods import. Inputs and all other lines of dvc.yaml stay as they
-are.
+A stage depends on the files below `stages/` that are imported, directly or transitively, by the `__main__.py`
+of the package in its `cmd`, and on the page templates beside it. `pretrain` imports its method by name: its
+deps contain the file of the method (`${item.method}.py`) and what the methods import. Inputs and all other
+lines of dvc.yaml stay as they are.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from stages.settings.load import PIPELINE
 
 CODE = Path("stages")
 METHODS = CODE / "pretrain" / "methods"
+ROOM = rf"  ([\w-]+):\s*$|    cmd:\s+python -m {CODE}\.([\w.]+)"  # a stage's name, or its package
 METHOD = f"{METHODS}/${{item.method}}.py"
 
 
@@ -51,11 +52,14 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def code_deps(stage: str) -> list[str]:
-    """The files below `stages/` that a stage depends on, sorted."""
-    folder = CODE / stage
+def code_deps(room: str) -> list[str]:
+    """The files below `stages/` that the stage of a room depends on, sorted.
+
+    room: the dotted name below `stages` of the package that the stage runs.
+    """
+    folder = CODE.joinpath(*room.split("."))
     roots = {folder / "__main__.py"}
-    if stage == "pretrain":
+    if room == "pretrain":
         roots |= {file for file in METHODS.glob("*.py") if is_method(file)}
     files = import_closure(roots) | set(folder.glob("*.j2"))
     return sorted({METHOD if is_method(file) else str(file) for file in files})
@@ -100,17 +104,17 @@ def imported_files(file: Path) -> set[Path]:
 def with_code_deps(text: str) -> str:
     """The text of dvc.yaml with the code deps of every stage replaced, after the stage's inputs."""
     lines: list[str] = []
-    section, stage, in_deps = "", "", False
+    section, room, in_deps = "", "", False
     for line in [*text.split("\n"), None]:  # None: the end of the file, where deps may end too
         if in_deps and (line is None or not line.startswith("      ")):
-            lines += [f"      - {file}" for file in code_deps(stage)]
+            lines += [f"      - {file}" for file in code_deps(room)]
             in_deps = False
         if line is None:
             break
         if re.match(r"[^\s#]", line):
             section = line.rstrip()
-        elif section == "stages:" and (match := re.fullmatch(r"  ([\w-]+):\s*", line)):
-            stage = match[1]
+        elif section == "stages:" and (match := re.match(ROOM, line)):
+            room = match[1] or match[2]
         is_code = in_deps and line.strip().removeprefix("- ").startswith(f"{CODE}/")
         if not is_code:
             lines.append(line)

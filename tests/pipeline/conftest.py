@@ -38,6 +38,7 @@ SMALL = {
     "distil.few": 50,  # of the two budgets the smaller one
     "distil.images": 200,
     "distil.steps": 3,
+    "baselines": ["majority", "hog_svm"],
 }
 
 

@@ -21,8 +21,10 @@ COLUMNS = {
     "finetune": METHODS,
     "distil": METHODS,
     "evaluate": METHODS,
+    "baselines": [None],
     "compare": [None],
 }
+ENTRIES = {"baselines": "evaluate.baselines"}  # the packages that are not called as their stage is
 
 
 @pytest.mark.parametrize("stage", COLUMNS)
@@ -43,12 +45,15 @@ def deps(stage: str, method: str | None) -> list[str]:
 
 def import_closure(stage: str, method: str | None) -> set[str]:
     graph = grimp.build_graph("stages", cache_dir=None)
-    roots = {f"stages.{stage}.__main__"}
+    entry = ENTRIES.get(stage, stage)
+    roots = {f"stages.{entry}.__main__"}
     if stage == "pretrain":
         roots.add(f"stages.pretrain.methods.{method}")  # imported by its name
     imported = roots.union(*(graph.find_upstream_modules(root) for root in roots))
     packages = {".".join(name.split(".")[:end]) for name in imported for end in range(1, name.count(".") + 1)}
-    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "stages" / stage).glob("*.j2")}
+    templates = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "stages" / Path(*entry.split("."))).glob("*.j2")
+    }
     return {source_file(name) for name in imported | packages} | templates
 
 
@@ -105,6 +110,7 @@ class Recorder:
         ("finetune.every_draw", "simclr"),
         ("distil.small_budgets", "simclr"),
         ("evaluate.every_model", "simclr"),
+        ("evaluate.baselines.every_baseline", None),
         ("compare.every_method", None),
     ],
 )
@@ -117,7 +123,7 @@ def test_declared_parameters_are_the_parameters_read(
     parameters = load.parameters
     monkeypatch.setattr(load, "parameters", lambda *names: Recorder(parameters(*names), seen))
     importlib.import_module(f"stages.{module}").main(*([method] if method else []))
-    stage = module.partition(".")[0]
+    stage = "baselines" if "baselines" in module else module.partition(".")[0]
     read = {key for key in seen if not any(other.startswith(f"{key}.") for other in seen)}
     # Every recipe was completed from the default one when params.yaml was loaded.
     completing = {"finetune.recipe.default"} if stage in ("finetune", "distil") else set()

@@ -10,6 +10,9 @@ FILES = {
     "__init__.py": "",
     "errors.py": "",
     "unused.py": "",
+    "evaluate/__init__.py": "",
+    "evaluate/more/__init__.py": "",
+    "evaluate/more/__main__.py": "import stages.errors",
     "files/__init__.py": "",
     "files/packs.py": "import numpy\nfrom stages.errors import InputError\n",
     "files/late.py": "",
@@ -101,6 +104,19 @@ def test_deps_are_the_files_that_a_stage_imports() -> None:
 @pytest.mark.usefixtures("tree")
 def test_deps_of_pretrain_have_one_method_and_what_all_methods_import() -> None:
     assert dag.code_deps("pretrain") == PRETRAIN
+
+
+def test_deps_are_those_of_the_package_that_a_stage_runs(tree: Path) -> None:
+    file, start = (
+        tree / "dvc.yaml",
+        "stages:\n  other:\n    cmd: python -m stages.evaluate.more x\n    deps:\n",
+    )
+    file.write_text(start)
+    assert dag.main([]) == 0
+    package = ["__init__.py", "errors.py", *(f"evaluate/{name}" for name in (
+        "__init__.py", "more/__init__.py", "more/__main__.py"
+    ))]  # fmt: skip
+    assert file.read_text() == start + "".join(f"      - stages/{name}\n" for name in package)
 
 
 @pytest.mark.usefixtures("tree")

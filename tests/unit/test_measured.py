@@ -8,7 +8,7 @@ import pytest
 
 from stages.compare import measured
 from stages.errors import InputError
-from stages.evaluate.measuring import units_of
+from stages.evaluate.test_split import units_of
 from stages.files.model_index import Model, write_index
 from stages.files.packs import write_array
 from stages.files.paths import PREDICTED_IMAGES, PREDICTIONS

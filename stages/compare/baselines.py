@@ -1,0 +1,130 @@
+"""The simple baselines beside the methods: the best of them, and each method's paired gain over it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from stages.compare.figures import mean_and_ci, named
+from stages.compare.measured import Evaluations, Measured, read_baselines
+from stages.compare.statistics import Design
+from stages.compare.verdict import Format, measurable, unmarked
+from stages.files.json_files import read_json
+from stages.files.paths import METRICS
+from stages.settings.values import BASELINE, BASELINES, MAJORITY
+
+GAIN = "gain_over_baseline"  # in the summary
+SHOWN = ("accuracy", "recall_macro", "precision_macro", "f1_macro")  # the others are of probabilities
+FIGURES = METRICS / "baselines.json"
+
+
+@dataclass(frozen=True)
+class SimpleBaselines:
+    """What the simple baselines reach on the test split.
+
+    Attributes:
+        measured: name → budget → its models.
+        validation: budget → name → accuracy on validation; empty where it has too few labels.
+    """
+
+    measured: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
+    validation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @staticmethod
+    def read(
+        names: Sequence[str], budgets: Sequence[str], labelled: Sequence[int], method: str
+    ) -> "SimpleBaselines":
+        """Read what the stage `baselines` wrote; arguments and exceptions as for `read_baselines`."""
+        return SimpleBaselines(
+            read_baselines(names, budgets, labelled, method), read_json(FIGURES).get("validation", {})
+        )
+
+    def best(self, budget: str) -> str | None:
+        """The name of the best one at a budget; None: there are none.
+
+        It is chosen on validation. Where validation has too few labels, it is the best one on the test
+        split: a description, which is never in favour of a method. `majority` is taken only where there is
+        no other: it knows from all labels of the pool how common each class is, which no draw tells.
+        """
+        names = [name for name in self.measured if name != MAJORITY] or list(self.measured)
+        scores = self.validation.get(budget) or {name: self._accuracy(name, budget) for name in names}
+        return max(names, key=lambda name: scores[name], default=None)
+
+    def _accuracy(self, name: str, budget: str) -> float:
+        return self.measured[name][budget].replicates("accuracy").estimate().mean
+
+    def figures(self) -> dict[str, Any]:
+        """Every figure with its interval, as in the details: name → budget → `baseline` → metric."""
+        return {
+            name: {
+                budget: {
+                    BASELINE: {
+                        metric: mean_and_ci(measured.replicates(metric).estimate()) for metric in SHOWN
+                    }
+                }
+                for budget, measured in budgets.items()
+            }
+            for name, budgets in self.measured.items()
+        }
+
+    def efficiency(self, labels: Mapping[str, int]) -> pd.DataFrame:
+        """Accuracy with its interval, as rows of the label-efficiency table; labels: of each budget."""
+        rows = [
+            {"protocol": BASELINE, "method": name, "labels": labels[budget]}
+            | named("accuracy", measured.replicates("accuracy").estimate())
+            | {"draws": len(measured.runs), "runs": 1}
+            for name, budgets in self.measured.items()
+            for budget, measured in budgets.items()
+        ]
+        return pd.DataFrame(rows)
+
+    def gains(self, evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
+        """Method → budget → the paired gain of its finetuned models over the best simple baseline."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for method, budgets in evaluations.items():
+            for budget, protocols in budgets.items():
+                if (best := self.best(budget)) is not None:
+                    base = self.measured[best][budget].replicates("accuracy")
+                    gain = protocols["finetuned"].replicates("accuracy").over(base)
+                    found.setdefault(method, {})[budget] = named(GAIN, gain.estimate())
+        return found
+
+    def sentence(
+        self, row: Mapping[str, float], method: str, budget: str, design: Design, number: Format = unmarked
+    ) -> str:
+        """How a method stands beside the best simple baseline; "" where there is none.
+
+        Args:
+            row: of the method and budget in the summary.
+            design: what each mean is over.
+            number: formats each number of the summary.
+        """
+        best = self.best(budget)
+        if best is None or GAIN not in row:
+            return ""
+        by = "" if self.validation.get(budget) else " on the test (validation has too few labels to choose)"
+        reached = f"{100 * self._accuracy(best, budget):.2f} %"
+        gain = number(f"{100 * row[GAIN]:+.2f}", f"{method}.{budget}.{GAIN}", "")
+        beside = f"the best simple baseline{by}, {BASELINES[best]} ({reached})"
+        if f"{GAIN}_ci95" not in row:
+            text = f"Beside {beside}: {gain} points; {design.why_no_interval()}."
+        else:
+            half = number(f"{100 * row[f'{GAIN}_ci95']:.2f}", f"{method}.{budget}.{GAIN}_ci95", "")
+            if not measurable(row, GAIN):
+                text = f"It is not measurably better or worse than {beside}: {gain} ± {half} points."
+            else:
+                text = f"It is {'above' if row[GAIN] > 0 else 'below'} {beside}: {gain} ± {half} points."
+        return " ".join(filter(None, [text, self._caution(row, budget)]))
+
+    def _caution(self, row: Mapping[str, float], budget: str) -> str:
+        """Where always answering the commonest class is right more often than a method."""
+        if MAJORITY not in self.measured or self.best(budget) == MAJORITY:
+            return ""
+        always = self._accuracy(MAJORITY, budget)
+        if always <= row["accuracy"]:
+            return ""
+        return (
+            f"Always answering the commonest class is right more often ({100 * always:.2f} %): draws are "
+            "balanced, so no model knows how common each class is; look at macro recall."
+        )

@@ -1,0 +1,61 @@
+"""The test split, which no other stage reads."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stages.files.packs import read_pack
+from stages.files.paths import TEST
+from stages.files.tables import read_table
+from stages.tasks.labels import read_labels
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """The test split.
+
+    Attributes:
+        images: uint8 (N, C, H, W), memory-mapped.
+        labels: (N,) int64.
+        ids: of the images.
+        files: of the images; "" where they do not come from a folder.
+        units: (N,), from 0 on: the group of each image; an image without a group is a unit of its own.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: list[str]
+    files: list[str]
+    units: np.ndarray
+
+    @staticmethod
+    def read() -> "TestSplit":
+        """Read it from disk.
+
+        Raises:
+            InputError: images and table do not fit, or a file is damaged.
+        """
+        labels = read_labels(TEST / "index.csv").numpy()
+        images = read_pack(TEST / "images.npy", rows=len(labels))
+        table = read_table(TEST / "index.csv", "id", text=True)
+        files = table["file"].fillna("").tolist() if "file" in table else [""] * len(table)
+        return TestSplit(images, labels, table["id"].tolist(), files, units_of(table))
+
+    def names(self) -> pd.DataFrame:
+        """What a person finds an image by: the columns id and file."""
+        return pd.DataFrame({"id": self.ids, "file": self.files})
+
+    def table(self) -> pd.DataFrame:
+        """What statistics need beside predictions: the columns id, label and unit."""
+        return pd.DataFrame({"id": self.ids, "label": self.labels, "unit": self.units})
+
+
+def units_of(table: pd.DataFrame) -> np.ndarray:
+    """The unit of each image of a table, (N,), from 0 on: its group, or the image alone where it has none."""
+    if "group" not in table:
+        return np.arange(len(table))
+    groups = table["group"].fillna("").tolist()
+    names = [("group", group) if group else ("row", str(row)) for row, group in enumerate(groups)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names])
