@@ -8,7 +8,6 @@ import pandas as pd
 
 from stages.compare import figures as figures_of
 from stages.compare import inputs
-from stages.compare.baselines import SimpleBaselines
 from stages.compare.evidence import Evidence, collect
 from stages.compare.measured import Measured
 from stages.evaluate import diagnostics
@@ -102,7 +101,7 @@ def write(
         evaluations[method] = figures
     _data(classes, images, test if labels else 0)
     table = figures_of.label_efficiency(evaluations, labels)
-    return collect(evaluations, table, labels, inputs.read_data(), SimpleBaselines())
+    return collect(evaluations, table, labels, inputs.read_data())
 
 
 def measured_of(predicted: Sequence[np.ndarray], actual: np.ndarray) -> Measured:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from stages.compare import figures
-from stages.compare.baselines import SimpleBaselines
+from stages.compare.baselines import NONE, SimpleBaselines
 from stages.compare.inputs import DataSummary, MethodResults, read_method
 from stages.compare.measured import Evaluations
 from stages.compare.statistics import Design
@@ -52,28 +52,29 @@ class Evidence:
 
 def collect(
     evaluations: Evaluations, efficiency: pd.DataFrame, labels: Mapping[str, int], data: DataSummary,
-    simple: SimpleBaselines,
+    simple: SimpleBaselines = NONE,
 ) -> Evidence:  # fmt: skip
     """The evidence from what was measured and from each method's results, which are read from the metrics.
 
     Args:
-        efficiency: as `figures.label_efficiency` returns it, with the rows of the simple baselines.
+        efficiency: as `figures.label_efficiency` returns it.
         labels: how many labelled images each budget is.
 
     Raises:
         InputError: a file is damaged, or lacks a column.
     """
     ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
-    rankings = {
-        method: {
-            budget: ranking
-            for budget in ascending
-            if budget in of and (ranking := of[budget]["finetuned"].ranking) is not None
-        }
-        for method, of in evaluations.items()
-    }
     return Evidence(
-        figures.summary(evaluations, simple.gains(evaluations)), figures.details(evaluations), efficiency,
-        ascending, figures.design(efficiency, data.counts), data,
-        [read_method(method) for method in figures.control_first(evaluations)], rankings, simple,
+        figures.summary(evaluations, simple.gains(evaluations)), figures.details(evaluations),
+        efficiency, ascending,
+        figures.design(efficiency, data.counts), data,
+        [read_method(method) for method in figures.control_first(evaluations)],
+        {
+            method: {
+                budget: ranking for budget in ascending
+                if budget in of and (ranking := of[budget]["finetuned"].ranking) is not None
+            }
+            for method, of in evaluations.items()
+        },
+        simple,
     )  # fmt: skip

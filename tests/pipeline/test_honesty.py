@@ -58,9 +58,13 @@ runpy.run_module(stage, run_name="__main__")
 """
 
 
-def undeclared(project: Project, stage: str, log: Path) -> list[str]:
-    """The files of the project that a stage of simclr opens, and that are neither code nor in dvc.yaml."""
-    project.run(sys.executable, "-c", WATCHER, str(log), str(project.path), f"stages.{stage}", "simclr")
+def undeclared(project: Project, stage: str, log: Path, room: str = "") -> list[str]:
+    """The files of the project that a stage of simclr opens, and that are neither code nor in dvc.yaml.
+
+    room: the package that the stage runs, below `stages`; "": that of its name.
+    """
+    module = f"stages.{room or stage}"
+    project.run(sys.executable, "-c", WATCHER, str(log), str(project.path), module, "simclr")
     opened = log.read_text().splitlines()
     assert [name for name in opened if "data/prepared/images" in name], "the watcher recorded nothing"
     assert [name for name in opened if "t10k" in name] == []  # nor a library's copy of the test split
@@ -81,6 +85,11 @@ def test_training_opens_no_undeclared_file(project: Project, tmp_path: Path) -> 
     shutil.rmtree(project.path / "models" / "checkpoints")  # otherwise nothing would be trained again
     for stage in ("pretrain", "finetune", "distil"):
         assert undeclared(project, stage, tmp_path / stage) == []
+
+
+def test_baselines_open_no_model_and_no_undeclared_file(project: Project, tmp_path: Path) -> None:
+    shutil.rmtree(project.path / "models")
+    assert undeclared(project, "baselines", tmp_path / "log", "evaluate.baselines") == []
 
 
 def test_a_planted_look_at_the_test_split_is_noticed(project: Project, tmp_path: Path) -> None:
