@@ -39,7 +39,7 @@ class Trial:
         """Its name in files."""
         recipe = self.recipe
         knobs = f"{recipe.encoder_learning_rate:g}-{recipe.weight_decay:g}"
-        return f"{self.split}-{self.schedule.steps}-{knobs}"
+        return f"{self.split}-{self.schedule.steps}x{self.schedule.batch_size}-{knobs}"
 
     @property
     def images(self) -> int:
@@ -74,7 +74,7 @@ class Judge(Trainer):
         checkpoint = self.checkpoint(
             str(trial), split.stream.key, weights.read_digest(file), split.rows.tolist(),
             labelled.labels.tolist(), split.pack, split.held.tolist(), split.held_labels.tolist(),
-            trial.recipe.model_dump(),
+            trial.recipe.model_dump(), trial.schedule.model_dump(),
         )  # fmt: skip
         if checkpoint.saved and "correct" in checkpoint.beside:
             bar.skip(trial.images)

@@ -16,8 +16,7 @@ written into `benchmarks/results/tuning.csv`, in place of the rows of the same m
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,22 +25,18 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from stages.choose.every_budget import NOT_IN_KEY, accuracy_of, candidates_of
-from stages.choose.splits import splits_of
-from stages.choose.trials import Judge, Trial, shortened
+from stages.choose.every_budget import accuracy_of, candidates_of
+from stages.choose.trials import Trial, shortened
+from stages.choose.tryout import Tryout
 from stages.errors import InputError, reported
-from stages.files.paths import RECIPES
 from stages.files.tables import write_table
 from stages.files.whole import whole_file
 from stages.settings import load
 from stages.settings.findings import unknown
-from stages.settings.recipes import Choose, Finetune
+from stages.settings.recipes import Choose, Finetune, Schedule
 from stages.settings.values import DEFAULT
-from stages.tasks.draws import CHOOSING, usable_budgets
-from stages.tasks.training_stage import TrainingStage
-from stages.training.checkpoint import CHECKPOINTS
+from stages.tasks.draws import CHOOSING
 from stages.training.workers import warm_up
-from stages.views.augment import random_views
 
 RESULT = Path("benchmarks/results/tuning.csv")
 KNOBS = ["encoder_learning_rate", "weight_decay"]
@@ -93,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
     lengths = options.steps or [settings.finetune.schedule.steps]
     tuned = [tune(method, lengths, options.draws) for method in options.methods or settings.methods]
     # The schedule is the same for every method: its length is the best of all of them together.
-    steps = min(lengths, key=lambda length: np.mean([np.log(error_at(one, length)) for one in tuned]))
+    steps = min(lengths, key=lambda length: sum(error_at(one, length) for one in tuned))
     values: dict[str, Any] = {"finetune.schedule.steps": steps} if options.steps else {}
     for one in tuned:
         recipe = recipe_of(one, steps)
@@ -109,25 +104,18 @@ def main(arguments: Sequence[str]) -> None:
 
 def tune(method: str, lengths: Sequence[int], draws: int) -> Tuned:
     """Measure the grid for a method, and extend it until the best point lies inside."""
-    stage = TrainingStage.open("choose", method, CHECKPOINTS / "tune" / method / "any")
-    settings, labelled = stage.settings, int((stage.labels >= 0).sum())
-    budgets = usable_budgets(settings.finetune.budgets, labelled, len(stage.classes))
-    numbers = range(CHOOSING, CHOOSING + draws)
-    splits = splits_of(budgets, settings, stage.labels, len(stage.classes), numbers)
-    if not splits:
+    tryout = Tryout.open(method, range(CHOOSING, CHOOSING + draws), "tune")
+    settings = tryout.stage.settings
+    if not tryout.splits:
         raise InputError("tune: no budget has labels on which a recipe can be scored")
-    views = partial(random_views, strengths=settings.views.presets[settings.views.finetune])
-    job = stage.job(views, RECIPES, (*NOT_IN_KEY, f"finetune.recipe.{method}"))
-    job = replace(job, checkpoints=CHECKPOINTS / "tune" / method)
-    stage, grid = replace(stage, name="tune"), settings.choose
-    sizes = {split.budget: split.labels for split in splits}
+    grid, sizes = settings.choose, {split.budget: split.labels for split in tryout.splits}
     for _ in range(1 + ROUNDS):
         points = candidates_of(grid, settings.finetune.recipe[DEFAULT])
         trials = [
             Trial(split, point, shortened(split.labels, with_steps(settings.finetune, length), 1.0))
-            for split, point, length in product(splits, points, lengths)
+            for split, point, length in product(tryout.splits, points, lengths)
         ]
-        results = stage.run(Judge, Judge.judge, job, trials, sum(trial.images for trial in trials))
+        results = tryout.run(trials)
         parts = []
         for budget, length in product(sizes, lengths):
             steps = shortened(sizes[budget], with_steps(settings.finetune, length), 1.0).steps
@@ -150,28 +138,29 @@ def tune(method: str, lengths: Sequence[int], draws: int) -> Tuned:
     return Tuned(method, rows, few, many)
 
 
-def with_steps(finetune: Finetune, steps: int) -> Any:
+def with_steps(finetune: Finetune, steps: int) -> Schedule:
     """The schedule with another number of steps."""
     return finetune.schedule.model_copy(update={"steps": steps})
 
 
-def errors(rows: pd.DataFrame) -> pd.Series:
-    """The geometric mean of the error over the budgets, by the values of the knobs."""
-    logs = np.log((1 - rows["accuracy"]).clip(lower=1e-4))
-    return np.exp(logs.groupby([rows[knob] for knob in KNOBS]).mean())
+def log_error(accuracy: pd.Series) -> float:
+    """The mean logarithm of the error; its power of e is the geometric mean."""
+    return float(np.log((1 - accuracy.to_numpy(float)).clip(min=1e-4)).mean())
 
 
 def best(rows: pd.DataFrame) -> pd.Series | None:
     """The knobs with the lowest error; None: there are no rows."""
     if rows.empty:
         return None
-    return pd.Series(dict(zip(KNOBS, errors(rows).idxmin(), strict=True)))
+    points = {point: log_error(part["accuracy"]) for point, part in rows.groupby(KNOBS)}
+    rate, decay = min(points, key=lambda point: points[point])
+    return pd.Series({"encoder_learning_rate": rate, "weight_decay": decay})
 
 
 def error_at(tuned: Tuned, steps: int) -> float:
-    """The error of a method's best points, over all budgets, with a number of steps."""
+    """The mean logarithm of the error of the best points of each budget, with a number of steps."""
     rows = tuned.rows[tuned.rows["steps"] == steps]
-    return float(rows.groupby("budget")["accuracy"].max().rsub(1).clip(lower=1e-4).prod())
+    return log_error(rows.groupby("budget")["accuracy"].max())
 
 
 def extended(grid: Choose, chosen: Sequence[pd.Series]) -> Choose:
