@@ -13,7 +13,7 @@ from tests.pipeline.test_kill import results
 
 pytestmark = pytest.mark.full
 IMPORTED = "models/imported.safetensors"
-STAGES = ("prepare", "pretrain@scratch", "distil@simclr", "evaluate@simclr", "compare")
+STAGES = ("prepare", "pretrain@scratch", "choose@simclr", "distil@simclr", "evaluate@simclr", "compare")
 EVERY_METHOD = [name for name in available_methods() if name != "mae"]
 
 
