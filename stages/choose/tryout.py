@@ -15,10 +15,12 @@ from stages.training.checkpoint import CHECKPOINTS
 from stages.views.augment import random_views
 
 STAGE = "choose"
-# What a trial does not depend on: other budgets and candidates, labels that are not its own.
+# Other budgets and candidates, and labels that are not its own: a trial does not depend on them. Its own
+# recipe, schedule, labels and encoder are in the key of its checkpoint.
 NOT_IN_KEY = (
-    *("finetune.budgets", "finetune.recipe.default", "choose.encoder_learning_rates", "choose.weight_decays"),
-    *("choose.length", "choose.validation", "choose.folds", str(ENCODERS), str(LABELS), *VALIDATION),
+    *("finetune.budgets", "finetune.schedule", "finetune.recipe.default", "choose.encoder_learning_rates"),
+    *("choose.weight_decays", "choose.length", "choose.validation", "choose.folds"),
+    *(str(ENCODERS), str(LABELS), *VALIDATION),
 )
 
 
