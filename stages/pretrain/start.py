@@ -149,4 +149,4 @@ def _architecture(encoder: Encoder) -> tuple[Declaration, dict[str, torch.Size]]
 
 
 def _as_text(declaration: Declaration) -> str:
-    return ", ".join(f"{key} {value}" for key, value in declaration.model_dump().items())
+    return ", ".join(f"{key} {value}" for key, value in declaration.model_dump(exclude_none=True).items())
