@@ -152,5 +152,5 @@ def _architecture(encoder: Encoder) -> tuple[Declaration, dict[str, torch.Size]]
 
 
 def _as_text(declaration: Declaration) -> str:
-    described = declaration.model_dump(exclude={"decoding"})
+    described = declaration.model_dump(exclude={"decoding"}, exclude_none=True)
     return ", ".join(f"{key} {value}" for key, value in described.items())
