@@ -14,8 +14,8 @@ replaced:
 - `quality.csv`: accuracy (fraction) by dataset (the experiment's name), labels, protocol (`finetuned`;
   `distilled`, for few labels; `linear` for the probe of the frozen encoder; `baseline` for classifiers
   without an encoder) and method, with the half-width of the 95% interval, the draws and the runs;
-- `quality_gains.csv`: the paired gain over scratch, and over weights from elsewhere as they came (`imported`)
-  where there are, with its interval;
+- `quality_gains.csv`: the paired gain over scratch, and, where there are, over weights from elsewhere as they
+  came (`imported`) and over the best simple baseline, with its interval;
 - `quality_timings.csv`: seconds of pretraining, of finetuning and of distilling, and the hardware.
 
 After each experiment it prints the four statements of `benchmarks.statements`.

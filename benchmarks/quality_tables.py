@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from benchmarks.statements import BASELINE
+from benchmarks.statements import ARM, BASELINE, PROBE
 from stages.files.json_files import read_json
 from stages.files.paths import METRICS
 from stages.settings.values import CONTROL, IMPORTED
 from stages.tasks.draws import Budget
 
-PROTOCOLS = ("finetuned", "distilled", "linear", BASELINE)
+PROTOCOLS = (ARM, "distilled", PROBE, BASELINE)
 ORDER = ["labels", "protocol", "method"]  # the rows of a table are sorted by these after the first column
 
 
@@ -23,24 +24,25 @@ def accuracies(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.
 
 
 def gains(table: pd.DataFrame, summary: dict[str, Any], name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
-    """Rows of quality_gains.csv: the paired gains of every other method over scratch and over `imported`.
+    """Rows of quality_gains.csv: the paired gains over scratch.
+
+    Finetuned models have those over `imported` and over the best simple baseline too, if the summary has.
 
     Args:
         table: the label-efficiency table, which has the gains over scratch.
-        summary: the content of summary.json, which has those over `imported`, of finetuned models.
+        summary: the content of summary.json, which has the others.
     """
     columns = ["dataset", *ORDER, "over", "gain", "ci95", "draws", "runs"]
-    over_scratch = experiment_rows(table, name, budgets).assign(over=CONTROL)
-    rows = over_scratch.rename(columns={"gain_ci95": "ci95"}).dropna(subset="gain")[columns]
-    finetuned = over_scratch[over_scratch["protocol"] == "finetuned"]
+    rows = experiment_rows(table, name, budgets).rename(columns={"gain_ci95": "ci95"})
+    tables = [rows.assign(over=CONTROL)]
+    finetuned = rows[rows["protocol"] == ARM]
     cells = zip(finetuned["method"], finetuned["labels"], strict=True)
     figures = [summary[method].get(f"n{labels}", {}) for method, labels in cells]
-    over_imported = finetuned.assign(
-        over=IMPORTED,
-        gain=[figure.get("gain_over_imported") for figure in figures],
-        ci95=[figure.get("gain_over_imported_ci95") for figure in figures],
-    )
-    return pd.concat([rows, over_imported.dropna(subset="gain")[columns]])
+    for over in (IMPORTED, BASELINE):
+        key = f"gain_over_{over}"
+        gain, ci95 = ([figure.get(field, np.nan) for figure in figures] for field in (key, f"{key}_ci95"))
+        tables.append(finetuned.assign(over=over, gain=gain, ci95=ci95))
+    return pd.concat([of_one.dropna(subset="gain")[columns] for of_one in tables])
 
 
 def experiment_rows(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import transfer
-from benchmarks.quality import link, quick, runnable, state_recorded
+from benchmarks.quality import link, quick, runnable, state, state_recorded
 from benchmarks.quality_tables import ORDER, accuracies, gains, replaced, timings
 from stages.errors import InputError
 from stages.files.json_files import write_json
@@ -64,11 +64,11 @@ def test_gains_have_no_rows_of_scratch_and_their_own_interval(efficiency: pd.Dat
     assert set(table["ci95"]) == {0.01}
 
 
-def test_gains_over_imported_weights_are_those_of_the_summary(efficiency: pd.DataFrame) -> None:
+def test_gains_over_other_controls_are_those_of_the_summary(efficiency: pd.DataFrame) -> None:
     imported = efficiency[efficiency["method"] == "simclr"].assign(method="imported")
     with_interval = {"gain_over_imported": -0.02, "gain_over_imported_ci95": 0.005}
     summary = {
-        "scratch": {},
+        "scratch": {"n1000": {"gain_over_baseline": 0.2}},
         "imported": {"n10": {"accuracy": 0.5}},
         "simclr": {"n10": with_interval, "nall": {"gain_over_imported": 0.03}},
     }
@@ -80,7 +80,14 @@ def test_gains_over_imported_weights_are_those_of_the_summary(efficiency: pd.Dat
     ]
     assert rows["ci95"].iloc[0] == 0.005
     assert math.isnan(rows["ci95"].iloc[1])
+    assert table["gain"].dtype == table["ci95"].dtype == float
     assert set(table[table["over"] == "scratch"]["method"]) == {"simclr", "imported"}
+    (over_baseline,) = table[table["over"] == "baseline"].to_dict("records")
+    assert (over_baseline["labels"], over_baseline["method"], over_baseline["gain"]) == (
+        "1000",
+        "scratch",
+        0.2,
+    )
 
 
 def test_the_rows_of_an_experiment_are_replaced_and_the_others_keep_every_digit(
@@ -184,6 +191,8 @@ def test_the_recorded_figures_are_judged_without_a_run(
     write_table(tmp_path / "quality_gains.csv", gains(efficiency, NO_IMPORTED, "mnist", BUDGETS))
     state_recorded(tmp_path, [])
     printed = capsys.readouterr().out
+    state("mnist", accuracies(efficiency, "mnist", BUDGETS), gains(efficiency, NO_IMPORTED, "mnist", BUDGETS))
+    assert capsys.readouterr().out == printed
     assert printed.startswith("\nmnist\ntrue ")
     assert "sure     10 labels, simclr: +10.00 ± 1.00" in printed
     with pytest.raises(InputError, match=r"unknown name 'mnits' .did you mean mnist"):
