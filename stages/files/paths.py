@@ -3,9 +3,8 @@
 from pathlib import Path
 
 IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
-LARGE_POOL = (
-    IMAGES / "pool_large.npy"
-)  # the pool with more pixels, for views; only where data.detail is above 1
+LARGE_POOL = IMAGES / "pool_large.npy"  # the pool with more pixels, for views, where data.folder.detail > 1
+DECODING = "decoding.json"  # in IMAGES where they were image files: how these became pixels
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
 TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` reads it
 MODELS = Path("models")

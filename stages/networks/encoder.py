@@ -10,9 +10,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from stages.networks.decoding import Decoding
+
 
 class Declaration(BaseModel):
-    """All that is needed to build an encoder again; stored in the file of its weights."""
+    """All that is needed to build an encoder again and to use it; stored in the file of its weights.
+
+    Attributes:
+        decoding: how the image files that it was trained on became pixels.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,6 +26,7 @@ class Declaration(BaseModel):
     width: int = Field(ge=1, le=1024)
     channels: Literal[1, 3]
     image_size: int = Field(ge=8, le=1024)
+    decoding: Decoding = Decoding()
 
     @model_validator(mode="after")
     def _whole_patches(self) -> Self:

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from stages.errors import InputError
 from stages.files import weights
+from stages.files.decoding_file import read_decoding
 from stages.files.packs import part_size
 from stages.networks.build import build, build_on_meta
+from stages.networks.decoding import Decoding
 from stages.networks.encoder import Declaration, Encoder
 from stages.networks.torchvision import TorchvisionEncoder
 from stages.settings.schema import PUBLISHED, Params, Start
@@ -31,7 +33,11 @@ def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder
     chosen = settings.encoder
     try:
         declaration = Declaration(
-            name=chosen.name, width=chosen.width, channels=pool.shape[1], image_size=pool.shape[2]
+            name=chosen.name,
+            width=chosen.width,
+            channels=pool.shape[1],
+            image_size=pool.shape[2],
+            decoding=read_decoding(),
         )
     except ValidationError as error:
         reason = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
@@ -112,8 +118,9 @@ def imported_encoder(method: str, start: Start, expected: Declaration) -> Encode
 def _architecture(encoder: Encoder) -> tuple[Declaration, dict[str, torch.Size]]:
     """What must be equal in two encoders for one to take the other's weights."""
     shapes = {name: value.shape for name, value in encoder.state_dict().items()}
-    return encoder.declaration.model_copy(update={"image_size": 0}), shapes
+    return encoder.declaration.model_copy(update={"image_size": 0, "decoding": Decoding()}), shapes
 
 
 def _as_text(declaration: Declaration) -> str:
-    return ", ".join(f"{key} {value}" for key, value in declaration.model_dump().items())
+    described = declaration.model_dump(exclude={"decoding"})
+    return ", ".join(f"{key} {value}" for key, value in described.items())

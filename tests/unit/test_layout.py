@@ -9,7 +9,8 @@ from PIL import Image
 
 from stages.errors import InputError
 from stages.prepare.columns import base_name
-from stages.prepare.layout import SPLITS, scan
+from stages.prepare.layout import scan
+from stages.prepare.split_names import SPLITS
 
 
 def write(folder: Path, *files: str) -> None:
@@ -56,7 +57,8 @@ def test_class_folders_below_train_and_test(tmp_path: Path) -> None:
 def test_two_of_the_splits_are_enough(tmp_path: Path, train: str, other: str) -> None:
     write(tmp_path, f"{train}/cat/1.png", f"{train}/cat/2.png", f"{other}/cat/3.png", f"{other}/cat/4.png")
     assert {label for label, _, _ in metadata(tmp_path).values()} == {"cat"}
-    assert {split for _, split, _ in metadata(tmp_path).values()} == {"train", SPLITS[other.casefold()]}
+    # Validation is the test if there is no other: else no labelled image would be left for it.
+    assert {split for _, split, _ in metadata(tmp_path).values()} == {"train", "test"}
     assert scan(tmp_path)[2] == f"class folders in {', '.join(sorted([train, other]))}"
 
 
@@ -293,7 +295,7 @@ def test_all_errors_are_collected(tmp_path: Path) -> None:
     assert errors.layout == [
         f"{where} 3: a.png is listed twice, with {{'label': 'cat'}} and with {{'label': 'dog'}}; "
         "keep one line",
-        f"{where} 4: split is 'sometimes'; allowed: train, validation, val, valid, test",
+        f"{where} 4: split is 'sometimes'; allowed: {', '.join(SPLITS)}",
         f"{where} 5: there is no image missing.png",
         f"{where} 6: ../up.png is outside the folder; allowed: paths relative to {tmp_path}",
         f"{where} 7: /etc/x.png is outside the folder; allowed: paths relative to {tmp_path}",
@@ -307,12 +309,12 @@ def test_a_name_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     assert errors.files == {"'a\\udcff.png'": "has a name that is not valid UTF-8"}
 
 
-@pytest.mark.parametrize("name", ["a\rb.png", "a\rb/c.png"])
-def test_a_carriage_return_in_a_name_is_an_error(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["a\rb.png", "a\rb/c.png", "a\x1b[2Jb/c.png", "a\nb.png"])
+def test_a_control_character_in_a_name_is_an_error(tmp_path: Path, name: str) -> None:
     write(tmp_path, name, "d.png")
     records, errors, _ = scan(tmp_path)
     assert [record.file for record in records] == ["d.png"]
-    assert errors.files == {ascii(name): "has a carriage return in its name"}
+    assert errors.files == {ascii(name): "has a control character in its name"}
 
 
 @pytest.mark.parametrize("place", ["", "cat/deep"])

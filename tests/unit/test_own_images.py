@@ -12,8 +12,10 @@ from PIL import Image
 
 from stages.errors import InputError
 from stages.files import packs
+from stages.files.decoding_file import read_decoding
 from stages.images import pictures
-from stages.prepare import decode, own_images, parts
+from stages.prepare import near_duplicates, own_images, parts, row_cache
+from stages.prepare.columns import natural_key
 from stages.prepare.parts import Prepared
 from stages.prepare.split import split_by_hash
 from stages.settings.schema import Data, Folder
@@ -28,12 +30,13 @@ def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def settings(**changes: Any) -> Data:
+def settings(validation_share: float = 0.1, **changes: Any) -> Data:
     folder: dict[str, Any] = {
         "test": 0.2,
-        "validation": 0.1,
+        "validation": validation_share,
         "on_bad_image": "error",
         "twins": 0.99,
+        "detail": 1,
     }
     data: dict[str, Any] = {
         "source": "folder",
@@ -43,6 +46,7 @@ def settings(**changes: Any) -> Data:
         "test_limit": None,
         "image_size": 16,
         "channels": "auto",
+        "fit": "crop",
     }
     return Data(
         **data | {key: changes.pop(key) for key in list(changes) if key in data},
@@ -416,8 +420,8 @@ def test_limits_reduce_pool_and_test_split(tmp_path: Path) -> None:
 
 
 def test_classes_are_in_natural_order() -> None:
-    assert sorted(["10²", "2²", "10", "²", "٣"], key=own_images.natural_key) == ["2²", "٣", "10", "10²", "²"]
-    assert sorted(["10 b", "9 a", "x", "2", "100"], key=own_images.natural_key) == [
+    assert sorted(["10²", "2²", "10", "²", "٣"], key=natural_key) == ["2²", "٣", "10", "10²", "²"]
+    assert sorted(["10 b", "9 a", "x", "2", "100"], key=natural_key) == [
         "2",
         "9 a",
         "10 b",
@@ -442,10 +446,45 @@ def test_packs_and_tables_have_the_same_rows(tmp_path: Path) -> None:
         assert Path(labels["file"][row]).parent.name == folder
 
 
+def test_the_pool_is_stored_with_more_pixels_too_if_asked(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "images", each=25)
+    prepare(train_limit=20, validation_share=0.3).write({})
+    images = Path("data/prepared/images")
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
+    assert "pool_large.npy" not in before
+    prepare(train_limit=20, detail=2, validation_share=0.3).write({})
+    files = pd.read_csv("data/prepared/labels/pool.csv")["file"]
+    large = np.load(images / "pool_large.npy")
+    assert large.shape == (20, 3, 32, 32)
+    for row, file in enumerate(files):
+        assert (large[row] == pictures.read(Path(file), 32, 3)).all()
+    (images / "pool_large.npy").unlink()
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
+
+
+def test_pictures_that_are_not_square_are_fitted_as_asked(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "images", each=40)
+    for file in sorted((tmp_path / "images").rglob("*.*")):
+        with Image.open(file) as picture:
+            picture.resize((40, 20)).save(file)
+    fitted = {}
+    for fit in ("crop", "pad", "stretch"):
+        prepare(fit=fit, validation_share=0.3).write({})
+        fitted[fit] = np.load("data/prepared/images/pool.npy")
+        decoding = read_decoding()
+        assert decoding.fit == fit
+        file = pd.read_csv("data/prepared/labels/pool.csv")["file"][3]
+        assert (fitted[fit][3] == pictures.read(Path(file), 16, 3, decoding)).all()  # as `predict` reads it
+    assert not np.array_equal(fitted["crop"], fitted["stretch"])
+    bars = fitted["pad"][:, :, [0, 1, -1]].astype(int)
+    assert (bars == bars[..., :1]).all()  # of one colour in each row
+
+
 @pytest.mark.parametrize("layout", ["class folders", "a table"])
 def test_each_image_takes_few_bytes_of_memory(monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
     """Measured by the growth of the peak: buffers of fixed size are made small, so that it shows."""
-    monkeypatch.setattr(decode, "CHUNK", 64)
+    monkeypatch.setattr(row_cache, "CHUNK", 64)
+    monkeypatch.setattr(near_duplicates, "SAMPLE", 16)
     monkeypatch.setattr(parts, "ROWS", 64)
     monkeypatch.setattr(packs, "PART", 64 * 3 * 8 * 8)
     peaks = []
