@@ -42,8 +42,10 @@ def show() -> None:
     if not every_interval:
         print(f"no ±: {design.why_no_interval()}")
     for method in summary:
-        collapse = read_json(METRICS / "pretrain" / f"{method}.json")["collapse"]
-        if collapse is not None:
-            print(f"warning: pretrain {method}: collapse at {collapse}")
+        health = read_json(METRICS / "pretrain" / f"{method}.json")
+        if health["collapse"] is not None:
+            print(f"warning: pretrain {method}: collapse at {health['collapse']}")
+        for doubt in health.get("doubts", []):
+            print(f"warning: pretrain {method}: {doubt}")
     if REPORT.is_file():
         print(f"full report: {REPORT} (open it in a browser)")

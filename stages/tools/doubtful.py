@@ -16,8 +16,8 @@ def doubts(found: Survey, budgets: list[int | str]) -> Iterator[str]:
     """One sentence for each doubt."""
     if not found.classes:
         yield (
-            "no image has a label: there is pretraining and no classifier; python -m stages.tools.suggest names "
-            "images to label"
+            "no image has a label: there is pretraining and no classifier; python -m stages.tools.suggest "
+            "then names images to label"
         )
         return
     if found.test_units < ENOUGH_TEST:
@@ -43,7 +43,7 @@ def doubts(found: Survey, budgets: list[int | str]) -> Iterator[str]:
         yield f"labels that look like lists: {_listed(lists)}; each image has one class here"
     if alike := found.counts.get("test_resembles_pool"):
         yield (
-            f"{alike:,} test images resemble an image of the pool and flatter the result; give what shows the "
+            f"{alike:,} test images resemble an image of the pool and flatter the result; give images of the "
             "same thing one name in the column group of labels.csv"
         )
     if len(budgets) == 1:

@@ -50,7 +50,7 @@ def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware)
     seen = max(SEEN, found.pool)
     about = f"{seen / found.pool:,.0f} passes through {found.pool:,} images"
     chosen: Choices = {
-        "methods": (["scratch", "simclr"], "the control, and the method that is most often best"),
+        "methods": (["scratch", "simclr"], "the control, and SimCLR"),
         "runtime.threads.pretrain": (cores, f"this machine has {hardware.cores} cores"),
         "data.source": ("folder", "your own images"),
         "data.path": (path, f"{found.pool:,} images to pretrain on"),
@@ -67,7 +67,7 @@ def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware)
         "views.finetune": (views[0], "the same"),
         "pretrain.simclr.images": (seen, about),
         "pretrain.simclr.steps": (STEPS, "fewer did harm on other folders"),
-        "pretrain.simclr.temperature": (0.5, "SimCLR's own for photographs; 1 is MNIST's"),
+        "pretrain.simclr.temperature": (0.5, "SimCLR's own for small photographs; 1 is MNIST's"),
         "finetune.budgets": budgets(found),
         "finetune.draws": (DRAWS, "so many choices of labels give an interval"),
     }

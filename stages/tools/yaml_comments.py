@@ -6,6 +6,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import CommentMark
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
@@ -76,7 +77,8 @@ def _comment(section: CommentedMap, key: str, reason: str) -> None:
     reason = reason.replace("[", "(").replace("]", ")")
     if of_key and of_key[2] is not None:
         token = of_key[2]
-        first = OLD_REASON.sub("# ", token.value)
-        token.value = f"# [{reason}]" + ("" if first.startswith("\n") else " " + first.removeprefix("# "))
+        old = OLD_REASON.sub("", token.value).removeprefix("# ")
+        token.start_mark = CommentMark(0)  # right behind the value, which may be shorter than the old one
+        token.value = f"# [{reason}]" + ("" if old.startswith("\n") else " ") + old
     else:
-        section.yaml_add_eol_comment(f"[{reason}]", key)
+        section.yaml_add_eol_comment(f"[{reason}]", key, column=0)
