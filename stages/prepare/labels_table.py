@@ -145,6 +145,15 @@ def delimiter(path: Path) -> str:
     return DELIMITERS[0]
 
 
+def header(path: Path) -> list[str]:
+    """The titles of the columns, as they are written.
+
+    Raises:
+        InputError: the file is not a table.
+    """
+    return next(_lines(path, delimiter(path)), (0, []))[1]
+
+
 def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The fields of each line that is not blank, with its number.
 
