@@ -2,67 +2,52 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from stages.choose.rule import chosen
-from stages.choose.splits import splits_of
-from stages.choose.trials import Judge, Scored, Trial, shortened
-from stages.files.paths import ENCODERS, LABELS, RECIPES
+from stages.choose.trials import Scored, Trial, shortened
+from stages.choose.tryout import Tryout, labels_of
 from stages.settings.recipes import Choose, Recipe
 from stages.settings.values import DEFAULT
-from stages.tasks import training_stage
-from stages.tasks.chosen import recipes_file, write_recipes
-from stages.tasks.draws import Budget, budget_name, usable_budgets
-from stages.tasks.training_stage import TrainingStage
-from stages.views.augment import random_views
-
-# What a trial does not depend on: other budgets and candidates, labels that are not its own.
-NOT_IN_KEY = (
-    *("finetune.budgets", "finetune.recipe.default", "choose.encoder_learning_rates", "choose.weight_decays"),
-    *("choose.validation", "choose.folds", str(ENCODERS), str(LABELS), *training_stage.VALIDATION),
-)
+from stages.tasks.chosen import write_recipes
+from stages.tasks.draws import budget_name
 
 BY = {"validation": "labels of validation", "pool": "cross-validation"}  # the pack of the held images
 
 
 def main(method: str) -> None:
     """Choose a method's recipe for each budget; write the recipes, and what every candidate scored."""
-    stage = TrainingStage.open("choose", method, recipes_file(method))
-    settings, labelled = stage.settings, int((stage.labels >= 0).sum())
+    tryout = Tryout.open(method)
+    stage, settings = tryout.stage, tryout.stage.settings
     schedule, default = settings.finetune.schedule, settings.finetune.recipe[DEFAULT]
-    budgets = usable_budgets(settings.finetune.budgets, labelled, len(stage.classes))
-    candidates = candidates_of(settings.choose, default)
     fixed = settings.finetune.recipe.get(method)
-    splits = [] if fixed else splits_of(budgets, settings, stage.labels, len(stage.classes))
+    candidates = candidates_of(settings.choose, default)
     trials = [
         Trial(split, candidate, shortened(split.labels, schedule, settings.choose.length))
-        for split, candidate in product(splits, candidates)
+        for split, candidate in product([] if fixed else tryout.splits, candidates)
     ]
-    images = sum(trial.images for trial in trials)
-    views = partial(random_views, strengths=settings.views.presets[settings.views.finetune])
-    job = stage.job(views, RECIPES, (*NOT_IN_KEY, f"finetune.recipe.{method}"))
-    results = stage.run(Judge, Judge.judge, job, trials, images)
-    budgets = sorted(budgets, key=lambda budget: labels_of(budget, labelled))
-    accuracies = [accuracy_of(budget_name(budget), trials, results) for budget in budgets]
+    results = tryout.run(trials)
+    accuracies = [accuracy_of(budget_name(budget), trials, results) for budget in tryout.budgets]
     numbers = chosen(accuracies, candidates)
     choices = []
-    for budget, accuracy, number in zip(budgets, accuracies, numbers, strict=True):
-        name, labels = budget_name(budget), labels_of(budget, labelled)
+    for budget, accuracy, number in zip(tryout.budgets, accuracies, numbers, strict=True):
+        name = budget_name(budget)
         if number is None:
+            labels = labels_of(budget, int((stage.labels >= 0).sum()))
             recipe = (fixed or default).of(labels, schedule.many)
             choices.append(Choice(name, recipe, "params.yaml" if fixed else "default"))
         else:
-            by = "neighbouring budgets" if accuracy is None else BY[splits[0].pack]
+            by = "neighbouring budgets" if accuracy is None else BY[tryout.splits[0].pack]
             choices.append(Choice(name, candidates[number], by, accuracy))
     for choice in choices:
         print(f"choose {method} {choice}", flush=True)
     made_from = stage.made_from()
     write_recipes(method, {choice.budget: choice.recipe for choice in choices})
     figures = {choice.budget: choice.figures(candidates) for choice in choices}
+    images = sum(trial.images for trial in trials)
     stage.write_metrics(made_from, results, images, budgets=figures)
 
 
@@ -95,11 +80,6 @@ class Choice:
             for candidate, accuracy in zip(candidates, accuracies, strict=False)
         ]
         return {"by": self.by, "recipe": self.recipe.model_dump(), "candidates": rows}
-
-
-def labels_of(budget: Budget, labelled: int) -> int:
-    """How many labels a budget has, of so many in the pool."""
-    return labelled if budget == "all" else int(budget)
 
 
 def accuracy_of(budget: str, trials: Sequence[Trial], results: Sequence[Scored]) -> np.ndarray | None:

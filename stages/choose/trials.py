@@ -17,6 +17,7 @@ from stages.tasks import finetuning
 from stages.tasks.classifier import Classifier, probabilities
 from stages.tasks.trainer import Cost, Trainer
 from stages.training.machine import peak_memory_mb
+from stages.training.optimisation import DivergedError
 from stages.training.progress import Bar
 
 RUN = 0  # the pretraining run whose encoder is tried
@@ -38,7 +39,7 @@ class Trial:
         """Its name in files."""
         recipe = self.recipe
         knobs = f"{recipe.encoder_learning_rate:g}-{recipe.weight_decay:g}"
-        return f"{self.split}-{self.schedule.steps}-{knobs}"
+        return f"{self.split}-{self.schedule.steps}x{self.schedule.batch_size}-{knobs}"
 
     @property
     def images(self) -> int:
@@ -73,7 +74,7 @@ class Judge(Trainer):
         checkpoint = self.checkpoint(
             str(trial), split.stream.key, weights.read_digest(file), split.rows.tolist(),
             labelled.labels.tolist(), split.pack, split.held.tolist(), split.held_labels.tolist(),
-            trial.recipe.model_dump(),
+            trial.recipe.model_dump(), trial.schedule.model_dump(),
         )  # fmt: skip
         if checkpoint.saved and "correct" in checkpoint.beside:
             bar.skip(trial.images)
@@ -87,9 +88,15 @@ class Judge(Trainer):
                 encoder, labelled, len(self.classes), self.settings.probe.l2, self.machine, most
             )
         if not trial.recipe.frozen:
-            seconds = self.train(
-                str(split), classifier, labelled, trial.schedule, trial.recipe, split.stream, bar, checkpoint
-            )
+            try:
+                seconds = self.train(
+                    str(split), classifier, labelled, trial.schedule, trial.recipe, split.stream, bar,
+                    checkpoint,
+                )  # fmt: skip
+            except DivergedError as error:
+                # A rate that is too high for this encoder is a candidate like another: it is never right.
+                print(f"{error}; this candidate is not chosen", flush=True)
+                return Scored(0.0, peak_memory_mb(), np.zeros(len(split.held), bool))
         pack = self.pool if split.fold is not None else read_pack(IMAGES / "validation.npy")
         predicted = probabilities(classifier, as_tensor(pack[split.held]), self.machine).argmax(1).cpu()
         correct = predicted == torch.from_numpy(split.held_labels)

@@ -37,8 +37,10 @@ SMALL = {
     "finetune.draws": 2,
     "finetune.schedule.steps": 4,
     "finetune.schedule.batch_size": 32,
-    "choose.encoder_learning_rates": [0, 0.01],
+    # The recipe of scratch is chosen, that of simclr is fixed; both train the encoder.
+    "choose.encoder_learning_rates": [0.003, 0.01],
     "choose.length": 0.5,
+    "finetune.recipe.simclr": {"encoder_learning_rate": 0.003},
     "distil.few": 50,  # of the two budgets the smaller one
     "distil.images": 200,
     "distil.steps": 3,

@@ -77,7 +77,7 @@ def test_a_colleague_pulls_all_results_and_runs_nothing(
     assert ben.run("git", "status", "--porcelain").stdout == ""
     assert ben.repro() == []
     ben.set(finetune__recipe__simclr__weight_decay=0.25)
-    assert ben.repro() == ["finetune@simclr", "distil@simclr", "evaluate@simclr", "compare"]
+    assert ben.repro() == ["choose@simclr", "finetune@simclr", "distil@simclr", "evaluate@simclr", "compare"]
     assert outputs(ben) != outputs(anna)
     ben.run("git", "checkout", "--quiet", "params.yaml")
     assert ben.repro() == []
@@ -95,6 +95,7 @@ def test_a_colleague_pulls_all_results_and_runs_nothing(
     cara.run("dvc", "pull", "evaluate@scratch")  # compare pairs the predictions of all methods
     cara.set(finetune__recipe__simclr__weight_decay=0.25)
     assert cara.repro("--pull", "--allow-missing") == [
+        "choose@simclr",
         "finetune@simclr",
         "distil@simclr",
         "evaluate@simclr",

@@ -44,7 +44,7 @@ def test_two_clones_give_the_same_bytes(
     for run in runs:
         output, _ = run.communicate()
         assert run.returncode == 0, output
-        assert len(re.findall(r"Running stage", output)) == 2 + 4 * len(methods)
+        assert len(re.findall(r"Running stage", output)) == 2 + 5 * len(methods)
     first, second = (results(project) for project in projects)
     assert len([name for name in first if name.startswith("models/encoders")]) == len(methods)
     assert first == second
@@ -69,7 +69,14 @@ def test_methods_in_parallel_give_the_same_bytes_as_one_after_another(
     run = parallel.start("make", "repro", "JOBS=3", "GPUS=2", "--assume-old=.venv/.requirements.lock")
     output, _ = run.communicate()
     assert run.returncode == 0, output
-    for stage in ("prepare", "pretrain@autoencoder", "distil@simclr", "evaluate@simclr", "compare"):
+    for stage in (
+        "prepare",
+        "pretrain@autoencoder",
+        "choose@scratch",
+        "distil@simclr",
+        "evaluate@simclr",
+        "compare",
+    ):
         assert output.count(f"Running stage '{stage}'") == 1, output
     assert results(parallel) == results(serial)
     assert parallel.repro() == []

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from stages.errors import InputError
 from stages.pretrain.methods import simclr
 from stages.settings import load, values
-from stages.settings.recipes import Recipe, Schedule
+from stages.settings.recipes import FixedRecipe, Schedule
 from stages.settings.schema import Params, Training, Views
 from stages.settings.values import OFFICIAL
 from tests.conftest import ROOT, drop, finding_first, put
@@ -56,7 +56,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
     [
         ("finetune.schedule.stepz", "steps", Schedule),
         ("views.presets.digits.rotat", "rotate", Views),
-        ("finetune.recipe.simclr.weight_decai", "weight_decay", Recipe),
+        ("finetune.recipe.simclr.weight_decai", "weight_decay", FixedRecipe),
         ("sead", "seeds", Params),
     ],
 )
@@ -179,7 +179,7 @@ def test_section_of_an_unknown_method_is_refused(raw: dict[str, Any]) -> None:
 
 def test_recipe_of_an_unknown_method_is_refused(raw: dict[str, Any]) -> None:
     recipes = raw["finetune"]["recipe"]
-    recipes["simcrl"] = dict(recipes["simclr"])
+    recipes["simcrl"] = {"weight_decay": 0.1}
     assert finding(raw).startswith("finetune.recipe.simcrl: unknown name 'simcrl' (did you mean simclr?)")
 
 
@@ -459,7 +459,7 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
         ("prepare", None),
         *[
             (stage, m)
-            for stage in ("pretrain", "finetune", "distil", "evaluate")
+            for stage in ("pretrain", "choose", "finetune", "distil", "evaluate")
             for m in ("scratch", "simclr")
         ],
         ("compare", None),
@@ -491,7 +491,8 @@ def test_a_recipe_has_the_default_values_that_it_does_not_change(raw: dict[str, 
     put(raw, "finetune.recipe.default.weight_decay", 0.3)
     recipes = load.validated(raw).finetune.recipe
     assert (recipes["simclr"].encoder_learning_rate, recipes["simclr"].weight_decay) == (0.2, 0.3)
-    assert recipes["gan"] == recipes["default"]
+    put(raw, "finetune.recipe.gan", {})
+    assert "gan" not in load.validated(raw).finetune.recipe  # it is chosen
 
 
 def test_a_mistake_in_the_default_recipe_is_reported_once(raw: dict[str, Any]) -> None:
@@ -519,11 +520,20 @@ def test_every_method_that_trains_may_start_from_weights(raw: dict[str, Any], me
 @pytest.mark.usefixtures("in_copy")
 def test_an_undeclared_key_cannot_be_read(raw: dict[str, Any]) -> None:
     write(raw)
+    raw["finetune"]["recipe"] |= {
+        "simclr": {"weight_decay": 0.1},
+        "gan": {"weight_decay": 0.2},
+        "scratch": {},
+    }
+    write(raw)
     finetune = load.parameters("finetune", "simclr")
     for name in ("data", "encoder", "methods", "knn"):
         with pytest.raises(AttributeError, match=name):
             getattr(finetune, name)
-    assert finetune.finetune.recipe.keys() == {"default", "simclr"}
+    with pytest.raises(AttributeError, match="recipe"):
+        _ = finetune.finetune.recipe
+    assert load.parameters("choose", "simclr").finetune.recipe.keys() == {"default", "simclr"}
+    assert load.parameters("choose", "scratch").finetune.recipe.keys() == {"default"}
     assert dict(finetune.pretrain).keys() == {"runs"}
     pretrain = load.parameters("pretrain", "simclr")
     assert dict(pretrain.pretrain).keys() == {"runs", "simclr"}
