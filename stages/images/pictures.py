@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.errors import InputError
-from stages.images import tones
+from stages.images import squares, tones
 from stages.images.listing import FORMATS
 from stages.networks.decoding import Decoding
 
@@ -88,7 +88,7 @@ def read(path: Path, size: int, channels: int, decoding: Decoding = PLAIN) -> np
         ImageError: the file is missing, empty, not an image, damaged or too large.
     """
     with opened(path) as image:
-        return square(_at_scale(image, _scale(size), decoding), size, channels)
+        return _square(_at_scale(image, _scale(size), decoding), size, channels, decoding)
 
 
 def decode(path: Path, size: int, channels: int, decoding: Decoding = PLAIN) -> Decoded:
@@ -100,7 +100,7 @@ def decode(path: Path, size: int, channels: int, decoding: Decoding = PLAIN) -> 
     with opened(path) as image:
         again = _reduction(image, _scale(size)) != _reduction(image, COMPARED)
         scaled = _at_scale(image, _scale(size), decoding)
-        pixels = square(scaled, size, channels)
+        pixels = _square(scaled, size, channels, decoding)
     if again:
         with opened(path) as image:
             scaled = _at_scale(image, COMPARED, decoding)
@@ -131,16 +131,12 @@ def pixels(image: Image.Image, size: int, channels: int, decoding: Decoding = PL
     Raises:
         InputError: its grey values do not fit the rule.
     """
-    return square(_converted(image, _scale(size), decoding), size, channels)
+    return _square(_converted(image, _scale(size), decoding), size, channels, decoding)
 
 
-def square(image: Image.Image, size: int, channels: int) -> np.ndarray:
-    """The centre of an 8-bit image without transparency, uint8 (channels, size, size)."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side)).convert("RGB" if channels == 3 else "L")
-    if side != size:
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
+def _square(image: Image.Image, size: int, channels: int, decoding: Decoding) -> np.ndarray:
+    """An 8-bit image without transparency as uint8 (channels, size, size)."""
+    image = squares.square(image.convert("RGB" if channels == 3 else "L"), size, decoding.fit)
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
 
 

@@ -1,12 +1,9 @@
 """How a picture that is not square becomes square: `data.fit` in params.yaml."""
 
-from typing import Literal, get_args
-
 import numpy as np
 from PIL import Image
 
-Fit = Literal["crop", "pad", "stretch"]
-FITS: tuple[Fit, ...] = get_args(Fit)
+from stages.networks.decoding import Fit
 
 
 def square(image: Image.Image, size: int, fit: Fit) -> Image.Image:

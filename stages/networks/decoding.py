@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+Fit = Literal["crop", "pad", "stretch"]
+
 
 class Decoding(BaseModel):
     """One rule for all images of a folder; new images are decoded in the same way.
@@ -11,6 +13,7 @@ class Decoding(BaseModel):
     It is part of an encoder's declaration, because predicting needs it.
 
     Attributes:
+        fit: how a picture that is not square becomes square.
         ground: what is behind transparent pixels.
         uint16, int32, float32: the value that is shown as white, by the type of the stored grey values;
             None: no image had this type.
@@ -18,6 +21,7 @@ class Decoding(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    fit: Fit = "crop"
     ground: Literal["white", "black", "grey"] = "white"
     uint16: Literal[255, 1023, 4095, 16383, 65535] | None = None
     int32: Literal[255, 1023, 4095, 16383, 65535] | None = None
@@ -25,4 +29,5 @@ class Decoding(BaseModel):
 
     def name(self) -> str:
         """A short name, different for each rule."""
-        return f"{self.ground}-{self.uint16 or 0}-{self.int32 or 0}-{self.float32 or 0}"
+        fit = "" if self.fit == "crop" else f"{self.fit}-"
+        return f"{fit}{self.ground}-{self.uint16 or 0}-{self.int32 or 0}-{self.float32 or 0}"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import InputError
+from stages.networks.decoding import Decoding
 from stages.prepare import mnist, torchvision_datasets
 from stages.prepare.mnist import Source
 from stages.prepare.parts import NO_LABEL, Part, Prepared
@@ -39,6 +40,7 @@ def prepare(data: Data, stream: Stream) -> Prepared:
         make_part(train, validation, "validation"),
         make_part(test, tested, "test"),
         train.classes,
+        decoding=Decoding(fit=data.fit) if "/" in data.source else None,  # mnist is no image files
     )
 
 
@@ -46,7 +48,7 @@ def read(data: Data) -> tuple[Source, Source]:
     """The official training and test split of the dataset that params.yaml names."""
     path, (family, _, name) = Path(data.path), data.source.partition("/")
     if name:
-        return torchvision_datasets.read(name, path, data.image_size, data.channels)
+        return torchvision_datasets.read(name, path, data.image_size, data.channels, Decoding(fit=data.fit))
     return mnist.read(family, path)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages.errors import InputError
 from stages.prepare import appearance, layout
 from stages.prepare.checks import check_parts, describe_classes, report_errors, small_classes
 from stages.prepare.columns import Records, base_name, natural_key
@@ -24,7 +25,7 @@ from stages.prepare.duplicates import (
     remove_copies,
     remove_near_duplicates,
 )
-from stages.prepare.parts import NO_LABEL, Part, Prepared
+from stages.prepare.parts import NO_LABEL, Part, Pixels, Prepared
 from stages.prepare.split import Images, assign_splits, subsample, unite_splits
 from stages.settings.schema import Data, Folder
 from stages.training.randomness import Stream
@@ -83,11 +84,31 @@ def prepare(data: Data, stream: Stream) -> Prepared:
     limits = {"pool": data.train_limit, "test": data.test_limit}
     for name, limit in limits.items():
         chosen = subsample(len(parts[name].rows), limit, stream.at(f"{name} limit"))
-        parts[name] = parts[name].take(chosen)
+        parts[name], indices[name] = parts[name].take(chosen), indices[name][chosen]
     present = np.unique(parts["pool"].labels)
     if absent := [name for number, name in enumerate(classes) if number not in present]:
         print(f"{path}: no image of the pool has the label {', '.join(map(repr, absent))}", flush=True)
-    return Prepared(**parts, classes=classes, counts=counts, left_out=left_out, decoding=cache.decoding)
+    large = (
+        larger(images.take(indices["pool"]), cache, path, settings.detail) if settings.detail > 1 else None
+    )
+    return Prepared(
+        **parts, classes=classes, counts=counts, left_out=left_out, decoding=cache.decoding, large=large
+    )
+
+
+def larger(images: Images, cache: PixelCache, path: Path, factor: int) -> Pixels:
+    """The same images, decoded again with more pixels a side by some factor.
+
+    Raises:
+        InputError: a file cannot be decoded any more.
+    """
+    large = PixelCache(cache.size * factor, cache.channels, cache.decoding)
+    failed = large.add(path, images.records.files, images.digests)
+    if failed:
+        raise InputError(
+            *(f"{path}: a file changed while it was read: {reason}" for reason in failed.values())
+        )
+    return Pixels(large.images(), large.rows(images.digests))
 
 
 def split(images: Images, settings: Folder) -> tuple[Images, list[str]]:
@@ -120,6 +141,7 @@ def decode_images(
     infos = inspect_all(path, files)
     errors = {files[index]: reason for index, reason in infos.errors.items()}
     decoding, undecodable, lines = appearance.choose(path, files, infos)
+    decoding = decoding.model_copy(update={"fit": data.fit})
     errors |= undecodable
     readable = np.array([file not in errors for file in files], dtype=bool)
     coloured, grey = np.flatnonzero(readable & ~infos.grey), np.flatnonzero(readable & infos.grey)

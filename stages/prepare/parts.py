@@ -10,7 +10,7 @@ import pandas as pd
 
 from stages.files.json_files import write_json
 from stages.files.packs import write_pack
-from stages.files.paths import DECODING, IMAGES, LABELS, METRICS, TEST
+from stages.files.paths import DECODING, IMAGES, LABELS, LARGE_POOL, METRICS, TEST
 from stages.files.tables import write_pieces, write_table
 from stages.files.whole import whole_folder
 from stages.images import thumbnails
@@ -20,6 +20,19 @@ from stages.tasks import power
 NO_LABEL = -1
 ROWS = 4096  # of a table in memory at the same time
 SAMPLED_CLASSES, SAMPLES = 20, 10  # at most so many rows of the sample sheet, and its columns
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Some rows of a pack.
+
+    Attributes:
+        images: uint8 (N, C, H, W), may be memory-mapped.
+        rows: which of these images, in order, (n,).
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,7 @@ class Prepared:
         classes: the class names, in the order of the class numbers.
         counts: the numbers of bad files, duplicates and so on.
         left_out: the path of each image that was left out, the reason, and the image that it duplicates.
+        large: the pool's images with more pixels, for views; None: views are made of the pool itself.
         decoding: the rule by which image files became pixels; None: they were no image files of the user's.
     """
 
@@ -87,6 +101,7 @@ class Prepared:
     classes: list[str]
     counts: dict[str, int] = field(default_factory=dict)
     left_out: list[tuple[str, str, str]] = field(default_factory=list)
+    large: Pixels | None = None
     decoding: Decoding | None = None
 
     def write(self, made_from: dict[str, Any]) -> None:
@@ -106,6 +121,8 @@ class Prepared:
             write_pack(images_folder / "validation.npy", self.validation.images, self.validation.rows)
             write_pieces(images_folder / "validation.csv", self.validation.pieces(*columns, "label", "group"))
             write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file"))
+            if self.large is not None:
+                write_pack(images_folder / LARGE_POOL.name, self.large.images, self.large.rows)
             if self.decoding is not None:
                 write_json(images_folder / DECODING, self.decoding.model_dump())
             write_json(labels_folder / "classes.json", self.classes)

@@ -15,6 +15,7 @@ import numpy as np
 
 from stages.errors import InputError
 from stages.images import pictures
+from stages.networks.decoding import Decoding
 from stages.prepare.mnist import DOWNLOADS, Source
 from stages.prepare.parts import NO_LABEL
 from stages.training.progress import progress
@@ -31,7 +32,9 @@ TEST = {"Imagenette": "val"}  # Imagenette has no test split
 UNLABELLED = {"STL10": "unlabeled"}
 
 
-def read(name: str, path: Path, size: int, channels: Literal["auto", 1, 3]) -> tuple[Source, Source]:
+def read(
+    name: str, path: Path, size: int, channels: Literal["auto", 1, 3], decoding: Decoding = pictures.PLAIN
+) -> tuple[Source, Source]:
     """Read the training split, followed by the unlabelled images if there are any, and the test split.
 
     Args:
@@ -39,6 +42,7 @@ def read(name: str, path: Path, size: int, channels: Literal["auto", 1, 3]) -> t
         path: a folder that may have the dataset.
         size: height and width of the images in pixels.
         channels: 1, 3, or auto: 1 if the images are stored as grey values.
+        decoding: the rule by which pictures become pixels.
 
     Raises:
         InputError: the dataset is missing and cannot be downloaded, or an image cannot be decoded.
@@ -51,7 +55,7 @@ def read(name: str, path: Path, size: int, channels: Literal["auto", 1, 3]) -> t
     classes = class_names(train[0])
     sources = []
     for split, datasets in (("train", train), ("test", test)):
-        images, labels = decode(f"prepare: {name}, {split}", datasets, size, channels)
+        images, labels = decode(f"prepare: {name}, {split}", datasets, size, channels, decoding)
         classes = classes or [str(number) for number in range(labels.max() + 1)]
         sources.append(Source(f"torchvision/{name}", split, images, labels, classes))
     return sources[0], sources[1]
@@ -95,7 +99,9 @@ def class_names(dataset: "VisionDataset") -> list[str]:
     return names if len(set(names)) == len(names) else []
 
 
-def decode(title: str, datasets: Sequence[Any], size: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+def decode(
+    title: str, datasets: Sequence[Any], size: int, channels: int, decoding: Decoding = pictures.PLAIN
+) -> tuple[np.ndarray, np.ndarray]:
     """Decode the images of several datasets, one after another.
 
     Args:
@@ -103,6 +109,7 @@ def decode(title: str, datasets: Sequence[Any], size: int, channels: int) -> tup
         datasets: each has pairs of a Pillow image and a label.
         size: height and width in pixels.
         channels: 1 or 3.
+        decoding: the rule by which pictures become pixels.
 
     Returns:
         Images uint8 (N, C, H, W) and labels int64 (N,). The images are memory-mapped from an unnamed file,
@@ -129,7 +136,7 @@ def decode(title: str, datasets: Sequence[Any], size: int, channels: int) -> tup
             for index in range(len(dataset)):
                 try:
                     image, label = dataset[index]
-                    images[row], labels[row] = pictures.pixels(image, size, channels), label
+                    images[row], labels[row] = pictures.pixels(image, size, channels, decoding), label
                 except Exception as error:  # a decoder may raise any exception for a damaged file
                     reason = " ".join(str(error).split()) or type(error).__name__
                     raise InputError(f"{title}: image {index} cannot be decoded ({reason})") from None

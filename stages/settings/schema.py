@@ -78,6 +78,7 @@ class Folder(Section):
     validation: Annotated[float, Field(gt=0, le=0.5)]
     on_bad_image: Literal["error", "skip"]
     twins: Annotated[float, Field(gt=0, le=1)] | None
+    detail: Literal[1, 2, 4]
 
 
 class Data(Section):
@@ -90,6 +91,7 @@ class Data(Section):
     test_limit: Count | None
     image_size: Annotated[int, Field(ge=8, le=1024)]
     channels: Channels
+    fit: Literal["crop", "pad", "stretch"]
     folder: Folder
 
 

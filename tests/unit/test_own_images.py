@@ -12,6 +12,7 @@ from PIL import Image
 
 from stages.errors import InputError
 from stages.files import packs
+from stages.files.decoding_file import read_decoding
 from stages.images import pictures
 from stages.prepare import near_duplicates, own_images, parts, row_cache
 from stages.prepare.columns import natural_key
@@ -29,12 +30,13 @@ def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def settings(**changes: Any) -> Data:
+def settings(validation_share: float = 0.1, **changes: Any) -> Data:
     folder: dict[str, Any] = {
         "test": 0.2,
-        "validation": 0.1,
+        "validation": validation_share,
         "on_bad_image": "error",
         "twins": 0.99,
+        "detail": 1,
     }
     data: dict[str, Any] = {
         "source": "folder",
@@ -44,6 +46,7 @@ def settings(**changes: Any) -> Data:
         "test_limit": None,
         "image_size": 16,
         "channels": "auto",
+        "fit": "crop",
     }
     return Data(
         **data | {key: changes.pop(key) for key in list(changes) if key in data},
@@ -441,6 +444,40 @@ def test_packs_and_tables_have_the_same_rows(tmp_path: Path) -> None:
         assert (pool[row] == pictures.read(Path(labels["file"][row]), 16, 3)).all()
         folder = "unlabeled" if np.isnan(labels["label"][row]) else classes[int(labels["label"][row])]
         assert Path(labels["file"][row]).parent.name == folder
+
+
+def test_the_pool_is_stored_with_more_pixels_too_if_asked(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "images", each=25)
+    prepare(train_limit=20, validation_share=0.3).write({})
+    images = Path("data/prepared/images")
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
+    assert "pool_large.npy" not in before
+    prepare(train_limit=20, detail=2, validation_share=0.3).write({})
+    files = pd.read_csv("data/prepared/labels/pool.csv")["file"]
+    large = np.load(images / "pool_large.npy")
+    assert large.shape == (20, 3, 32, 32)
+    for row, file in enumerate(files):
+        assert (large[row] == pictures.read(Path(file), 32, 3)).all()
+    (images / "pool_large.npy").unlink()
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
+
+
+def test_pictures_that_are_not_square_are_fitted_as_asked(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "images", each=40)
+    for file in sorted((tmp_path / "images").rglob("*.*")):
+        with Image.open(file) as picture:
+            picture.resize((40, 20)).save(file)
+    fitted = {}
+    for fit in ("crop", "pad", "stretch"):
+        prepare(fit=fit, validation_share=0.3).write({})
+        fitted[fit] = np.load("data/prepared/images/pool.npy")
+        decoding = read_decoding()
+        assert decoding.fit == fit
+        file = pd.read_csv("data/prepared/labels/pool.csv")["file"][3]
+        assert (fitted[fit][3] == pictures.read(Path(file), 16, 3, decoding)).all()  # as `predict` reads it
+    assert not np.array_equal(fitted["crop"], fitted["stretch"])
+    bars = fitted["pad"][:, :, [0, 1, -1]].astype(int)
+    assert (bars == bars[..., :1]).all()  # of one colour in each row
 
 
 @pytest.mark.parametrize("layout", ["class folders", "a table"])

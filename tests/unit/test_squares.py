@@ -1,8 +1,13 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from stages.images.squares import FITS, square
+from stages.images.squares import square
+from stages.networks.decoding import Fit
+
+FITS = get_args(Fit)
 
 
 def wide() -> Image.Image:
