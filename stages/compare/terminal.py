@@ -53,11 +53,11 @@ def show() -> None:
     if simple:
         print(f"accuracy: of finetuned models, and of the simple baselines {', '.join(simple)}")
     for method in summary:
-        pretrain = read_json(METRICS / "pretrain" / f"{method}.json")
-        for doubt in pretrain.get("doubts", []):
+        health = read_json(METRICS / "pretrain" / f"{method}.json")
+        if health["collapse"] is not None:
+            print(f"warning: pretrain {method}: collapse at {health['collapse']}")
+        for doubt in health.get("doubts", []):
             print(f"warning: pretrain {method}: {doubt}")
-        if pretrain["collapse"] is not None:
-            print(f"warning: pretrain {method}: collapse at {pretrain['collapse']}")
     if REPORT.is_file():
         print(f"full report: {REPORT} (open it in a browser)")
 

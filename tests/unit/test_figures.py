@@ -287,7 +287,7 @@ def test_summary_is_shown_in_percent(
         evaluations[method]["n10"]["distilled"] = evaluations[method]["n10"]["linear"]
     write_figures(evaluations)
     show()
-    *table, doubt, warning = capsys.readouterr().out.splitlines()
+    *table, warning, doubt = capsys.readouterr().out.splitlines()
     assert doubt == "warning: pretrain simclr: 48 steps are few"
     assert warning == "warning: pretrain simclr: collapse at step 7: all features are alike"
     printed = "\n".join(table)
