@@ -6,7 +6,7 @@ READY := .venv/.requirements.lock
 DEVELOPMENT := .venv/.requirements-dev.lock
 PEERS := .venv-peers/.requirements-peers.lock
 
-.PHONY: help setup setup-dev repro show test test-full check dag fresh bench setup-bench pull remote-demo audit quality readme lock
+.PHONY: help setup setup-dev init repro show test test-full check dag fresh bench setup-bench pull remote-demo audit quality readme lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,11 +17,14 @@ ifdef JOBS
 	dvc repro prepare
 	@# DVC runs one stage after another; several DVC processes wait for each other's locks.
 	dvc stage list --name-only | sed -n 's/^pretrain@//p' | xargs -P $(JOBS) $(if $(GPUS),--process-slot-var=SLOT) -I METHOD sh -c \
-		'$(if $(GPUS),export CUDA_VISIBLE_DEVICES=$$((SLOT % $(GPUS)));) for stage in pretrain finetune distil evaluate; do \
+		'$(if $(GPUS),export CUDA_VISIBLE_DEVICES=$$((SLOT % $(GPUS)));) for stage in pretrain choose finetune distil evaluate; do \
 			dvc --wait-for-lock repro --single-item $$stage@METHOD || exit 255; done'
 endif
 	dvc repro
 	@python -m stages.compare --show
+
+init: setup ## write the parameters that fit your own images into params.yaml: make init FOLDER=data/images
+	@python -m stages.tools.init $(FOLDER)
 
 show: setup ## print the summary of the last run
 	@python -m stages.compare --show
@@ -81,13 +84,13 @@ pull: setup ## get everything from the remote, so that `make repro` runs nothing
 	@sh .ci/fresh
 	dvc commit --force
 
-remote-demo: setup ## show three people and a remote in a temporary folder, each command printed; two to four minutes
+remote-demo: setup ## show three people and a remote in a temporary folder, each command printed; two to three minutes
 	@.ci/remote-demo
 
 audit: setup ## list known vulnerabilities of the locked packages, if the advisory data can be reached
 	@.ci/audit
 
-quality: setup ## run all experiments for benchmarks/results/quality*.csv (may take three hours)
+quality: setup ## run all experiments for benchmarks/results/quality*.csv (many hours)
 	@python -m benchmarks.quality
 
 readme: setup ## write the table in the README from metrics/summary.json

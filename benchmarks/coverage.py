@@ -6,7 +6,9 @@
 Simulated: two models of each draw of labels are right or wrong on each test image. What decides is a sum of
 normal effects: of the labels in the draw (each labelled image has one, so that draws that share images are
 alike), of finetuning, of the image (shared by all models: per-image agreement), of its group, and of chance.
-The truth is the mean over all such draws and images, not over those of the simulation.
+The truth is the mean over all such draws and images, not over those of the simulation. With several
+pretraining runs there is an effect of each. Where all labels are given, draws are equal: the truth is that of
+these labels.
 
 Real: random subsets of the test images of the last run; the truth is the gain on all of them.
 
@@ -33,6 +35,7 @@ from stages.settings import load
 from stages.settings.values import CONTROL
 from stages.tasks.draws import budget_name, usable_budgets
 from stages.tasks.power import CONFIDENCE
+from stages.tasks.scores import contributions
 from stages.training.progress import Bar, progress
 from stages.training.workers import Workers, fitting
 
@@ -44,22 +47,40 @@ BUDGET = 100  # labelled images of a draw
 ACCURACIES = (0.80, 0.85)  # true, of the control and of the contender
 # Variances of the effects, 1 in all: of the labels, for both models alike and for each alone; of finetuning.
 SHARED, OWN, FINETUNING = 0.01, 0.01, 0.005
+PRETRAINING = 0.005  # of a pretraining run, where there are several
+SHARES = (0.4, 0.3, 0.15, 0.1, 0.05)  # of the classes among the test images, for the macro recall
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A simulated situation: draws, test images, labelled images, agreement in [0, 1], images of a group."""
+    """A simulated situation: draws, test images, labelled images, agreement in [0, 1], images of a group.
+
+    Attributes:
+        runs: pretrainings of each model; draw d uses run d mod runs.
+        score: accuracy, or recall_macro over classes of unequal size, each with the same true recall.
+    """
 
     draws: int
     test: int
     labels: int
     agreement: float
     group: int
+    runs: int = 1
+    score: str = "accuracy"
 
     def __str__(self) -> str:  # noqa: D105
+        given = f"{BUDGET} from {self.labels}" if self.labels > BUDGET else f"all {self.labels}"
+        pretrained = f", {self.runs} runs" if self.runs > 1 else ""
         return (
-            f"{self.draws} draws of {BUDGET} from {self.labels} labels, {self.test} test images in groups of "
-            f"{self.group}, agreement {self.agreement}"
+            f"{self.draws} draws of {given} labels, {self.test} test images in groups of "
+            f"{self.group}, agreement {self.agreement}{pretrained}"
+        )
+
+    def numbers(self) -> tuple[int, ...]:
+        """The seed of its random numbers."""
+        numbers = (self.draws, self.test, self.labels, int(10 * self.agreement), self.group)
+        return (
+            numbers if (self.runs, self.score) == (1, "accuracy") else (*numbers, self.runs, len(self.score))
         )
 
 
@@ -81,46 +102,71 @@ def of_images(setting: Setting, random: np.random.Generator) -> np.ndarray:
     return np.asarray(np.sqrt(np.float32(0.5)) * (np.repeat(groups, setting.group) + alone))
 
 
-def simulated(setting: Setting, random: np.random.Generator) -> tuple[Replicates, Replicates]:
-    """The control and the contender of one simulation."""
+def simulated(
+    setting: Setting, random: np.random.Generator
+) -> tuple[tuple[Replicates, Replicates], tuple[float, float]]:
+    """The control and the contender of one simulation, and the true score of each."""
     shared, *own = of_labels(setting, random, 3)
     images = of_images(setting, random)
-    rest = 1 - SHARED - OWN - FINETUNING
-    arms = []
+    pretraining = PRETRAINING if setting.runs > 1 else 0.0
+    rest = 1 - SHARED - OWN - FINETUNING - pretraining
+    runs = np.arange(setting.draws) % setting.runs
+    arms, truths = [], []
     for accuracy, of_arm in zip(ACCURACIES, own, strict=True):
         draws = np.sqrt(SHARED) * shared + np.sqrt(OWN) * of_arm
+        truths.append(accuracy)
+        if setting.labels == BUDGET:  # every draw has all labels: the truth is that of these
+            known = float(draws[0])
+            truths[-1] = float(special.ndtr((special.ndtri(accuracy) + known) / np.sqrt(1 - SHARED - OWN)))
         draws += random.normal(0, np.sqrt(FINETUNING), setting.draws)
+        if pretraining:
+            draws += random.normal(0, np.sqrt(pretraining), setting.runs)[runs]
         item = np.sqrt(rest * setting.agreement) * (
             np.sqrt(0.7) * images + np.sqrt(0.3) * of_images(setting, random)
         )
         chance = random.standard_normal((setting.draws, setting.test), dtype=np.float32)
         level = (special.ndtri(accuracy) + draws)[:, None] + item
         right = (level.astype(np.float32) + np.float32(np.sqrt(rest * (1 - setting.agreement))) * chance) > 0
-        units = right.astype(np.float32)
+        units = contributed(setting, right)
         if setting.group > 1:
             units = units.reshape(setting.draws, -1, setting.group).mean(2)
         overlap = measured.overlap([setting.labels // 10] * 10, f"n{BUDGET}")
-        arms.append(Replicates(units.mean(1).tolist(), units, [0] * setting.draws, overlap))
-    return arms[0], arms[1]
+        arms.append(Replicates(units.mean(1).tolist(), units, runs.tolist(), overlap))
+    return (arms[0], arms[1]), (truths[0], truths[1])
+
+
+def contributed(setting: Setting, right: np.ndarray) -> np.ndarray:
+    """What each image contributes to the score of each draw: (draws, test).
+
+    Args:
+        right: whether each model is right on each image, (draws, test).
+    """
+    if setting.score == "accuracy":
+        return right.astype(np.float32)
+    labels = np.repeat(np.arange(len(SHARES)), np.rint(np.array(SHARES) * setting.test).astype(int))
+    guesses = np.where(right, labels, (labels + 1) % len(SHARES))
+    certain = np.eye(len(SHARES))
+    return np.stack([contributions(certain[guess], labels)[setting.score] for guess in guesses])
 
 
 def cover(_: None, setting: Setting, bar: Bar) -> list[dict[str, float | int | str]]:
     """How often the intervals of the contender's accuracy and of its gain hold the truth."""
-    numbers = (setting.draws, setting.test, setting.labels, int(10 * setting.agreement), setting.group)
-    random = np.random.default_rng(numbers)
-    truths = {"gain": ACCURACIES[1] - ACCURACIES[0], "accuracy": ACCURACIES[1]}
-    held, widths, counted = dict.fromkeys(truths, 0), dict.fromkeys(truths, 0.0), dict.fromkeys(truths, 0)
+    random = np.random.default_rng(setting.numbers())
+    names = ("gain", "accuracy") if setting.score == "accuracy" else ("gain of macro recall", "macro recall")
+    held, widths, counted = dict.fromkeys(names, 0), dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
     for _number in range(SIMULATIONS):
-        control, contender = simulated(setting, random)
-        for name, of in (("gain", contender.over(control)), ("accuracy", contender)):
+        (control, contender), (base, truth) = simulated(setting, random)
+        for name, of, true in zip(
+            names, (contender.over(control), contender), (truth - base, truth), strict=True
+        ):
             ours = of.estimate()
             if ours.has_interval:
                 counted[name] += 1
-                held[name] += abs(ours.mean - truths[name]) <= ours.ci95
+                held[name] += abs(ours.mean - true) <= ours.ci95
                 widths[name] += ours.ci95
     bar.advance(1, str(setting))
     return [
-        row(f"{name}, {setting}", held[name], counted[name], widths[name]) for name in truths if counted[name]
+        row(f"{name}, {setting}", held[name], counted[name], widths[name]) for name in names if counted[name]
     ]
 
 
@@ -187,6 +233,24 @@ def main() -> None:
 def of_settings() -> Iterator[dict[str, float | int | str]]:
     """The rows of all settings, simulated side by side."""
     settings = [Setting(*values) for values in product(DRAWS, TESTS, LABELS, AGREEMENTS, GROUPS)]
+    # Two draws; all labels, so that the draws are equal; several pretraining runs; another score.
+    settings += [
+        Setting(2, test, labels, 0.5, group)
+        for test, labels, group in product((60, 300), (210, 55_000), GROUPS)
+    ]
+    settings += [
+        Setting(draws, test, BUDGET, 0.5, group) for draws, test, group in product(DRAWS, TESTS, GROUPS)
+    ]
+    settings += [
+        Setting(draws, test, labels, agreement, 1, runs=3)
+        for draws, test, labels, agreement in product(
+            (3, 5, 10), (60, 300, 10_000), (2000, 55_000), (0.0, 0.9)
+        )
+    ]
+    settings += [
+        Setting(draws, test, 2000, agreement, 1, score="recall_macro")
+        for draws, test, agreement in product(DRAWS, (60, 300), AGREEMENTS)
+    ]
     title = "coverage"
     with progress(title, len(settings), "settings") as bar, Workers(title, opened, fitting(1)) as workers:
         rows = dict(workers.run(cover, settings, bar))

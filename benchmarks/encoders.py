@@ -41,7 +41,7 @@ from stages.training.randomness import Stream
 RESULT = Path("benchmarks/results/encoders.csv")
 STEPS, WARMUP = 40, 10
 SIZES = {"cpu": hardware.SIZES, "cuda": (4096, 8192)}  # of the matrix product
-EPOCHS = 10_000  # so that the loop checks its losses as rarely as in a long run; the clock stops it
+LONG = 40_000  # steps, so that the loop checks its losses as rarely as in a long run; the clock stops it
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ CASES = {
         Case("vit", 32, 1, 28, 512),
         Case("residual", 32, 3, 32, 512),
         Case("residual", 128, 3, 32, 2048),
-        Case("resnet18", 32, 3, 64, 512),
-        Case("resnet18", 32, 3, 64, 2048),
-        Case("resnet50", 32, 3, 64, 512),
-        Case("resnet50", 32, 3, 224, 128),
-        Case("vit_b_16", 32, 3, 224, 128),
+        Case("timm/resnet18", 32, 3, 64, 512),
+        Case("timm/resnet18", 32, 3, 64, 2048),
+        Case("timm/resnet50", 32, 3, 64, 512),
+        Case("timm/resnet50", 32, 3, 224, 128),
+        Case("timm/vit_base_patch16_224", 32, 3, 224, 128),
     ],
 }
 
@@ -144,7 +144,7 @@ def measured(case: Case, machine: Machine, peak: float, steps: int) -> dict[str,
         if machine.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        headstart.loop(encoder, pool, recipe, headstart.SETTINGS[0], EPOCHS, clock)
+        headstart.pretrain(encoder, pool, recipe, headstart.SETTINGS[0], LONG, clock)
     rate = clock.steps * case.batch_size / clock.seconds
     memory = torch.cuda.max_memory_allocated() >> 20 if machine.device.type == "cuda" else None
     share = flops * clock.steps / clock.seconds / peak

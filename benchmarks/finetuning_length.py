@@ -2,8 +2,8 @@
 
     python -m benchmarks.finetuning_length [METHOD ...]
 
-Needs the encoders (`dvc repro`). Every length has the same draws, which no evaluation uses, and the recipe of
-params.yaml, so that the differences are paired. Replaces the method's rows in
+Needs the encoders and the recipes (`dvc repro`). Every length has the same draws, which no evaluation uses,
+and the recipe of the budget, so that the differences are paired. Replaces the method's rows in
 `benchmarks/results/finetuning_length.csv`.
 """
 
@@ -14,26 +14,27 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.choose.trials import Trial
+from stages.choose.tryout import Tryout
 from stages.errors import reported
 from stages.files.tables import write_table
 from stages.settings import load
-from stages.settings.schema import Params
-from stages.tasks.draws import budget_name
-from stages.tools.tune import BUDGETS, Task, validation_accuracies
+from stages.tasks.chosen import read_recipes
+from stages.tasks.draws import CHOOSING
 from stages.training.workers import warm_up
 
 RESULT = Path("benchmarks/results/finetuning_length.csv")
 # Steps and images of a batch; the others are compared with the first.
 LENGTHS = ((300, 64), (300, 32), (150, 64), (100, 64))
-DRAWS = (100, 101, 102)  # far from the numbers of the draws that `finetune.draws` counts
+DRAWS = range(CHOOSING, CHOOSING + 3)
 
 
 def main(methods: Sequence[str]) -> None:
     """Measure each method and replace its rows in the table."""
     settings = load.validated(load.read(load.PARAMS))
-    warm_up("stages.tools.tune", "torch._dynamo")
+    warm_up("stages.choose.trials", "torch._dynamo")
     for method in methods or settings.methods:
-        rows = measure(method, settings)
+        rows = measure(method)
         rows.insert(0, "dataset", settings.data.source)
         rows.insert(1, "method", method)
         if RESULT.exists():
@@ -44,23 +45,27 @@ def main(methods: Sequence[str]) -> None:
         print(f"{RESULT}: {method} written")
 
 
-def measure(method: str, settings: Params) -> pd.DataFrame:
-    """The validation accuracy of each budget, draw and length, one row each."""
-    grid = list(product(BUDGETS, DRAWS, LENGTHS))
-    tasks = [
-        Task((), budget, draw, (("steps", steps), ("batch_size", batch), ("epochs", 0)))
-        for budget, draw, (steps, batch) in grid
-    ]
-    accuracies = validation_accuracies(f"length {method}", method, settings, tasks)
+def measure(method: str) -> pd.DataFrame:
+    """The accuracy on the held-out labels of each budget, draw and length, one row each."""
+    tryout, recipes = Tryout.open(method, DRAWS, "length"), read_recipes(method)
+    grid = list(product(tryout.splits, LENGTHS))
+    schedule = tryout.stage.settings.finetune.schedule
+    trials = [
+        Trial(
+            split, recipes[split.budget],
+            schedule.model_copy(update={"steps": steps, "batch_size": batch, "epochs": 0}),
+        )
+        for split, (steps, batch) in grid
+    ]  # fmt: skip
     return pd.DataFrame(
         {
-            "budget": budget_name(budget),
-            "draw": draw,
+            "budget": split.budget,
+            "draw": split.draw,
             "steps": steps,
             "batch_size": batch,
-            "validation_accuracy": round(accuracies[number], 4),
+            "validation_accuracy": round(float(result.correct.mean()), 4),
         }
-        for number, (budget, draw, (steps, batch)) in enumerate(grid)
+        for (split, (steps, batch)), result in zip(grid, tryout.run(trials), strict=True)
     )
 
 

@@ -1,19 +1,27 @@
 """Run experiments with the real pipeline and collect their accuracies on the test split.
 
-    python -m benchmarks.quality [NAME …]        (make quality: all of them; it may take three hours)
+    python -m benchmarks.quality [NAME …]              (make quality: all of them; it takes many hours)
+    python -m benchmarks.quality --quick NAME …        a small part of each, printed and not recorded
+    python -m benchmarks.quality --statements [NAME …]  what the tables say already; nothing is run
 
 For each experiment in `experiments/` it clones HEAD of this repository into a temporary folder, writes the
 values of the experiment into the clone's params.yaml and runs `dvc repro` there with the DVC cache of this
 repository, so that stages that have run before do not run again. Experiments with `runtime.device: cuda` are
-skipped on a machine without a GPU. In the workspace only three tables in `benchmarks/results/` change; the
-rows of the experiment are replaced:
+skipped on a machine without a GPU, and those of a folder that `benchmarks.folders` makes, where it is not
+there. In the workspace only three tables in `benchmarks/results/` change; the rows of the experiment are
+replaced:
 
-- `quality.csv`: accuracy (fraction) by labels, protocol (`finetuned`; `distilled`, for few labels; `linear`
-  for the probe of the frozen encoder) and method, with the half-width of the 95% interval over the draws;
-- `quality_gains.csv`: the paired gain over scratch on the same draws, with its interval;
+- `quality.csv`: accuracy (fraction) by dataset (the experiment's name), labels, protocol (`finetuned`;
+  `distilled`, for few labels; `linear` for the probe of the frozen encoder; `baseline` for classifiers
+  without an encoder) and method, with the half-width of the 95% interval, the draws and the runs;
+- `quality_gains.csv`: the paired gain over scratch, and over weights from elsewhere as they came (`imported`)
+  where there are, with its interval;
 - `quality_timings.csv`: seconds of pretraining, of finetuning and of distilling, and the hardware.
+
+After each experiment it prints the four statements of `benchmarks.statements`.
 """
 
+import argparse
 import contextlib
 import signal
 import subprocess
@@ -27,6 +35,9 @@ import pandas as pd
 import torch
 from ruamel.yaml import YAML
 
+from benchmarks.folders import FOLDERS
+from benchmarks.quality_tables import accuracies, gains, replaced, timings
+from benchmarks.statements import judged
 from stages.compare.leftovers import remove_leftovers
 from stages.errors import InputError, reported
 from stages.files.json_files import read_json
@@ -34,39 +45,95 @@ from stages.files.paths import METRICS
 from stages.files.tables import read_table, write_table
 from stages.prepare.mnist import DOWNLOADS
 from stages.settings import load
+from stages.settings.findings import unknown
 from stages.settings.schema import Params
-from stages.tasks.draws import Budget
 from stages.tools import experiment
 
 RESULTS = Path("benchmarks/results")
 LABEL_EFFICIENCY = METRICS / "label_efficiency.csv"
-PROTOCOLS = ("finetuned", "distilled", "linear")
-ORDER = ["labels", "protocol", "method"]  # the rows of a table are sorted by these after the first column
+SUMMARY = METRICS / "summary.json"
+QUICK = {"pretrain.runs": 1, "finetune.draws": 3}  # and without the budget `all`
 
 
-def main(names: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run the experiments one after another; replace the rows of each in the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality", description=str(__doc__).split("\n")[0]
+    )
+    parser.add_argument("names", metavar="NAME", nargs="*", help="experiments; without any: all")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--quick", action="store_true", help="1 run, 3 draws, no budget all; nothing is recorded"
+    )
+    how.add_argument("--statements", action="store_true", help="judge the recorded figures; nothing is run")
+    parsed = parser.parse_args(arguments)
     results = RESULTS.absolute()
+    if parsed.statements:
+        state_recorded(results, parsed.names)
+        return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # removes the clone
     if output_of("git", "status", "--porcelain"):
         print("note: HEAD is measured; uncommitted changes have no effect", flush=True)
-    names = names or runnable(experiment.names())
+    names = parsed.names or runnable(experiment.names())
     for name in names:  # an invalid experiment is reported before the first one has run for an hour
         experiment.checked(name, load.read(load.PARAMS), experiment.read(name))
+        if reason := lacks_data(name):
+            raise InputError(f"{experiment.file_of(name)}: {reason}")
     for name in names:
         with clone() as environment:
-            tables = measured(name, results.parents[1], environment)
-        for file, table in tables.items():
-            write_table(results / file, replaced(results / file, table))
+            more = quick(experiment.read(name)) if parsed.quick else {}
+            tables = measured(name, results.parents[1], environment, more)
+        if parsed.quick:
+            print(tables["quality.csv"].to_string(index=False))
+        else:
+            for file, table in tables.items():
+                write_table(results / file, replaced(results / file, table))
+        state(name, tables["quality.csv"], tables["quality_gains.csv"])
 
 
 def runnable(names: list[str]) -> list[str]:
-    """The experiments that this machine can run: those for a GPU only if it has one."""
-    for_gpu = [name for name in names if experiment.read(name).get("runtime.device") == "cuda"]
-    if not for_gpu or torch.cuda.is_available():
-        return names
-    print(f"skipped, because this machine has no GPU: {', '.join(for_gpu)}", flush=True)
-    return [name for name in names if name not in for_gpu]
+    """The experiments that this machine can run: it has the GPU and the folder of images that they need."""
+    runs = []
+    for name in names:
+        for_gpu = experiment.read(name).get("runtime.device") == "cuda" and not torch.cuda.is_available()
+        if reason := "this machine has no GPU" if for_gpu else lacks_data(name):
+            print(f"{name} is skipped: {reason}", flush=True)
+        else:
+            runs.append(name)
+    return runs
+
+
+def lacks_data(name: str) -> str | None:
+    """Why the images of an experiment are not there; None if they are, or if `prepare` fetches them."""
+    path = Path(experiment.read(name).get("data.path", "."))
+    if path.name not in FOLDERS or path.exists():
+        return None
+    return f"there is no {path}; run `python -m benchmarks.folders {path.name} {path}`"
+
+
+def quick(changes: dict[str, Any]) -> dict[str, Any]:
+    """The values, by dotted keys, that make an experiment short."""
+    budgets = changes.get("finetune.budgets", load.read(load.PARAMS)["finetune"]["budgets"])
+    return QUICK | {"finetune.budgets": [budget for budget in budgets if budget != "all"]}
+
+
+def state(name: str, accuracies: pd.DataFrame, gains: pd.DataFrame) -> None:
+    """Print the statements about one dataset."""
+    print(f"\n{name}", *judged(accuracies, gains), sep="\n", flush=True)
+
+
+def state_recorded(results: Path, names: Sequence[str]) -> None:
+    """Print the statements about the rows of the recorded tables."""
+    tables = [
+        pd.read_csv(results / file, dtype={"labels": str}) for file in ("quality.csv", "quality_gains.csv")
+    ]
+    for name in names or tables[0]["dataset"].unique():
+        of_dataset = [table[table["dataset"] == name] for table in tables]
+        if of_dataset[0].empty:
+            raise InputError(
+                f"{results / 'quality.csv'}: {unknown(name, list(tables[0]['dataset'].unique()))}"
+            )
+        state(name, *of_dataset)
 
 
 @contextlib.contextmanager
@@ -83,23 +150,26 @@ def clone() -> Iterator[dict[str, str]]:
             yield environment
 
 
-def measured(name: str, workspace: Path, environment: dict[str, str]) -> dict[str, pd.DataFrame]:
+def measured(
+    name: str, workspace: Path, environment: dict[str, str], more: dict[str, Any]
+) -> dict[str, pd.DataFrame]:
     """Run an experiment in the clone that is the working directory.
 
     Args:
         workspace: the repository that was cloned; its data files are linked into the clone.
         environment: for DVC.
+        more: values, by dotted keys, beside those of the experiment.
 
     Returns:
         The rows of the experiment for each of the three tables, by file name.
     """
-    settings = configured(name, {}, workspace)
+    settings = configured(name, more, workspace)
     remove_leftovers(settings.methods)  # as compare does: then the cache knows its inputs
     repro(name, environment)
     table, budgets = read_table(LABEL_EFFICIENCY), settings.finetune.budgets
     return {
         "quality.csv": accuracies(table, name, budgets),
-        "quality_gains.csv": gains(table, name, budgets),
+        "quality_gains.csv": gains(table, read_json(SUMMARY), name, budgets),
         "quality_timings.csv": timings(name, settings.methods),
     }
 
@@ -135,63 +205,6 @@ def link(folder: Path, workspace: Path) -> None:
         if not (folder / file.name).exists():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / file.name).symlink_to(file)
-
-
-def accuracies(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
-    """The rows of the label-efficiency table as rows of quality.csv: the accuracy of every method."""
-    rows = experiment_rows(table, name, budgets)
-    return rows.rename(columns={"accuracy_ci95": "ci95"})[["experiment", *ORDER, "accuracy", "ci95"]]
-
-
-def gains(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
-    """Rows of quality_gains.csv: the paired gain over scratch of every other method."""
-    rows = experiment_rows(table, name, budgets).dropna(subset="gain")
-    return rows.rename(columns={"gain_ci95": "ci95"})[["experiment", *ORDER, "gain", "ci95"]]
-
-
-def experiment_rows(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
-    """The rows of these protocols with the name of the experiment and with the budgets of params.yaml.
-
-    For the budget `all` the label-efficiency table has the size of the pool, a number that is no budget.
-    """
-    rows = table[table["protocol"].isin(PROTOCOLS)]
-    names = {budget: str(budget) for budget in budgets if budget != "all"}
-    return rows.assign(experiment=name, labels=[names.get(number, "all") for number in rows["labels"]])
-
-
-def timings(name: str, methods: Sequence[str]) -> pd.DataFrame:
-    """Rows of quality_timings.csv: seconds of pretraining, and of finetuning and distilling all draws."""
-    rows = []
-    for method in methods:
-        figures_by_stage: dict[str, dict[str, Any]] = {
-            stage: read_json(METRICS / "timings" / stage / f"{method}.json")
-            for stage in ("pretrain", "finetune", "distil")
-        }
-        row = {"experiment": name, "method": method}
-        row |= {f"{stage}_seconds": figures["seconds"] for stage, figures in figures_by_stage.items()}
-        row["propagation_seconds"] = figures_by_stage["distil"]["propagation_seconds"]
-        rows.append(row | {"hardware": figures_by_stage["pretrain"]["hardware"]})
-    return pd.DataFrame(rows)
-
-
-def replaced(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """The table in a file, sorted, with new rows instead of those with the same value in the first column.
-
-    Args:
-        path: the file; it need not exist.
-    """
-    key = rows.columns[0]
-    if path.exists():
-        # As text, so that the other rows keep every digit.
-        old = pd.read_csv(path, dtype=str, keep_default_na=False)
-        rows = pd.concat([old[~old[key].isin(rows[key])], rows])
-    order = [key, *(name for name in ORDER if name in rows.columns)]
-    return rows.sort_values(order, key=lambda column: column.map(_rank), ignore_index=True)
-
-
-def _rank(value: str) -> tuple[float, str]:
-    """The sort key of a field: numbers of labels by size, `all` after them; names alphabetically."""
-    return (float(value) if value.isdigit() else float("inf"), value)
 
 
 def output_of(*command: str) -> str:

@@ -79,8 +79,7 @@ def measured(path: Path) -> dict[str, Any]:
     batch_indices(0, recipe.batch_size, len(pool), stream.at("scaling"))
     order_seconds = time.perf_counter() - started
     clock = Clock(WARMUP, STEPS)
-    epochs = -(-clock.total * recipe.batch_size // len(pool))
-    headstart.loop(encoder, pool, recipe, headstart.SETTINGS[0], epochs, clock)
+    headstart.pretrain(encoder, pool, recipe, headstart.SETTINGS[0], clock.total, clock)
     rate = clock.steps * recipe.batch_size / clock.seconds
     return {
         "steps": clock.steps,

@@ -24,7 +24,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.quality import LABEL_EFFICIENCY, PROTOCOLS, RESULTS, clone, configured, replaced, repro
+from benchmarks.quality import LABEL_EFFICIENCY, RESULTS, clone, configured, repro
+from benchmarks.quality_tables import PROTOCOLS, replaced
 from stages.errors import InputError, reported
 from stages.files import weights
 from stages.files.paths import encoder_file
@@ -34,7 +35,7 @@ from stages.tools import tune
 
 SOURCES = {"fashion-mnist": "mnist", "mnist": "fashion-mnist"}  # target dataset → the encoder's dataset
 ENCODER, IMPORTED = encoder_file("simclr", 0), Path("models/imported.safetensors")
-EPOCHS, RATE = 1, 0.003  # of the further training: half the rate for fresh weights
+EPOCHS, POOL, RATE = 1, 55_000, 0.003  # of the further training: half the rate for fresh weights
 FURTHER = f"imported, then {EPOCHS} epoch"  # the name of its rows
 
 
@@ -98,7 +99,11 @@ def changes(settings: Params, digest: str | None, further: bool) -> dict[str, An
         f"pretrain.{method}.start.file": str(IMPORTED),
         f"pretrain.{method}.start.digest": digest,
     }
-    training = {"pretrain.simclr.epochs": EPOCHS, "pretrain.simclr.learning_rate": RATE}
+    training = {
+        "pretrain.simclr.images": EPOCHS * POOL,
+        "pretrain.simclr.steps": 1,
+        "pretrain.simclr.learning_rate": RATE,
+    }
     return values | (training if further else {})
 
 

@@ -24,7 +24,9 @@ torch.set_num_threads(1)
 # Stages in the process of a test have no worker processes: what a test replaces is replaced in them too.
 os.environ["HEADSTART_WORKERS"] = "1"
 
-STILL: dict[str, Any] = dict.fromkeys(Views.model_fields, 0) | {"crop": (1, 1), "scale": (1, 1)}
+STILL: dict[str, Any] = dict.fromkeys(Views.model_fields, 0) | {
+    "crop": (1, 1), "scale": (1, 1), "reflect": False,
+}  # fmt: skip
 MOVING: dict[str, Any] = {
     "crop": (0.4, 1.0), "flip": 0.5,
     "rotate": 25, "scale": (0.7, 1.4), "shear": 15, "shift": 0.15, "elastic": 2.0, "thickness": 0.5,

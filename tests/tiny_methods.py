@@ -29,9 +29,16 @@ METHODS = list(OWN_PARAMETERS)
 
 
 def parameters(method: str, **changes: Any) -> Training:
-    """A method's parameters for a training of four epochs."""
+    """A method's parameters for a training of 32 steps."""
     module = importlib.import_module(f"stages.pretrain.methods.{method}")
-    common = {"epochs": 4, "batch_size": 64, "learning_rate": 0.01, "weight_decay": 1e-4, "warmup": 0.1}
+    common = {
+        "images": 1,
+        "steps": 32,
+        "batch_size": 64,
+        "learning_rate": 0.01,
+        "weight_decay": 1e-4,
+        "warmup": 0.1,
+    }
     params: Training = module.Params(**{**common, **OWN_PARAMETERS[method], **changes})
     return params
 
@@ -48,5 +55,5 @@ def tiny_learner(method: str, encoder: Encoder | None = None) -> Learner:
 
 
 def constant_knn(accuracy: float) -> Look:
-    """A look at the encoder that finds this kNN accuracy at the end of each epoch."""
-    return lambda _step, _loss, end_of_epoch: {"knn": accuracy} if end_of_epoch else {}
+    """A look at the encoder that finds this kNN accuracy at each look at all images."""
+    return lambda _step, _loss, full: {"knn": accuracy} if full else {}

@@ -1,6 +1,5 @@
 """Headstart itself, with the training loop of the stage `pretrain`."""
 
-import math
 from contextlib import suppress
 from typing import cast
 
@@ -55,22 +54,10 @@ class Clocked(Learner):
 def pretrain(
     encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, steps: int, clock: Clock
 ) -> None:
-    """Train for `steps` steps.
-
-    The training loop counts in epochs, so the pool is shortened until `steps` steps are complete epochs.
-    """
-    epochs = math.ceil(steps * recipe.batch_size / len(pool))
-    part = pool[: math.ceil(steps / epochs) * recipe.batch_size]
-    loop(encoder, part, recipe, setting, epochs, clock)
-
-
-def loop(
-    encoder: Encoder, pool: np.ndarray, recipe: Recipe, setting: Setting, epochs: int, clock: Clock
-) -> None:
-    """Train with the loop of the pipeline until it ends, or until the clock stops it."""
+    """Train for `steps` steps with the loop of the pipeline, or until the clock stops it."""
     machine = set_up(recipe.runtime(setting.precision), recipe.settings.runtime.threads.pretrain)
     learner = Clocked(build(encoder.to(machine.device), recipe, machine), clock)
-    section = recipe.settings.pretrain["simclr"].model_copy(update={"epochs": epochs})
+    section = recipe.settings.pretrain["simclr"].model_copy(update={"images": 1, "steps": steps})
     stream = Stream.of(recipe.settings.seeds.training, "pretrain", "simclr")
     with suppress(Finished):
         train("simclr", learner, pool, section, machine, stream, lambda *_: {})

@@ -8,7 +8,7 @@ import pandas as pd
 from stages.files.packs import read_pack
 from stages.files.paths import TEST
 from stages.files.tables import read_table
-from stages.tasks.labels import read_labels
+from stages.tasks.labels import read_labels, units_of
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,3 @@ class TestSplit:
     def table(self) -> pd.DataFrame:
         """What statistics need beside predictions: the columns id, label and unit."""
         return pd.DataFrame({"id": self.ids, "label": self.labels, "unit": self.units})
-
-
-def units_of(table: pd.DataFrame) -> np.ndarray:
-    """The unit of each image of a table, (N,), from 0 on: its group, or the image alone where it has none."""
-    if "group" not in table:
-        return np.arange(len(table))
-    groups = table["group"].fillna("").tolist()
-    names = [("group", group) if group else ("row", str(row)) for row, group in enumerate(groups)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names])

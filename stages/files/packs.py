@@ -61,6 +61,11 @@ HEADER_ERRORS = (
 )  # fmt: skip
 
 
+def read_pack_if_any(path: Path, rows: int) -> np.ndarray | None:
+    """`read_pack`; None: there is no such file."""
+    return read_pack(path, rows) if path.exists() else None
+
+
 def read_pack(path: Path, rows: int | None = None) -> np.ndarray:
     """Open an image pack, uint8 (N, C, H, W), memory-mapped.
 

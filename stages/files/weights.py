@@ -60,6 +60,15 @@ def read_encoder(path: Path) -> Encoder:
     return encoder
 
 
+def is_own(path: Path) -> bool:
+    """Whether Headstart wrote this file: it has the header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return HEADER in (file.metadata() or {})
+    except (SafetensorError, ValueError):
+        return False
+
+
 def read_digest(path: Path) -> str | None:
     """The digest in the header of a file of weights, not checked: `read_encoder` does that."""
     digest = read(path)[0].get("digest")
@@ -97,7 +106,10 @@ def declared_encoder(path: Path, header: dict[str, Any]) -> Encoder:
     except ValidationError as error:
         detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise InputError(f"{path}: declares an encoder that cannot be built ({detail})") from None
-    return build_on_meta(declaration)
+    try:
+        return build_on_meta(declaration)
+    except InputError as error:
+        raise InputError(f"{path}: declares an encoder that cannot be built ({error})") from None
 
 
 def fill(path: Path, module: nn.Module, header: dict[str, Any], state: dict[str, Tensor]) -> None:
@@ -122,4 +134,12 @@ def fill(path: Path, module: nn.Module, header: dict[str, Any], state: dict[str,
     if infinite := [name for name, value in state.items() if not bool(value.isfinite().all())]:
         raise InputError(f"{path}: has weights that are infinite or NaN: {', '.join(sorted(infinite)[:5])}")
     # Memory is allocated only now: a file from elsewhere may declare more than this machine has.
+    load(module, state)
+
+
+def load(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give a module on the meta device memory and weights that fit it."""
     module.to_empty(device="cpu").load_state_dict(state)
+    for encoder in module.modules():
+        if isinstance(encoder, Encoder):
+            encoder.restore_constants()

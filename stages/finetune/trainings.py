@@ -1,31 +1,20 @@
 """The trainings of finetune@METHOD, one for each budget and draw. They run side by side in workers."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from stages.files import weights
-from stages.files.locks import require_writable
-from stages.files.packs import read_pack
-from stages.files.paths import IMAGES, encoder_file
-from stages.networks.encoder import Encoder
-from stages.settings import load
-from stages.settings.schema import Params
+from stages.files.paths import encoder_file
+from stages.settings.recipes import Recipe, Schedule
 from stages.tasks import finetuning
 from stages.tasks.classifier import Classifier, write_classifier
-from stages.tasks.finetuning import Labelled
-from stages.tasks.labels import read_pool_labels
-from stages.training.checkpoint import Checkpoint, narrowed
-from stages.training.machine import Machine, peak_memory_mb, set_up
+from stages.tasks.finetuning import steps_for
+from stages.tasks.trainer import Cost, Trainer
+from stages.training.machine import peak_memory_mb
 from stages.training.progress import Bar
 from stages.training.randomness import Stream
-from stages.views.augment import random_views
 
 
 @dataclass(frozen=True)
@@ -37,6 +26,7 @@ class Draw:
         number: of the draw.
         run: number of the pretraining run whose encoder is trained.
         rows: (n,) int64, rows of the pool.
+        recipe: how the encoder is trained.
         stream: the random numbers of the training, the same for every method.
     """
 
@@ -44,6 +34,7 @@ class Draw:
     number: int
     run: int
     rows: np.ndarray
+    recipe: Recipe
     stream: Stream
 
     def __str__(self) -> str:
@@ -55,93 +46,35 @@ class Draw:
         """The name of the classifier's file."""
         return f"{self}.safetensors"
 
-
-@dataclass(frozen=True)
-class Job:
-    """What all workers of the stage are told.
-
-    Attributes:
-        raw: the content of params.yaml.
-        key: of the trainings' checkpoints, without what only one draw depends on.
-        digests: of the encoder's file, by run.
-        checkpoints: the folder of the checkpoints.
-        folder: where the classifiers are written.
-    """
-
-    method: str
-    raw: Any
-    key: str
-    digests: Mapping[int, str | None]
-    checkpoints: Path
-    folder: Path
+    def images(self, schedule: Schedule) -> int:
+        """How many images the training sees; a frozen encoder is not trained."""
+        return 0 if self.recipe.frozen else steps_for(len(self.rows), schedule) * schedule.batch_size
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a training took.
+class Finetuner(Trainer):
+    """Finetunes the encoders of one method on one draw after another."""
 
-    Attributes:
-        seconds: in training steps, also those before an interruption.
-        memory_mb: the most memory that the worker has used so far.
-    """
-
-    seconds: float
-    memory_mb: int
-
-
-@dataclass
-class Finetuner:
-    """Finetunes the encoders of one method on one draw after another.
-
-    Attributes:
-        pool: uint8 (N, C, H, W), memory-mapped.
-        labels: (N,) int64, -1: none.
-        classes: their names.
-    """
-
-    job: Job
-    settings: Params
-    machine: Machine
-    pool: np.ndarray
-    labels: Tensor
-    classes: list[str]
-
-    @staticmethod
-    def open(job: Job, worker: int) -> "Finetuner":
-        """Set up the machine and read what the trainings share; called in each worker."""
-        settings = load.parameters("finetune", job.method, job.raw)
-        machine = set_up(settings.runtime, settings.runtime.threads.finetune, worker)
-        labels, classes = read_pool_labels()
-        pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
-        return Finetuner(job, settings, machine, pool, labels, classes)
-
-    def encoder(self, run: int) -> Encoder:
-        """A new copy of the encoder of a run, on the machine's device."""
-        return weights.read_encoder(encoder_file(self.job.method, run)).to(self.machine.device)
-
-    def train(self, draw: Draw, bar: Bar) -> Cost:
+    def finetune(self, draw: Draw, bar: Bar) -> Cost:
         """Train the classifier of one draw and write its file."""
-        settings, classes = self.settings, len(self.classes)
-        rows = torch.from_numpy(draw.rows)
-        labelled = Labelled(self.pool, rows, self.labels[rows], given=len(rows))
-        checkpoint_file = self.job.checkpoints / str(draw)
-        # A worker can outlive its stage for a moment, so it is the worker that locks the training.
-        require_writable(checkpoint_file)
-        digest = self.job.digests[draw.run]
-        facts = (draw.stream.key, digest, rows.tolist(), labelled.labels.tolist(), self.classes)
-        checkpoint = Checkpoint(checkpoint_file, narrowed(self.job.key, *facts))
-        encoder = self.encoder(draw.run)
-        if checkpoint.saved:  # its weights include the head
-            classifier = Classifier(encoder, classes).to(self.machine.device)
+        settings, file = self.settings, encoder_file(self.job.method, draw.run)
+        labelled = self.given(torch.from_numpy(draw.rows))
+        encoder = weights.read_encoder(file).to(self.machine.device)
+        classifier = Classifier(encoder, len(self.classes)).to(self.machine.device)
+        seconds = 0.0
+        if draw.recipe.frozen:
+            classifier = self.probe(classifier, labelled)
         else:
-            classifier = finetuning.initial_classifier(
-                encoder, labelled, classes, settings.probe.l2, self.machine
-            )
-        seconds = finetuning.finetune(
-            f"{self.job.method} {draw}", classifier, labelled, settings.finetune.schedule,
-            settings.finetune.recipe[self.job.method],
-            partial(random_views, strengths=settings.views.presets[settings.views.finetune]),
-            self.machine, draw.stream, bar, checkpoint,
-        )  # fmt: skip
+            checkpoint = self.checkpoint(
+                str(draw), draw.stream.key, weights.read_digest(file), draw.rows.tolist(),
+                labelled.labels.tolist(), draw.recipe.model_dump(),
+            )  # fmt: skip
+            if not checkpoint.saved:  # its weights include the head
+                classifier = finetuning.initial_classifier(
+                    encoder, labelled, len(self.classes), settings.probe.l2, self.machine
+                )
+            seconds = self.train(
+                str(draw), classifier, labelled, settings.finetune.schedule, draw.recipe, draw.stream, bar,
+                checkpoint,
+            )  # fmt: skip
         write_classifier(self.job.folder / draw.file, classifier, self.classes)
         return Cost(seconds, peak_memory_mb())

@@ -1,27 +1,36 @@
-"""Finds image files in a folder and decodes them to the pixels that an encoder takes.
+"""Decodes image files to the pixels that an encoder takes.
 
 Training images and new images are decoded by the same rule: take the first frame, rotate it as its EXIF
-orientation says, blend transparency onto white, reduce 16 bits to 8, crop the largest centred square and
-resample it (bicubic, antialiased) to `size`. An image that already has this size keeps every pixel.
+orientation says, reduce grey values to 8 bits, blend transparency onto the folder's ground (`tones.py`), crop
+the largest centred square and resample it (bicubic, antialiased) to `size`. An image that already has this
+size keeps every pixel.
 """
 
-import os
+import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.errors import InputError
+from stages.images import tones
+from stages.images.listing import FORMATS
+from stages.networks.decoding import Decoding
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 # A decompression bomb of a few bytes can claim more pixels than fit into memory.
 MAX_PIXELS = 200_000_000
-NO_UTF8 = "has a name that is not valid UTF-8"
-CARRIAGE_RETURN = "has a carriage return in its name"  # a CSV table does not preserve it
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit only warns; MAX_PIXELS raises an error that names the file
+LARGE = 16_000_000  # pixels; of larger images one is decoded at a time, and reduced before it is converted
+_one_large_image = Lock()
+# Images are compared at a resolution of their own: what counts as a copy does not depend on `size`.
+COMPARED = 128  # pixels; JPEG and large images are decoded at a scale at which both sides are at least this
+THUMBNAIL = 24  # pixels of each side; small enough that another quality of JPEG hardly matters
+CONTENT = 16  # bytes
+PLAIN = Decoding()
 
 
 class ImageError(InputError):
@@ -36,93 +45,79 @@ class ImageError(InputError):
         self.reason = reason
 
 
-def list_images(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """List the image files in a folder and its subfolders.
+@dataclass(frozen=True)
+class Header:
+    """What the header of an image file says.
 
-    Hidden files and folders are ignored: macOS writes `._x.png` next to `x.png`.
-
-    Returns:
-        The paths of the images relative to the folder, with `/`, in a fixed order; and, by path, why a
-        file or a subfolder cannot be read.
+    Attributes:
+        grey: its pixels are grey values.
+        deep: the type of its grey values if they have more than 8 bits; "colours" if its colours have.
+        transparent: it can have transparent pixels.
     """
-    files: list[str] = []
-    broken: dict[str, str] = {}
 
-    def name_of(path: Path) -> str:
-        name = path.relative_to(folder).as_posix()
-        return name if is_utf8(path) else ascii(name)
-
-    def unreadable(error: OSError) -> None:
-        broken[name_of(Path(error.filename))] = error.strerror or str(error)
-
-    # NOTE: links are followed, because DVC may check out images as links to its cache.
-    for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in [name for name in folders if _is_cycle(Path(parent, name), folder.resolve())]:
-            folders.remove(name)
-            broken[name_of(Path(parent, name))] = "is a link back into the same folder"
-        for name in sorted(names):
-            path = Path(parent, name)
-            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
-                continue
-            if not is_utf8(path):
-                broken[name_of(path)] = NO_UTF8
-            elif "\r" in name_of(path):
-                broken[ascii(name_of(path))] = CARRIAGE_RETURN
-            elif os.path.isfile(path):  # Path.is_file() raises if the parent folder is not searchable
-                files.append(name_of(path))
-            else:
-                broken[name_of(path)] = "is a broken link" if os.path.islink(path) else "is not a file"
-    return files, broken
+    grey: bool
+    deep: str | None
+    transparent: bool
 
 
-def is_utf8(path: Path) -> bool:
-    """Whether a path can be encoded as UTF-8, and so printed and written to a table."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image.
 
-
-def _is_cycle(path: Path, folder: Path) -> bool:
-    """Whether a link to a folder points into `folder` or to a parent of the link.
-
-    Following it would list the same images again, without end if it points to a parent.
+    Attributes:
+        pixels: uint8 (channels, size, size).
+        thumbnail: the whole picture, uint8 (3, THUMBNAIL, THUMBNAIL); it does not depend on `size`.
+        content: a hash of its pixels, uint8 (CONTENT,); images of one colour are equal at any size.
     """
-    if not os.path.islink(path):
-        return False
-    target = path.resolve()
-    parents = (folder, path.parent.resolve())
-    return target.is_relative_to(folder) or any(parent.is_relative_to(target) for parent in parents)
+
+    pixels: np.ndarray
+    thumbnail: np.ndarray
+    content: np.ndarray
 
 
-def read(path: Path, size: int, channels: int) -> np.ndarray:
+def read(path: Path, size: int, channels: int, decoding: Decoding = PLAIN) -> np.ndarray:
     """Decode an image file to uint8 (channels, size, size).
 
     Args:
         path: the image file.
         size: height and width in pixels.
         channels: 1 (luma) or 3 (RGB).
+        decoding: the rule for deep grey values and transparency.
 
     Raises:
         ImageError: the file is missing, empty, not an image, damaged or too large.
     """
-    with _open(path) as image:
-        # JPEG can be decoded at a fraction of its size, which is many times faster. Twice the
-        # requested size keeps the quality of the resampling.
-        image.draft(None, (2 * size, 2 * size))
-        return pixels(ImageOps.exif_transpose(image), size, channels)
+    with opened(path) as image:
+        return square(_at_scale(image, _scale(size), decoding), size, channels)
 
 
-def is_grey_file(path: Path) -> bool:
-    """Whether the header of an image file says that its pixels are grey values.
+def decode(path: Path, size: int, channels: int, decoding: Decoding = PLAIN) -> Decoded:
+    """Decode an image file to the pixels that `read` gives, and to what it is compared with others by.
 
     Raises:
         ImageError: as for `read`.
     """
-    with _open(path) as image:
-        return is_grey(image)
+    with opened(path) as image:
+        again = _reduction(image, _scale(size)) != _reduction(image, COMPARED)
+        scaled = _at_scale(image, _scale(size), decoding)
+        pixels = square(scaled, size, channels)
+    if again:
+        with opened(path) as image:
+            scaled = _at_scale(image, COMPARED, decoding)
+    scaled = scaled if scaled.mode == "RGB" else scaled.convert("RGB")
+    thumbnail = np.asarray(scaled.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC))
+    return Decoded(pixels, thumbnail.transpose(2, 0, 1), _content(scaled))
+
+
+def read_header(path: Path) -> Header:
+    """What the header of an image file says about its pixels.
+
+    Raises:
+        ImageError: as for `read`.
+    """
+    with opened(path) as image:
+        deep = "colours" if tones.has_deep_colours(image) else tones.deep_type(image)
+        return Header(is_grey(image), deep, image.has_transparency_data)
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -130,27 +125,81 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
 
 
-def pixels(image: Image.Image, size: int, channels: int) -> np.ndarray:
+def pixels(image: Image.Image, size: int, channels: int, decoding: Decoding = PLAIN) -> np.ndarray:
     """Convert an upright image to uint8 (channels, size, size).
 
     Raises:
-        InputError: a pixel has more than 16 bits.
+        InputError: its grey values do not fit the rule.
     """
-    image = _to_eight_bits(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB" if channels == 3 else "L")
+    return square(_converted(image, _scale(size), decoding), size, channels)
+
+
+def square(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """The centre of an 8-bit image without transparency, uint8 (channels, size, size)."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
+    image = image.crop((left, top, left + side, top + side)).convert("RGB" if channels == 3 else "L")
     if side != size:
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
 
 
+def _scale(size: int) -> int:
+    """The sides that an image must at least have if it is decoded at a reduced scale.
+
+    Twice the requested size keeps the quality of the resampling.
+    """
+    return max(2 * size, COMPARED)
+
+
+def _reduction(image: Image.Image, side: int) -> int:
+    """The factor by which an opened image is reduced if both sides must keep `side` pixels."""
+    factor = min(image.size) // side
+    if image.format in ("JPEG", "MPO"):
+        return next((scale for scale in (8, 4, 2) if factor >= scale), 1)  # as JPEG's decoder does
+    return max(1, factor // 2) if image.width * image.height > LARGE else 1
+
+
+def _at_scale(image: Image.Image, side: int, decoding: Decoding) -> Image.Image:
+    """Decode an opened image, at a reduced scale where that is faster, and convert it (`_converted`)."""
+    # JPEG can be decoded at a fraction of its size, which is many times faster.
+    image.draft(None, (side, side))
+    with turn(image):
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return _converted(image, side, decoding)
+
+
+def turn(image: Image.Image) -> AbstractContextManager[object]:
+    """What to hold while an opened image is decoded: large ones take turns, to save memory."""
+    return _one_large_image if image.width * image.height > LARGE else nullcontext()
+
+
+def _converted(image: Image.Image, side: int, decoding: Decoding) -> Image.Image:
+    """An 8-bit image without transparency, of mode L or RGB; a large one is reduced to `side` or more."""
+    image = tones.eight_bits(image, decoding)
+    if image.mode not in ("L", "RGB", "LA", "RGBA"):
+        has_alpha = image.has_transparency_data
+        image = image.convert("RGBA" if has_alpha else "L" if is_grey(image) else "RGB")
+    if image.width * image.height > LARGE:
+        image = image.reduce(max(1, min(image.size) // side // 2))
+    image = tones.on_ground(image, decoding.ground)
+    return image.convert("RGB") if image.mode == "RGBA" else image
+
+
+def _content(image: Image.Image) -> np.ndarray:
+    """A hash of the pixels of an RGB image, uint8 (CONTENT,)."""
+    extrema = [channel.getextrema() for channel in image.split()]
+    if all(low == high for low, high in extrema):
+        content = repr(extrema).encode()
+    else:
+        content = repr(image.size).encode() + image.tobytes()
+    return np.frombuffer(hashlib.blake2b(content, digest_size=CONTENT).digest(), dtype=np.uint8)
+
+
 @contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file whose header is read; whatever fails until it is closed is raised as `ImageError`."""
     try:
         if path.stat().st_size == 0:
             raise InputError("is empty")
@@ -172,15 +221,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Reduce 16-bit grey values to their upper 8 bits; return an image of any other mode unchanged."""
-    if image.mode == "F":
-        raise InputError("has floating-point pixels; allowed: 8 and 16 bits")
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise InputError("has 32-bit pixels; allowed: 8 and 16 bits")
-    return Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))

@@ -4,27 +4,49 @@ Every encoder takes float images (N, C, H, W) in [0, 1], normalises them with st
 weights, and returns float features (N, `features`).
 """
 
+import re
 from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
+
+from stages.networks.decoding import Decoding
+
+SMALL = ("cnn", "residual", "vit")
+TIMM = "timm/"  # before the name of one of timm's networks
 
 
 class Declaration(BaseModel):
-    """All that is needed to build an encoder again; stored in the file of its weights."""
+    """All that is needed to build an encoder again and to use it; stored in the file of its weights.
+
+    Attributes:
+        decoding: how the image files that it was trained on became pixels.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["cnn", "residual", "vit", "resnet18", "resnet50", "vit_b_16"]
+    name: str
     width: int = Field(ge=1, le=1024)
     channels: Literal[1, 3]
     image_size: int = Field(ge=8, le=1024)
+    decoding: Decoding = Decoding()
+    input_size: int | None = Field(default=None, ge=8, le=1024)  # None: images are not enlarged
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        # NOTE: timm takes also names that make it fetch code and weights from a hub (`hf-hub:…`).
+        if name not in SMALL and not re.fullmatch(f"{TIMM}[a-z0-9_]+", name):
+            raise ValueError(f"{name!r} is none of {', '.join(SMALL)}, {TIMM}NAME")
+        return name
 
     @model_validator(mode="after")
-    def _whole_patches(self) -> Self:
-        if self.name == "vit_b_16" and self.image_size % 16:
-            raise ValueError(f"the image size of vit_b_16 must be a multiple of 16, not {self.image_size}")
+    def _enlarged(self) -> Self:
+        if self.input_size is not None and not self.name.startswith(TIMM):
+            raise ValueError(f"{self.name} has no input_size; only {TIMM}NAME has")
+        if self.input_size is not None and self.input_size < self.image_size:
+            raise ValueError(f"input_size is {self.input_size}, smaller than the images ({self.image_size})")
         return self
 
 
@@ -61,6 +83,9 @@ class Encoder(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Draw new weights from the generator."""
         initialise(self, generator)
+
+    def restore_constants(self) -> None:
+        """Set what no file of weights has, after an encoder without memory was filled from one."""
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

@@ -1,5 +1,6 @@
 """Metadata of many image files, stored in columns: a few dozen bytes per file instead of hundreds."""
 
+import re
 import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,12 @@ def base_name(file: str) -> str:
     """The last component of a path, in Unicode NFC: it does not change when the file is moved."""
     # NOTE: not with pathlib, which interns every name.
     return unicodedata.normalize("NFC", file.rpartition("/")[2])
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A sort key for natural order: 2 before 10, and 01 before 1; no two names have the same key."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(text), "") if text.isdecimal() else (-1, text) for text in parts], name
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,19 @@
-"""Decodes many image files on all cores, in bounded memory, and decodes equal files once.
-
-Decoded images are cached in `data/cache`, outside DVC's outputs, by the digest of the file's content: a
-rerun with ten new images decodes ten. The cache may be deleted at any time.
-"""
+"""Decodes many image files on all cores, in bounded memory, and decodes equal files once."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import cast
 
 import numpy as np
-import PIL
 
-from stages.files.packs import part_size
 from stages.images import pictures
-from stages.images.pictures import ImageError
-from stages.training.progress import progress
-from stages.training.resources import cores
+from stages.images.pictures import CONTENT, THUMBNAIL, Header, ImageError
+from stages.networks.decoding import Decoding
+from stages.prepare.row_cache import CACHE, DIGEST, RowCache, parallel
 
-CACHE = Path("data/cache")
-RULE = 1  # version of the decoding rule in stages/images/pictures.py; a new version starts a new cache
-CHUNK = 1024  # files in memory at the same time; fewer are decoded at once if the images are large
-CORES = cores()
-DIGEST, CHECKSUM = 32, 16  # bytes
-T = TypeVar("T")
+DEEP = (None, "uint16", "int32", "float32", "colours")  # what `Header.deep` may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +22,11 @@ class FileInfo:
 
     Attributes:
         digest: SHA-256 of its content.
-        grey: its header says that its pixels are grey values.
+        header: what its header says.
     """
 
     digest: bytes
-    grey: bool
+    header: Header
 
 
 def inspect(path: Path) -> FileInfo | str:
@@ -48,7 +34,7 @@ def inspect(path: Path) -> FileInfo | str:
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
-        return FileInfo(digest, pictures.is_grey_file(path))
+        return FileInfo(digest, pictures.read_header(path))
     except ImageError as error:
         return error.reason
     except OSError as error:
@@ -59,71 +45,69 @@ def inspect(path: Path) -> FileInfo | str:
 class FileInfos:
     """`FileInfo` of many files in columns, which takes a hundred bytes less per file than objects.
 
+    For a file that cannot be read a column has zero or False.
+
     Attributes:
-        digests: uint8 (n, 32); zeros for a file that cannot be read.
-        grey: bool (n,); False for a file that cannot be read.
+        digests: uint8 (n, 32).
+        grey: bool (n,).
+        deep: indices into DEEP, int8 (n,).
+        transparent: bool (n,).
         errors: why a file cannot be read, by its index.
     """
 
     digests: np.ndarray
     grey: np.ndarray
+    deep: np.ndarray
+    transparent: np.ndarray
     errors: dict[int, str]
 
 
 def inspect_all(folder: Path, files: Sequence[str]) -> FileInfos:
     """`inspect` each file of a folder, in the given order."""
-    digests, grey = np.zeros((len(files), DIGEST), dtype=np.uint8), np.zeros(len(files), dtype=bool)
-    errors, index = {}, 0
-    for chunk in _parallel("prepare: reading", inspect, folder, files, len(files), CHUNK):
+    count = len(files)
+    infos = FileInfos(
+        np.zeros((count, DIGEST), dtype=np.uint8),
+        np.zeros(count, dtype=bool),
+        np.zeros(count, dtype=np.int8),
+        np.zeros(count, dtype=bool),
+        {},
+    )
+    index = 0
+    for chunk in parallel("prepare: reading", inspect, folder, files, count):
         for info in chunk:
             if isinstance(info, FileInfo):
-                digests[index], grey[index] = np.frombuffer(info.digest, dtype=np.uint8), info.grey
+                infos.digests[index] = np.frombuffer(info.digest, dtype=np.uint8)
+                infos.grey[index], infos.transparent[index] = info.header.grey, info.header.transparent
+                infos.deep[index] = DEEP.index(info.header.deep)
             else:
-                errors[index] = info
+                infos.errors[index] = info
             index += 1
-    return FileInfos(digests, grey, errors)
-
-
-def as_keys(digests: np.ndarray) -> np.ndarray:
-    """View digests (n, 32) as an array (n,) of values that can be compared and sorted."""
-    keys: np.ndarray = np.ascontiguousarray(digests).view(f"S{DIGEST}").reshape(-1)
-    return keys
+    return infos
 
 
 class PixelCache:
-    """Decoded images of one size and number of channels, uint8 (C, H, W), on disk.
+    """Decoded images of one size and number of channels, and what they are compared by, on disk."""
 
-    There are two files: the pixels of all images one after another, and for each image a key, made of the
-    digest of its file and a checksum of its pixels. Pixels are written first, so an image that has a key
-    is complete.
-    """
-
-    def __init__(self, size: int, channels: int, folder: Path = CACHE) -> None:
-        self.size, self.channels = size, channels
-        # Another version of Pillow may decode or resample to other bytes: they must not be mixed.
-        name = f"{channels}x{size}-rule{RULE}-pillow{PIL.__version__}"
-        self._pixels, self._keys = folder / f"{name}.pixels", folder / f"{name}.keys"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._digests = np.zeros((0, DIGEST), dtype=np.uint8)  # row by row
-        self._load()
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of one image."""
-        return self.channels, self.size, self.size
+    def __init__(
+        self, size: int, channels: int, decoding: Decoding = pictures.PLAIN, folder: Path = CACHE
+    ) -> None:
+        self.size, self.channels, self.decoding = size, channels, decoding
+        self.dtype = np.dtype(
+            [
+                ("pixels", np.uint8, (channels, size, size)),
+                ("thumbnail", np.uint8, (3, THUMBNAIL, THUMBNAIL)),
+                ("content", np.uint8, CONTENT),
+            ]
+        )
+        self._cache = RowCache(f"{channels}x{size}-{decoding.name()}", self.dtype, folder)
 
     def __len__(self) -> int:
         """The number of images."""
-        return len(self._digests)
+        return len(self._cache)
 
     def rows(self, digests: np.ndarray) -> np.ndarray:
         """The rows of the files with these digests (n, 32), int64 (n,); -1 for a file that is not cached."""
-        if not len(self):
-            return np.full(len(digests), -1)
-        cached, wanted = as_keys(self._digests), as_keys(digests)
-        order = np.argsort(cached)
-        rows = order[np.searchsorted(cached, wanted, sorter=order).clip(max=len(cached) - 1)]
-        return np.where(cached[rows] == wanted, rows, -1)
+        return self._cache.rows(digests)
 
     def add(self, folder: Path, files: Sequence[str], digests: np.ndarray) -> dict[bytes, str]:
         """Decode the files that are not cached yet; of files with equal content, decode one.
@@ -136,72 +120,25 @@ class PixelCache:
         Returns:
             Why a file cannot be decoded, by its digest.
         """
-        first = np.unique(as_keys(digests), return_index=True)[1]
-        new = np.sort(first[self.rows(digests[first]) < 0])
-        indices, errors, decoded = iter(range(len(new))), {}, np.ones(len(new), dtype=bool)
-        names = (files[number] for number in new)
-        size = max(4 * CORES, min(CHUNK, part_size(self.shape)))  # the minimum keeps all cores busy
-        with self._pixels.open("ab") as pixels, self._keys.open("ab") as keys:
-            for chunk in _parallel("prepare: decoding", self._decode, folder, names, len(new), size):
-                records = b""
-                for image in chunk:
-                    index = next(indices)
-                    digest = digests[new[index]].tobytes()
-                    if isinstance(image, str):
-                        errors[digest], decoded[index] = image, False
-                        continue
-                    content = image.tobytes()
-                    pixels.write(content)
-                    records += digest + _checksum(content)
-                pixels.flush()
-                keys.write(records)
-                keys.flush()
-        self._digests = np.concatenate([self._digests, digests[new[decoded]]])
-        return errors
+        return self._cache.add("prepare: decoding", folder, files, digests, self._decode)
 
     def images(self) -> np.ndarray:
         """All images, memory-mapped, uint8 (N, C, H, W)."""
-        if not len(self):
-            return np.zeros((0, *self.shape), dtype=np.uint8)
-        return np.memmap(self._pixels, dtype=np.uint8, mode="r", shape=(len(self), *self.shape))
+        return np.asarray(self._cache.values()["pixels"])
 
-    def _decode(self, path: Path) -> np.ndarray | str:
+    def thumbnails(self) -> np.ndarray:
+        """Their thumbnails, memory-mapped, uint8 (N, 3, THUMBNAIL, THUMBNAIL)."""
+        return np.asarray(self._cache.values()["thumbnail"])
+
+    def contents(self) -> np.ndarray:
+        """The hashes of their pixels, memory-mapped, uint8 (N, CONTENT)."""
+        return np.asarray(self._cache.values()["content"])
+
+    def _decode(self, path: Path) -> np.void | str:
         try:
-            return pictures.read(path, self.size, self.channels)
+            decoded = pictures.decode(path, self.size, self.channels, self.decoding)
         except ImageError as error:
             return error.reason
-
-    def _load(self) -> None:
-        """Read the keys; from the first damaged or incomplete image on, truncate both files."""
-        key_size, image_size = DIGEST + CHECKSUM, int(np.prod(self.shape))
-        for file in (self._pixels, self._keys):
-            file.touch()
-        digests = bytearray()
-        with self._pixels.open("rb") as pixels, self._keys.open("rb") as keys:
-            while (
-                len(key := keys.read(key_size)) == key_size
-                and len(content := pixels.read(image_size)) == image_size
-            ):
-                if key[DIGEST:] != _checksum(content):
-                    break
-                digests += key[:DIGEST]
-        self._digests = np.frombuffer(bytes(digests), dtype=np.uint8).reshape(-1, DIGEST)
-        os.truncate(self._pixels, len(self) * image_size)
-        os.truncate(self._keys, len(self) * key_size)
-
-
-def _checksum(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=CHECKSUM).digest()
-
-
-def _parallel(
-    title: str, function: Callable[[Path], T], folder: Path, files: Iterable[str], count: int, size: int
-) -> Iterator[list[T]]:
-    """Call `function` on each of `count` files on all cores; yield the results in order, `size` at a time."""
-    if not count:
-        return
-    remaining = iter(files)
-    with progress(title, count) as bar, ThreadPoolExecutor(CORES) as pool:
-        while chunk := list(islice(remaining, size)):
-            yield list(pool.map(function, (folder / file for file in chunk)))
-            bar.advance(len(chunk))
+        row = np.zeros((), dtype=self.dtype)
+        row["pixels"], row["thumbnail"], row["content"] = decoded.pixels, decoded.thumbnail, decoded.content
+        return cast(np.void, row[()])

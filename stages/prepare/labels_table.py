@@ -3,17 +3,19 @@
 import csv
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from stages.errors import InputError
+from stages.prepare.causes import summarised
+from stages.prepare.label_cells import control_error, is_unlabelled, measurement, several_labels
+from stages.prepare.split_names import SPLITS
 
 TABLE = "labels.csv"
-SPLITS = {
-    "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"
-}  # fmt: skip
+DELIMITERS = ",;\t"
 
 
 class Row(NamedTuple):
@@ -27,6 +29,12 @@ class Row(NamedTuple):
         """The values that are not empty, by column."""
         return {name: value for name, value in self._asdict().items() if value}
 
+    def filled(self, other: "Row") -> "Row | None":
+        """The row with the values of another where it has none; None if they contradict each other."""
+        if any(mine and its and mine != its for mine, its in zip(self, other, strict=True)):
+            return None
+        return Row(*(mine or its for mine, its in zip(self, other, strict=True)))
+
 
 COLUMNS = ("file", *Row._fields)
 
@@ -37,7 +45,7 @@ class Table:
 
     Attributes:
         rows: the row of each image; None if the table does not list it.
-        errors: one message for each wrong line.
+        errors: what is wrong with it; of one cause the first messages, and how many more there are.
     """
 
     rows: list[Row | None]
@@ -45,8 +53,8 @@ class Table:
 
     @property
     def labels(self) -> set[str]:
-        """The distinct labels."""
-        return {row.label for row in self.rows if row and row.label}
+        """The distinct names of classes."""
+        return {row.label for row in self.rows if row and row.label and not is_unlabelled(row.label)}
 
 
 def find(folder: Path) -> tuple[Path | None, list[str]]:
@@ -63,6 +71,9 @@ def find(folder: Path) -> tuple[Path | None, list[str]]:
 def read(path: Path, files: Sequence[str]) -> Table:
     """Read a table, one line at a time.
 
+    A file may be listed twice if the lines do not contradict each other, and the header may be repeated: so a
+    table can be appended to another as it is.
+
     Args:
         path: the table.
         files: the images, relative to the folder of the table.
@@ -70,7 +81,7 @@ def read(path: Path, files: Sequence[str]) -> Table:
     Raises:
         InputError: the file is not a table, or has no column `file`.
     """
-    lines = _lines(path)
+    lines = _lines(path, delimiter(path))
     _, header = next(lines, (0, []))
     names = [title.strip().casefold() for title in header]
     if "file" not in names:
@@ -87,23 +98,63 @@ def read(path: Path, files: Sequence[str]) -> Table:
     composed = {unicodedata.normalize("NFC", file): file for file in known if not file.isascii()}
     rows: list[Row | None] = [None] * len(files)
     distinct: dict[Row, Row] = {}  # equal rows share one object, which saves memory
+    wrong: list[tuple[str, str]] = []
+    first: dict[str, str] = {}  # label → where it stands first
     for line, fields in lines:
+        if [field.strip().casefold() for field in fields] == names:
+            continue
         file, *values = ("" if position is None else fields[position] for position in positions)
-        row = Row(*(value.strip() for value in values))
-        file = _match(file, known, composed)
-        reason = _error(path, file, row, known)
-        previous = None if reason else rows[known[file]]
-        if previous not in (None, row):
-            was = previous.known() if previous else {}
-            reason = f"{file} is listed twice, with {was} and with {row.known()}; keep one line"
+        row = Row(*(unicodedata.normalize("NFC", value.strip()) for value in values))
+        file = _match(path, file, known, composed)
+        cause, reason = _error(path, file, row, known)
+        if not reason:
+            previous = rows[known[file]]
+            merged = previous.filled(row) if previous else row
+            if previous and merged is None:
+                cause = "the file is listed twice, with different values"
+                reason = (
+                    f"{file} is listed twice, with {previous.known()} and with {row.known()}; keep one line"
+                )
+            else:
+                rows[known[file]] = distinct.setdefault(merged or row, merged or row)
+                first.setdefault(row.label, f"{path}, line {line}")
         if reason:
-            errors.append(f"{path}, line {line}: {reason}")
-        else:
-            rows[known[file]] = distinct.setdefault(row, row)
+            wrong.append((cause, f"{path}, line {line}: {reason}"))
+    labels = {label: where for label, where in first.items() if label and not is_unlabelled(label)}
+    errors += summarised(wrong) + several_labels(labels)
+    counts = Counter(row.label for row in rows if row and row.label in labels)
+    if reason := measurement(counts) if counts else None:
+        errors.append(f"{path}: {reason}")
     return Table(rows, errors)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def delimiter(path: Path) -> str:
+    """What is between the fields: the first of DELIMITERS by which there is a column `file`, else a comma.
+
+    Raises:
+        InputError: the file is not text in UTF-8.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = next((line for line in file if line.strip()), "")
+    except ValueError as error:
+        raise InputError(f"{path}: is not a readable table ({' '.join(str(error).split())})") from None
+    for character in DELIMITERS:
+        if "file" in (title.strip(' "\r\n').casefold() for title in header.split(character)):
+            return character
+    return DELIMITERS[0]
+
+
+def header(path: Path) -> list[str]:
+    """The titles of the columns, as they are written.
+
+    Raises:
+        InputError: the file is not a table.
+    """
+    return next(_lines(path, delimiter(path)), (0, []))[1]
+
+
+def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The fields of each line that is not blank, with its number.
 
     Raises:
@@ -111,7 +162,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader, columns = csv.reader(file, strict=True), 0
+            reader, columns = csv.reader(file, strict=True, delimiter=delimiter), 0
             for fields in reader:
                 columns = columns or len(fields)
                 if fields and len(fields) != columns:
@@ -123,25 +174,40 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}: is not a readable table ({' '.join(str(error).split())})") from None
 
 
-def _match(file: str, known: Mapping[str, int], composed: Mapping[str, str]) -> str:
-    """The path in `known` that a table means: it may have spaces around it, or another form of Unicode."""
+def _match(path: Path, file: str, known: Mapping[str, int], composed: Mapping[str, str]) -> str:
+    """The path in `known` that a table means.
+
+    It may have spaces around it, backslashes, another form of Unicode, or the path of the folder before it.
+    """
     if file in known:
         return file
-    file = PurePosixPath(file.strip()).as_posix() if file.strip() else ""
-    if file in known:
-        return file
-    normalised = unicodedata.normalize("NFC", file)
-    return composed.get(normalised, normalised if normalised in known else file)
+    stripped = PurePosixPath(file.strip()).as_posix() if file.strip() else ""
+    parent = path.parent
+    above = ["", *(folder.as_posix() for folder in (parent, parent.absolute(), parent.resolve()))]
+    for candidate in (stripped, stripped.replace("\\", "/")):
+        for folder in above:
+            inside = candidate.removeprefix(f"{folder}/") if folder else candidate
+            normalised = unicodedata.normalize("NFC", inside)
+            for name in (inside, composed.get(normalised, normalised)):
+                if name in known:
+                    return name
+    return stripped
 
 
-def _error(path: Path, file: str, row: Row, known: Mapping[str, int]) -> str | None:
-    """What is wrong with a line; None if it is valid."""
+def _error(path: Path, file: str, row: Row, known: Mapping[str, int]) -> tuple[str, str | None]:
+    """The cause and a description of what is wrong with a line; None if it is valid."""
     if not file:
-        return "the file name is empty"
-    if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-        return f"{file} is outside the folder; allowed: paths relative to {path.parent}"
+        return "the file name is empty", "the file name is empty"
+    for column, value in row.known().items():
+        if reason := control_error(column, value):
+            return f"a {column} has control characters", reason
     if file not in known:
-        return f"there is no image {file}"
+        if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+            return (
+                "the file is outside the folder",
+                f"{file} is outside the folder; allowed: paths relative to {path.parent}",
+            )
+        return "there is no such image", f"there is no image {file}"
     if row.split and row.split.casefold() not in SPLITS:
-        return f"split is {row.split!r}; allowed: {', '.join(SPLITS)}"
-    return None
+        return "the split is unknown", f"split is {row.split!r}; allowed: {', '.join(SPLITS)}"
+    return "", None

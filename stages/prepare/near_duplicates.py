@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.files.packs import part_size
-from stages.prepare.decode import CACHE
+from stages.prepare.row_cache import CACHE
 from stages.training.progress import progress
 
 FREQUENCIES = 8  # per axis and channel
 IMAGES, REFERENCES = 256, 2048  # size of a block of bounds that is computed at once: it limits the memory
 ROUNDING = 1e-4  # numerical error of the bound
+SAMPLE, REFERENCE_SAMPLE = 2_000, 20_000  # images; what is only told is estimated where there are more
 EQUAL = 1 - 1e-5  # rounding may reduce the correlation of equal images to this
 
 
@@ -59,6 +60,44 @@ def near_duplicates(
             start += len(batch)
             bar.advance(len(batch))
     return matches
+
+
+def resembling(
+    pixels: np.ndarray, rows: np.ndarray, references: np.ndarray, threshold: float
+) -> tuple[dict[int, tuple[int, float]], int]:
+    """Find the images that resemble a reference; at most SAMPLE of them and REFERENCE_SAMPLE references.
+
+    Args:
+        pixels: uint8 (N, C, H, W), may be memory-mapped.
+        rows: of the images to check, (n,).
+        references: rows of the images to compare with, (m,).
+        threshold: the smallest correlation of images that resemble each other.
+
+    Returns:
+        For each such image, by its index into `rows`, the index of the closest reference and the
+        correlation; and how many images were checked.
+    """
+    some, others = _evenly(len(rows), SAMPLE), _evenly(len(references), REFERENCE_SAMPLE)
+    best = torch.full((len(some),), -1.0)
+    closest = torch.zeros(len(some), dtype=torch.int64)
+    if not len(some) or not len(others):
+        return {}, len(some)
+    checked = standardise(pixels, rows[some]).flatten(1)
+    for start in range(0, len(others), IMAGES):
+        part = standardise(pixels, references[others[start : start + IMAGES]]).flatten(1)
+        values, indices = (checked @ part.T).max(1)
+        closest = torch.where(values > best, indices + start, closest)
+        best = torch.maximum(values, best)
+    found = {
+        int(some[index]): (int(others[closest[index]]), float(best[index]))
+        for index in (best >= threshold).nonzero().flatten().tolist()
+    }
+    return found, len(some)
+
+
+def _evenly(count: int, most: int) -> np.ndarray:
+    """At most `most` evenly spaced indices below `count`."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 @contextmanager

@@ -6,24 +6,28 @@ what pretraining sees. Images of the test split without a label are set aside un
 not used for pretraining.
 """
 
-import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from stages.errors import InputError
-from stages.prepare import layout
-from stages.prepare.columns import Records, base_name
+from stages.prepare import appearance, layout
+from stages.prepare.checks import check_parts, describe_classes, report_errors, small_classes
+from stages.prepare.columns import Records, base_name, natural_key
 from stages.prepare.decode import PixelCache, inspect_all
-from stages.prepare.duplicates import remove_copies, remove_near_duplicates
+from stages.prepare.duplicates import (
+    CONFLICT,
+    describe_conflicts,
+    describe_resemblance,
+    moved_copies,
+    remove_copies,
+    remove_near_duplicates,
+)
 from stages.prepare.parts import NO_LABEL, Part, Prepared
 from stages.prepare.split import Images, assign_splits, subsample, unite_splits
-from stages.settings.schema import Data
+from stages.settings.schema import Data, Folder
 from stages.training.randomness import Stream
-
-MIN_VALIDATION = 10  # images; with fewer, a kNN accuracy on them means nothing
 
 
 def prepare(data: Data, stream: Stream) -> Prepared:
@@ -34,15 +38,21 @@ def prepare(data: Data, stream: Stream) -> Prepared:
             images or classes.
     """
     path, settings = Path(data.path), data.folder
-    records, errors, description = layout.scan(path)
-    images, cache, bad = decode_images(path, records, data)
-    bad = errors.files | bad
-    images = unite_splits(assign_splits(images, settings))
+    records, findings, description = layout.scan(path)
+    say(path, findings.notes)
+    images, cache, bad, lines = decode_images(path, records, data)
+    say(path, lines)
+    bad = findings.files | bad
+    images, moved = split(images, settings)
+    say(path, moved)
     images, copies = remove_copies(images)
-    images, near = remove_near_duplicates(images, cache.images(), settings.twins)
-    report_errors(path, bad, errors.layout + small_classes(path, records, images), settings.on_bad_image)
+    say(path, describe_conflicts(copies))
+    images, near = remove_near_duplicates(images, cache.thumbnails(), settings.twins)
+    wrong = findings.layout + small_classes(path, records, images.records)
+    report_errors(path, bad, wrong, settings.on_bad_image)
 
-    left_out = [(file, f"bad file: {reason}", "") for file, reason in bad.items()] + copies + near
+    skipped = [(file, f"bad file: {reason}", "") for file, reason in bad.items()]
+    left_out = skipped + findings.masks + copies + near
     classes = sorted({label for label in images.records.labels if label}, key=natural_key)
     tested, labelled = images.indices_of("test"), images.records.labels.is_known()
     unlabelled = [images.records.files[index] for index in tested[~labelled[tested]]]
@@ -52,18 +62,24 @@ def prepare(data: Data, stream: Stream) -> Prepared:
         name: make_part(images, chosen, cache.images(), name, path, classes)
         for name, chosen in indices.items()
     }
-    check_parts(parts, classes, unlabelled, path)
+    check_parts(parts, classes, unlabelled, path, records.files, moved)
+    alike, lines = describe_resemblance(images, cache.thumbnails())
+    reasons = Counter(reason for _, reason, _ in left_out)
     counts = {
         "bad_files": len(bad),
-        "conflicting_labels": sum(reason == "conflicting labels" for _, reason, _ in left_out),
-        "duplicates": sum(reason == "duplicate" for _, reason, _ in left_out),
+        "conflicting_labels": reasons[CONFLICT],
+        "masks": len(findings.masks),
+        "duplicates": reasons["duplicate"],
         "near_duplicates_of_test": len(near),
+        "test_resembles_pool": alike,
         "test_waiting_for_a_label": len(unlabelled),
     }
     summary = ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items())
     print(
-        f"{path}: {description}, {len(classes)} classes, {cache.channels} channel(s); {summary}", flush=True
+        f"{path}: {description}, {len(classes)} classes, {cache.channels} channel(s); {summary}",
+        flush=True,
     )
+    say(path, describe_classes(classes, images.records) + lines)
     limits = {"pool": data.train_limit, "test": data.test_limit}
     for name, limit in limits.items():
         chosen = subsample(len(parts[name].rows), limit, stream.at(f"{name} limit"))
@@ -71,62 +87,55 @@ def prepare(data: Data, stream: Stream) -> Prepared:
     present = np.unique(parts["pool"].labels)
     if absent := [name for number, name in enumerate(classes) if number not in present]:
         print(f"{path}: no image of the pool has the label {', '.join(map(repr, absent))}", flush=True)
-    return Prepared(**parts, classes=classes, counts=counts, left_out=left_out)
+    return Prepared(**parts, classes=classes, counts=counts, left_out=left_out, decoding=cache.decoding)
 
 
-def decode_images(path: Path, records: Records, data: Data) -> tuple[Images, PixelCache, dict[str, str]]:
+def split(images: Images, settings: Folder) -> tuple[Images, list[str]]:
+    """Give each image its split; what to tell the user about copies in several splits."""
+    assigned = assign_splits(images, settings)
+    united = unite_splits(assigned)
+    return united, moved_copies(assigned, united)
+
+
+def say(path: Path, lines: list[str]) -> None:
+    """Tell the user something about the folder; a line may begin with `warning: ` or `note: `."""
+    for line in lines:
+        kind, colon, rest = line.partition(": ")
+        marked = kind in ("warning", "note") and colon
+        print(f"{kind}: {path}: {rest}" if marked else f"{path}: {line}", flush=True)
+
+
+def decode_images(
+    path: Path, records: Records, data: Data
+) -> tuple[Images, PixelCache, dict[str, str], list[str]]:
     """Decode all images of a folder into the pixel cache.
 
     `channels: auto` means 3 if any image with colours can be decoded; a file that is skipped does not count.
 
     Returns:
         The images that can be decoded, all in the first split; the cache; why a file cannot be decoded, by
-        its path.
+        its path; what to tell the user about the rule by which they are decoded.
     """
     files = records.files
     infos = inspect_all(path, files)
     errors = {files[index]: reason for index, reason in infos.errors.items()}
-    readable = np.ones(len(files), dtype=bool)
-    readable[list(infos.errors)] = False
+    decoding, undecodable, lines = appearance.choose(path, files, infos)
+    errors |= undecodable
+    readable = np.array([file not in errors for file in files], dtype=bool)
     coloured, grey = np.flatnonzero(readable & ~infos.grey), np.flatnonzero(readable & infos.grey)
     channels = (3 if len(coloured) else 1) if data.channels == "auto" else data.channels
-    cache = PixelCache(data.image_size, channels)
+    cache = PixelCache(data.image_size, channels, decoding)
     failed = cache.add(path, files.take(coloured), infos.digests[coloured])
     if data.channels == "auto" and (cache.rows(infos.digests[coloured]) < 0).all():
-        cache = PixelCache(data.image_size, 1)
+        cache = PixelCache(data.image_size, 1, decoding)
     failed |= cache.add(path, files.take(grey), infos.digests[grey])
     rows = cache.rows(infos.digests)
     bad = np.flatnonzero(readable & (rows < 0))
     errors |= {files[index]: failed[infos.digests[index].tobytes()] for index in bad}
     good = np.flatnonzero(readable & (rows >= 0))
-    splits = np.zeros(len(files), dtype=np.int8)
-    return Images(records, infos.digests, rows, splits).take(good), cache, errors
-
-
-def small_classes(path: Path, records: Records, images: Images) -> list[str]:
-    """A message for each class that has fewer than two images left: one to train on and one to test on."""
-    counts = Counter(images.records.labels)
-    labels = sorted({label for label in records.labels if label}, key=natural_key)
-    return [
-        f"{path}: class {label!r} has {'one image' if counts[label] else 'no image'} (not counting copies, "
-        "near duplicates of test images and bad files); allowed: two or more"
-        for label in labels
-        if counts[label] < 2
-    ]
-
-
-def report_errors(path: Path, files: dict[str, str], layout: list[str], on_bad_image: str) -> None:
-    """Print the bad files that are skipped.
-
-    Raises:
-        InputError: there are errors in the layout, or bad files that may not be skipped.
-    """
-    messages = [f"{path / file}: {reason}" for file, reason in files.items()]
-    if layout or (files and on_bad_image == "error"):
-        hint = ["set data.folder.on_bad_image to skip to leave out bad files"] if files else []
-        raise InputError(*messages, *layout, *hint)
-    for message in messages:
-        print(f"skipped: {message}", flush=True)
+    splits = np.zeros(len(good), dtype=np.int8)
+    found = Images(records.take(good), infos.digests[good], cache.contents()[rows[good]], rows[good], splits)
+    return found, cache, errors, lines
 
 
 def make_part(
@@ -153,35 +162,3 @@ def make_part(
     labels = images.records.labels
     numbers = np.array([number.get(label or "", NO_LABEL) for label in labels.categories], dtype=np.int64)
     return Part(pixels, images.rows[indices], numbers[labels.codes[indices]], describe)
-
-
-def check_parts(parts: dict[str, Part], classes: list[str], unlabelled: list[str], path: Path) -> None:
-    """Check that there are enough images and classes to train and to test.
-
-    Args:
-        parts: pool, validation and test.
-        classes: the class names.
-        unlabelled: files of the test split that have no label.
-        path: the folder.
-
-    Raises:
-        InputError: there are too few.
-    """
-    if (count := len(parts["validation"].rows)) < MIN_VALIDATION:
-        raise InputError(
-            f"{path}: {count} images are held out for validation; allowed: at least {MIN_VALIDATION} "
-            "(add images, or raise data.folder.validation)"
-        )
-    if len(classes) == 1:
-        raise InputError(f"{path}: there is only one class, {classes[0]!r}; allowed: none, or two or more")
-    if classes and not len(parts["test"].rows):
-        if unlabelled:
-            remedy = f"label some images of the test split, such as {', '.join(unlabelled[:3])}"
-        else:
-            remedy = "add images (or groups, if there are few), or raise data.folder.test"
-        raise InputError(f"{path}: no labelled image is held out for the test; {remedy}")
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """A sort key for natural order: 2 before 10."""
-    return [(int(text), "") if text.isdecimal() else (-1, text) for text in re.split(r"(\d+)", name)]

@@ -10,10 +10,11 @@ import pandas as pd
 
 from stages.files.json_files import write_json
 from stages.files.packs import write_pack
-from stages.files.paths import IMAGES, LABELS, METRICS, TEST
+from stages.files.paths import DECODING, IMAGES, LABELS, METRICS, TEST
 from stages.files.tables import write_pieces, write_table
 from stages.files.whole import whole_folder
 from stages.images import thumbnails
+from stages.networks.decoding import Decoding
 from stages.tasks import power
 
 NO_LABEL = -1
@@ -77,6 +78,7 @@ class Prepared:
         classes: the class names, in the order of the class numbers.
         counts: the numbers of bad files, duplicates and so on.
         left_out: the path of each image that was left out, the reason, and the image that it duplicates.
+        decoding: the rule by which image files became pixels; None: they were no image files of the user's.
     """
 
     pool: Part
@@ -85,6 +87,7 @@ class Prepared:
     classes: list[str]
     counts: dict[str, int] = field(default_factory=dict)
     left_out: list[tuple[str, str, str]] = field(default_factory=list)
+    decoding: Decoding | None = None
 
     def write(self, made_from: dict[str, Any]) -> None:
         """Write images, labels and test split; replace the old ones only after all are complete.
@@ -99,10 +102,12 @@ class Prepared:
         ):
             columns = ["id", "split", "source"]
             write_pack(images_folder / "pool.npy", self.pool.images, self.pool.rows)
-            write_pieces(images_folder / "pool.csv", self.pool.pieces(*columns))
+            write_pieces(images_folder / "pool.csv", self.pool.pieces(*columns, "group"))
             write_pack(images_folder / "validation.npy", self.validation.images, self.validation.rows)
-            write_pieces(images_folder / "validation.csv", self.validation.pieces(*columns, "label"))
+            write_pieces(images_folder / "validation.csv", self.validation.pieces(*columns, "label", "group"))
             write_pieces(labels_folder / "pool.csv", self.pool.pieces("id", "label", "file"))
+            if self.decoding is not None:
+                write_json(images_folder / DECODING, self.decoding.model_dump())
             write_json(labels_folder / "classes.json", self.classes)
             write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
             write_pieces(test_folder / "index.csv", self.test.pieces(*columns, "label", "group", "file"))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from stages.prepare.columns import Records, base_name
-from stages.prepare.decode import as_keys
+from stages.prepare.row_cache import as_keys
 from stages.settings.schema import Folder
 from stages.training.randomness import Stream
 
@@ -22,12 +22,14 @@ class Images:
     Attributes:
         records: their metadata.
         digests: of the files' contents, uint8 (n, 32).
+        contents: of their decoded pixels, uint8 (n, 16); copies have the same.
         rows: of their pixels in the pixel cache, int64 (n,).
         splits: indices into STRICTNESS, int8 (n,).
     """
 
     records: Records
     digests: np.ndarray
+    contents: np.ndarray
     rows: np.ndarray
     splits: np.ndarray
 
@@ -38,7 +40,8 @@ class Images:
     def take(self, indices: np.ndarray) -> "Images":
         """A subset."""
         records = self.records.take(indices)
-        return Images(records, self.digests[indices], self.rows[indices], self.splits[indices])
+        columns = (self.digests, self.contents, self.rows, self.splits)
+        return Images(records, *(column[indices] for column in columns))
 
     def indices_of(self, split: str) -> np.ndarray:
         """The indices of the images in a split, ascending."""
@@ -124,7 +127,7 @@ def unite_splits(images: Images) -> Images:
     group_ids = groups.codes.astype(np.int64)
     ungrouped = ~groups.is_known()
     group_ids[ungrouped] = len(groups.categories) + np.arange(ungrouped.sum())
-    content_ids = np.unique(as_keys(images.digests), return_inverse=True)[1]
+    content_ids = np.unique(as_keys(images.contents), return_inverse=True)[1]
     splits = images.splits
     while True:
         moved = _strictest(group_ids, _strictest(content_ids, splits))

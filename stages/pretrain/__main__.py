@@ -18,8 +18,8 @@ from stages.errors import reported
 from stages.files import provenance, weights
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
-from stages.files.packs import read_pack
-from stages.files.paths import ENCODERS, IMAGES, METRICS, encoder_file
+from stages.files.packs import read_pack, read_pack_if_any
+from stages.files.paths import ENCODERS, IMAGES, LARGE_POOL, METRICS, encoder_file
 from stages.files.whole import whole_folder
 from stages.images.tensors import as_tensor
 from stages.networks.encoder import Encoder
@@ -27,7 +27,7 @@ from stages.pretrain import illustration
 from stages.pretrain.curve import write_curve
 from stages.pretrain.run import Pretrainer, Result, run_name
 from stages.settings import load
-from stages.tasks.labels import read_labels
+from stages.tasks.labels import read_groups, read_labels
 from stages.training.checkpoint import CHECKPOINTS, Origin, remove_unused
 from stages.training.loop import Row
 from stages.training.machine import Machine, set_up
@@ -71,43 +71,43 @@ def main(method: str) -> None:
     remove_unused(checkpoints, set(map(run_name, runs)))
     require_writable(*(checkpoints / run_name(run) for run in runs))
     pool, validation = read_pack(IMAGES / "pool.npy"), validation_set(machine)
+    large = read_pack_if_any(LARGE_POOL, rows=len(pool))
     key = origin.key(without=NOT_IN_KEY)
-    pretrainer = Pretrainer(method, settings, machine, pool, validation, checkpoints, key)
+    pretrainer = Pretrainer(method, settings, machine, pool, large, validation, checkpoints, key)
     results: list[Result] = []
 
     def record(rows: list[Row]) -> None:
         write_curve(outputs.curve, [*(result.curve for result in results), rows])
 
-    for run in runs:
-        results.append(pretrainer.pretrain(run, record))
+    with whole_folder(outputs.encoders) as folder:
+        for run in runs:
+            encoder, result = pretrainer.pretrain(run, record)
+            weights.write_encoder(folder / encoder_file(method, run).name, encoder)
+            results.append(result)
+        origin.require_unchanged()
 
     first = results[0]
     figures = combined(results) | {
-        "steps": first.curve[-1]["step"],
-        "parameters": parameter_count(first.encoder),
+        "steps": first.steps,
+        "batch_size": first.batch_size,
+        "passes": round(first.passes, 2),
+        "parameters": parameter_count(encoder),
         **machine.describe(),
         "shown": list(first.shown),
         "made_from": provenance.made_from("pretrain", method, hashed=origin.hashes),
     }
     timings = machine.timings(sum(result.seconds for result in results), sum(r.images for r in results))
     monitoring = sum(result.monitoring_seconds for result in results)
-    origin.require_unchanged()
-    with whole_folder(outputs.encoders) as folder:
-        for run, result in enumerate(results):
-            weights.write_encoder(folder / encoder_file(method, run).name, result.encoder)
     write_curve(outputs.curve, [result.curve for result in results])
     illustration.write(outputs.illustration, first.shown)
     write_json(outputs.figures, figures)
     write_json(outputs.timings, timings | {"monitoring_seconds": round(monitoring, 1)})
     for run, result in enumerate(results):
-        before, after = result.curve[0]["knn"], result.curve[-1]["knn"]
-        if after is not None:
-            title = pretrainer.title(run)
-            print(f"pretrain {title}: kNN accuracy {before:.1%} untrained, {after:.1%} at the end")
+        result.print(pretrainer.title(run))
 
 
 def combined(results: Sequence[Result]) -> dict[str, Any]:
-    """The figures of run 0, with the mean kNN accuracies and the first collapse of all runs.
+    """The figures of run 0, with the mean kNN accuracies, the first collapse and all doubts of the runs.
 
     `runs` has the figures of each run.
     """
@@ -119,13 +119,16 @@ def combined(results: Sequence[Result]) -> dict[str, Any]:
     if len(runs) > 1:
         collapses = (f"run {run}, {of['collapse']}" for run, of in enumerate(runs) if of["collapse"])
         figures["collapse"] = next(collapses, None)
+        figures["doubts"] = [f"run {run}, {doubt}" for run, of in enumerate(runs) for doubt in of["doubts"]]
     return figures
 
 
-def validation_set(machine: Machine) -> tuple[Tensor, Tensor]:
-    """The validation images, uint8 (N, C, H, W), and their labels, (N,) int64 on the device, -1 for none."""
-    labels = read_labels(IMAGES / "validation.csv").to(machine.device)
-    return as_tensor(read_pack(IMAGES / "validation.npy", rows=len(labels))), labels
+def validation_set(machine: Machine) -> tuple[Tensor, Tensor, Tensor]:
+    """The validation images, their labels and their groups: see `Pretrainer.validation`."""
+    table = IMAGES / "validation.csv"
+    labels, groups = read_labels(table), read_groups(table)
+    images = as_tensor(read_pack(IMAGES / "validation.npy", rows=len(labels)))
+    return images, labels.to(machine.device), groups.to(machine.device)
 
 
 def parameter_count(encoder: Encoder) -> int:

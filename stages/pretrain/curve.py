@@ -10,11 +10,12 @@ import pandas as pd
 from stages.files.tables import write_table
 from stages.training.loop import Row, Watch
 
-Look = Callable[[int, float | None, bool], dict[str, Any]]  # step, loss, end of an epoch? → columns
+Look = Callable[[int, float | None, bool], dict[str, Any]]  # step, loss, on all images? → columns
 Record = Callable[[list[Row]], None]
 
-POINTS = 100  # rows at most, in addition to those at the ends of epochs: the file is tracked by git
-LOOKS = 20  # about so many rows have the columns of `look_closer`, in addition to those at the ends of epochs
+POINTS = 100  # rows at most, in addition to those of the first and the last step: the file is tracked by git
+LOOKS = 20  # about so many rows have the columns of `look_closer`
+FULL_LOOKS = 5  # and so many are of all validation images; the first and the last row always are
 FIRST_COLUMNS = ("run", "step", "epoch", "loss", "learning_rate")
 
 
@@ -25,29 +26,27 @@ class TrainingCurve(Watch):
         record: called with all rows at each new one, to write them; None: nothing is written.
         look_closer: returns further columns of a row.
         steps: number of steps of the training.
-        per_epoch: number of steps of one epoch.
+        per_step: passes through the pool in one step; a fraction of one.
         rows: the rows of an interrupted training that is resumed.
     """
 
     def __init__(
-        self, record: Record | None, look_closer: Look, steps: int, per_epoch: int, rows: Sequence[Row] = ()
+        self, record: Record | None, look_closer: Look, steps: int, per_step: float, rows: Sequence[Row] = ()
     ) -> None:
         super().__init__()
-        self.record, self.look_closer, self.per_epoch = record, look_closer, per_epoch
+        self.record, self.look_closer, self.steps, self.per_step = record, look_closer, steps, per_step
         self.every = max(1, math.ceil(steps / POINTS))
         self.rows = list(rows)
         if rows:
             self._write()
 
-    def due(self, step: int) -> bool:
-        return super().due(step) or step % self.per_epoch == 0
-
     def look(self, row: Row) -> None:
-        end_of_epoch = row["step"] % self.per_epoch == 0
-        row["epoch"] = round(row["step"] / self.per_epoch, 3)
+        step = row["step"]
+        row["epoch"] = round(step * self.per_step, 3)
         self.rows.append(row)
-        if end_of_epoch or len(self.rows) % (POINTS // LOOKS) == 0:
-            row |= self.look_closer(row["step"], row["loss"], end_of_epoch)
+        full = step == self.steps or step % (self.every * (POINTS // FULL_LOOKS)) == 0
+        if full or step % (self.every * (POINTS // LOOKS)) == 0:
+            row |= self.look_closer(step, row["loss"], full)
         self._write()
 
     def _write(self) -> None:

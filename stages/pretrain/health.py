@@ -1,5 +1,6 @@
 """Health of the encoder during pretraining: kNN accuracy, spread and rank of features, alarm on collapse."""
 
+import math
 import sys
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from stages.tasks import probe
 from stages.tasks.features import encode
 from stages.training.machine import Machine
 
-SAMPLE = 1000  # validation images between epochs: enough for spread and rank, in a tenth of the time
+SAMPLE = 1000  # validation images of most looks: enough for spread and rank, in a tenth of the time
 # Alarm below these fractions of the untrained encoder's spread and rank. Measured on MNIST: in healthy runs
 # of methods that compare views both stayed above 0.7; the autoencoder's rank falls to 0.2 early on and
 # recovers; runs that had diverged to a few directions were at 0.1 in one of them and 0.4 in the other,
@@ -23,13 +24,13 @@ SAMPLE = 1000  # validation images between epochs: enough for spread and rank, i
 SMALLEST_SPREAD, SMALLEST_RANK = 0.1, 0.2
 STUCK = 0.01  # alarm if the loss is this close to its uninformative value, relative to that value
 # Checks in a row with a fault before the alarm: a loss may pass its uninformative value while it falls, and
-# an autoencoder's rank falls early on for one or two checks. At the end of an epoch one check of the
+# an autoencoder's rank falls early on for one or two checks. On all validation images one check of the
 # features is enough.
 PATIENCE = 3
-# Features stored with a checkpoint, to measure the kNN accuracy again with other labels: 25 epochs of 5,000
-# images with 256 features. If there are more, the first epoch and the last ones are stored.
+# Features stored with a checkpoint, to measure the kNN accuracy again with other labels: 25 looks at
+# 5,000 images with 256 features. If there are more, the first and the last ones are stored.
 FEATURES_LIMIT = 64 * 2**20  # bytes
-LABELS = "labels"  # key of the labels among the stored features
+LABELS, GROUPS = "labels", "groups"  # keys among the stored features
 
 
 class Monitor:
@@ -40,6 +41,7 @@ class Monitor:
         encoder: on the machine's device.
         images: (N, C, H, W) uint8 validation images.
         labels: (N,) int64 on the machine's device, -1 for images without a label.
+        groups: (N,) int64 on the machine's device: images of one group do not vote for each other.
         neighbours: the settings of the kNN accuracy.
         health: whether a collapse stops the training or only prints a warning.
 
@@ -48,48 +50,54 @@ class Monitor:
         collapse: the first alarm as text; None: no alarm so far.
         seconds: time spent in this class.
         untrained: spread and rank of the features at step 0.
-        stored: the normalised features, (N, D) float16, at the end of each epoch, by step; and the labels.
+        stored: the normalised features, (N, D) float16, of each look at all images, by step; the labels
+            and groups.
     """
 
     def __init__(
-        self, title: str, encoder: Encoder, images: Tensor, labels: Tensor,
+        self, title: str, encoder: Encoder, images: Tensor, labels: Tensor, groups: Tensor,
         neighbours: Neighbours, health: Health, machine: Machine,
     ) -> None:  # fmt: skip
         self.title, self.encoder, self.machine = title, encoder, machine
-        self.images, self.labels, self.neighbours = images, labels, neighbours
+        self.images, self.labels, self.groups = images, labels, groups
+        self.neighbours = neighbours
         self.on_collapse = health.on_collapse
         self.uninformative: float | None = None
         self.collapse: str | None = None
         self.seconds = 0.0
         self.untrained = (0.0, 0.0)
-        self.stored: dict[str, Tensor] = {LABELS: labels.cpu()}
+        self.stored: dict[str, Tensor] = self._references()
         self._faults_in_a_row = {"features": 0, "loss": 0}
 
-    def __call__(self, step: int, loss: float | None, end_of_epoch: bool) -> dict[str, Any]:
-        """Spread and rank of the features after `step`; at the end of an epoch the kNN accuracy too.
+    def __call__(self, step: int, loss: float | None, full: bool) -> dict[str, Any]:
+        """Spread and rank of the features after `step`; with `full` the kNN accuracy too.
 
         Args:
             step: number of steps done.
             loss: its mean since the last row of the curve; None before the first step.
-            end_of_epoch: whether to use all validation images, not only a sample.
+            full: whether to use all validation images, not only a sample.
 
         Raises:
             InputError: the features have collapsed, and `on_collapse` is "stop".
         """
         started = time.perf_counter()
-        images = self.images if end_of_epoch else self.images[:SAMPLE]
+        images = self.images if full else self.images[:SAMPLE]
         features = encode(self.encoder, images, self.machine)
         # NaN and infinity count as 0 and so as collapse; the training loop reports the step of a NaN loss.
         sample = features[:SAMPLE].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         spread, rank = round(feature_std(sample), 4), round(rankme(sample), 2)
         columns: dict[str, Any] = {"feature_std": spread, "rankme": rank}
-        if end_of_epoch:
+        if full:
             self._store(step, F.normalize(features, dim=1).half().cpu())
             columns["knn"] = self._knn(step)
-        if alarm := self._check(step, spread, rank, loss, end_of_epoch):
+        if alarm := self._check(step, spread, rank, loss, full):
             columns["alarm"] = alarm
         self.seconds += time.perf_counter() - started
         return columns
+
+    def _references(self) -> dict[str, Tensor]:
+        """What the kNN accuracies refer to."""
+        return {LABELS: self.labels.cpu(), GROUPS: self.groups.cpu()}
 
     def _store(self, step: int, directions: Tensor) -> None:
         """Store normalised features. Beyond the limit, drop the oldest ones after the first."""
@@ -99,28 +107,31 @@ class Monitor:
             del self.stored[str(later.pop(0))]
 
     def _stored_steps(self) -> list[int]:
-        return sorted(int(step) for step in self.stored if step != LABELS)
+        return sorted(int(step) for step in self.stored if step not in (LABELS, GROUPS))
 
     def _knn(self, step: int) -> float | None:
-        """The kNN accuracy on the validation images that have a label; None if fewer than two have one."""
+        """The kNN accuracy on the validation images that have a label; None if too few have one."""
         labelled = self.labels >= 0
         if int(labelled.sum()) < 2:
             return None
         features = self.stored[str(step)].to(self.labels.device)[labelled].float()
-        return round(probe.knn_accuracy(features, self.labels[labelled], self.neighbours), 4)
+        accuracy = probe.knn_accuracy(features, self.labels[labelled], self.neighbours, self.groups[labelled])
+        return None if math.isnan(accuracy) else round(accuracy, 4)
 
     def replay(self, curve: list[dict[str, Any]], stored: dict[str, Tensor]) -> None:
         """Restore the state at an interruption.
 
-        If the validation labels have changed since then, the kNN accuracies of the curve are measured
-        again, so that all refer to the same labels; those of features that are no longer stored become None.
+        If the validation labels or groups have changed since then, the kNN accuracies of the curve are
+        measured again, so that all refer to the same labels; those of features that are no longer stored
+        become None.
 
         Args:
             curve: its rows so far; changed in place.
             stored: the attribute `stored` at the interruption.
         """
-        same_labels = torch.equal(stored[LABELS], self.labels.cpu())
-        self.stored = stored | {LABELS: self.labels.cpu()}
+        references = self._references()
+        same_labels = all(torch.equal(stored[key], references[key]) for key in references)
+        self.stored = stored | references
         rows_with_knn = [row for row in curve if "knn" in row]
         lost = [row for row in rows_with_knn if not same_labels and str(row["step"]) not in stored]
         if lost:
@@ -132,21 +143,19 @@ class Monitor:
             )
         for row in curve:
             if row.get("rankme") is not None:
-                end_of_epoch = "knn" in row
-                if end_of_epoch and not same_labels:
+                full = "knn" in row
+                if full and not same_labels:
                     row["knn"] = None if row in lost else self._knn(row["step"])
-                self._check(row["step"], row["feature_std"], row["rankme"], row["loss"], end_of_epoch)
+                self._check(row["step"], row["feature_std"], row["rankme"], row["loss"], full)
 
-    def _check(
-        self, step: int, spread: float, rank: float, loss: float | None, end_of_epoch: bool
-    ) -> str | None:
+    def _check(self, step: int, spread: float, rank: float, loss: float | None, full: bool) -> str | None:
         """The alarm at this step as text, if there is one. Only the first one is printed."""
         if step == 0:
             self.untrained = spread, rank
         faults = {"features": self._features_fault(spread, rank), "loss": self._loss_fault(loss)}
         in_a_row = {part: self._faults_in_a_row[part] + 1 if fault else 0 for part, fault in faults.items()}
         self._faults_in_a_row = in_a_row
-        patience = {"features": 1 if end_of_epoch else PATIENCE, "loss": PATIENCE}
+        patience = {"features": 1 if full else PATIENCE, "loss": PATIENCE}
         reason = next((faults[part] for part in faults if in_a_row[part] >= patience[part]), None)
         if reason is None:
             return None

@@ -2,6 +2,7 @@
 
 import importlib
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,12 +23,26 @@ class Learner(nn.Module):
         betas: AdamW's decay rates for the running means of gradients and squared gradients.
         uninformative: the loss if all embeddings are the same or carry no information, where that is a
             constant. A loss that stays there means that nothing is learnt. None: there is no such constant.
+        side: of the views, in pixels; None: that of the images.
     """
 
     encoder: Encoder
     views: Views  # only in methods that use views
     betas: tuple[float, float] = (0.9, 0.999)
     uninformative: float | None = None
+    side: int | None = None
+
+    def pack(self, pool: np.ndarray, large: np.ndarray | None) -> np.ndarray:
+        """The images that the method trains on: the larger ones, if there are any and it takes views of them.
+
+        Args:
+            pool: uint8 (N, C, H, W).
+            large: the same images with more pixels; None: there are none.
+        """
+        if large is None or not hasattr(self, "views"):
+            return pool
+        self.side = pool.shape[3]
+        return large
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         """The loss of a batch, a scalar.
@@ -51,7 +66,7 @@ class Learner(nn.Module):
 
         By default two views of each image. Arguments as for `forward`.
         """
-        first, second = two_views(images, positions, self.views, stream).chunk(2)
+        first, second = two_views(images, positions, self.views, stream, self.side).chunk(2)
         return {"one view of each": first, "another view": second}
 
 

@@ -7,11 +7,13 @@ import torch
 from pydantic import ValidationError
 
 from stages.errors import InputError
-from stages.files import weights
+from stages.files import foreign, weights
+from stages.files.decoding_file import read_decoding
 from stages.files.packs import part_size
 from stages.networks.build import build, build_on_meta
+from stages.networks.decoding import Decoding
 from stages.networks.encoder import Declaration, Encoder
-from stages.networks.torchvision import TorchvisionEncoder
+from stages.networks.timm import TimmEncoder
 from stages.settings.schema import PUBLISHED, Params, Start
 from stages.training.randomness import Stream
 
@@ -26,17 +28,24 @@ def fresh_encoder(settings: Params, pool: np.ndarray, stream: Stream) -> Encoder
         stream: the random numbers for the initial weights.
 
     Raises:
-        InputError: the encoder does not take images of this size.
+        InputError: there is no such encoder, or not for images of this size.
     """
     chosen = settings.encoder
     try:
         declaration = Declaration(
-            name=chosen.name, width=chosen.width, channels=pool.shape[1], image_size=pool.shape[2]
+            name=chosen.name,
+            width=chosen.width,
+            channels=pool.shape[1],
+            image_size=pool.shape[2],
+            decoding=read_decoding(),
+            input_size=chosen.input_size,
         )
+        encoder = build(declaration, stream.generator())
     except ValidationError as error:
         reason = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
         raise InputError(f"params.yaml: encoder.name is {chosen.name!r}: {reason}") from None
-    encoder = build(declaration, stream.generator())
+    except InputError as error:
+        raise InputError(f"params.yaml: encoder.name is {chosen.name!r}: {error}") from None
     encoder.set_statistics(*statistics(pool))
     return encoder
 
@@ -63,12 +72,44 @@ def given_encoder(method: str, start: Start, fresh: Encoder) -> Encoder:
         fresh: with random weights; it may be changed.
 
     Raises:
-        InputError: the weights cannot be used, or the published ones are not available.
+        InputError: the weights cannot be used, or the published ones are not on this machine.
     """
-    if start.file == PUBLISHED and isinstance(fresh, TorchvisionEncoder):
-        fresh.load_published()
-        return fresh
+    file = Path(start.file)
+    if isinstance(fresh, TimmEncoder):
+        if start.file == PUBLISHED:
+            fresh.load_imagenet()
+            return fresh
+        if file.is_file() and not weights.is_own(file):
+            _load_foreign(method, start, fresh)
+            return fresh
     return imported_encoder(method, start, fresh.declaration)
+
+
+def _load_foreign(method: str, start: Start, encoder: TimmEncoder) -> None:
+    """Load a file that Headstart did not write: weights of this network with timm's names.
+
+    Raises:
+        InputError: the file cannot be read, its digest is not the one in params.yaml, or it holds another
+            network.
+    """
+    file = Path(start.file)
+    _require_digest(method, start, foreign.sha256(file))
+    state = foreign.read_state(file)
+    try:
+        encoder.load_trained(state)
+    except InputError as error:
+        raise InputError(
+            f"params.yaml: pretrain.{method}.start.file is {start.file!r}, which does not fit encoder.name "
+            f"{encoder.declaration.name}: {error}"
+        ) from None
+
+
+def _require_digest(method: str, start: Start, digest: str | None) -> None:
+    if digest != start.digest:
+        raise InputError(
+            f"params.yaml: pretrain.{method}.start.digest is {start.digest or 'null'}; "
+            f"allowed: {digest}, the digest of {start.file}"
+        )
 
 
 def imported_encoder(method: str, start: Start, expected: Declaration) -> Encoder:
@@ -93,27 +134,23 @@ def imported_encoder(method: str, start: Start, expected: Declaration) -> Encode
             f"`dvc import REPOSITORY models/encoders/simclr/run0.safetensors -o {start.file}`"
         )
     encoder = weights.read_encoder(file)
-    digest = weights.read_digest(file)
-    if digest != start.digest:
-        raise InputError(
-            f"params.yaml: {key}.digest is {start.digest or 'null'}; "
-            f"allowed: {digest}, the digest of {start.file}"
-        )
+    _require_digest(method, start, weights.read_digest(file))
     result = build_on_meta(expected)
     if _architecture(encoder) != _architecture(result):
         raise InputError(
             f"params.yaml: {key}.file is {start.file!r}, which holds an encoder with "
             f"{_as_text(encoder.declaration)}; params.yaml and the images ask for {_as_text(expected)}"
         )
-    result.to_empty(device="cpu").load_state_dict(encoder.state_dict())
+    weights.load(result, encoder.state_dict())
     return result
 
 
 def _architecture(encoder: Encoder) -> tuple[Declaration, dict[str, torch.Size]]:
     """What must be equal in two encoders for one to take the other's weights."""
     shapes = {name: value.shape for name, value in encoder.state_dict().items()}
-    return encoder.declaration.model_copy(update={"image_size": 0}), shapes
+    return encoder.declaration.model_copy(update={"image_size": 0, "decoding": Decoding()}), shapes
 
 
 def _as_text(declaration: Declaration) -> str:
-    return ", ".join(f"{key} {value}" for key, value in declaration.model_dump().items())
+    described = declaration.model_dump(exclude={"decoding"}, exclude_none=True)
+    return ", ".join(f"{key} {value}" for key, value in described.items())

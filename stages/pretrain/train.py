@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.errors import InputError
 from stages.images.tensors import as_tensor, pixels
 from stages.pretrain.curve import Look, Record, TrainingCurve
 from stages.pretrain.learner import Learner
+from stages.pretrain.length import length_of
 from stages.settings.schema import Training
 from stages.training import loop, optimisation
 from stages.training.checkpoint import Checkpoint
@@ -52,14 +52,14 @@ def train(
     checkpoint: Checkpoint | None = None,
     title: str = "",
 ) -> tuple[list[dict[str, Any]], float]:
-    """Train for `params.epochs` passes through the pool. The learner is trained in place.
+    """Train for `params.images` images, and at least `params.steps` steps. The learner is trained in place.
 
     Args:
         method: name of the method, for messages about its parameters.
         pool: uint8 (N, C, H, W).
         stream: the random numbers of this training.
-        look: called at the start, at the end of each epoch and about 20 times in between; returns columns of
-            the training curve.
+        look: called at the start, at the end and about 20 times in between; returns columns of the training
+            curve.
         record: called with the rows of the curve so far at each new row; None: nothing is called.
         checkpoint: where the state is saved from time to time, and restored from at the start; None: nowhere.
         title: the name of this training in all other messages; empty: that of the method.
@@ -68,20 +68,13 @@ def train(
         The training curve and the seconds spent in training steps.
 
     Raises:
-        InputError: the batch is larger than the pool, or a loss or a weight is NaN or infinite.
+        InputError: the pool is too small, or a loss or a weight is NaN or infinite.
     """
-    n, batch_size = len(pool), params.batch_size
-    if batch_size > n:
-        raise InputError(
-            f"params.yaml: pretrain.{method}.batch_size is {batch_size}; "
-            f"allowed: at most {n}, the number of images in the pool"
-        )
-    per_epoch = n // batch_size
-    length = loop.Length(params.epochs * per_epoch, batch_size, params.warmup)
+    n, length = len(pool), length_of(method, params, len(pool))
     saved_rows = checkpoint.saved.facts["curve"] if checkpoint and checkpoint.saved else []
-    curve = TrainingCurve(record, look, length.steps, per_epoch, saved_rows)
+    curve = TrainingCurve(record, look, length.steps, length.batch_size / n, saved_rows)
     groups = optimisation.decayed_groups(learner, params.learning_rate, params.weight_decay)
     optimiser = optimisation.adamw(groups, learner.betas)
-    task, title = Pretraining(learner, pool, batch_size, machine), f"pretrain {title or method}"
-    with progress(title, length.steps * batch_size) as bar:
+    task, title = Pretraining(learner, pool, length.batch_size, machine), f"pretrain {title or method}"
+    with progress(title, length.steps * length.batch_size) as bar:
         return loop.train(title, task, n, length, optimiser, stream, bar, curve, checkpoint)

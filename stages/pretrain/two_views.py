@@ -46,6 +46,6 @@ class TwoViewLearner(Learner):
 
     def projections(self, images: Tensor, positions: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
         """The projections of two views of each image, (N, D) float32 each."""
-        both = two_views(images, positions, self.views, stream)  # (2N, C, H, W)
+        both = two_views(images, positions, self.views, stream, self.side)  # (2N, C, H, W)
         first, second = self.projector(self.encoder(both)).float().chunk(2)
         return first, second

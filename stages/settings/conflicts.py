@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.settings.findings import dotted
-from stages.settings.schema import PUBLISHED, WITHOUT_PUBLISHED, Params, Training, method_params
+from stages.settings.schema import PUBLISHED, PUBLISHED_FOR, Params, Training, method_params
 from stages.settings.values import OFFICIAL, Section, available_methods
 
 
@@ -33,13 +33,7 @@ def conflicts(params: Params, sections: Mapping[str, Section], methods: Sequence
         lines += _wrong_encoders(params.encoder.name, methods)
         lines += _unpublished(params.encoder.name, sections, methods)
     if hasattr(params, "data") and params.data.source in OFFICIAL:  # the size of other data is not known yet
-        budgets = params.finetune.budgets if hasattr(params, "finetune") else ()
-        batches = {
-            name: section.batch_size
-            for name, section in sections.items()
-            if name in methods and isinstance(section, Training)
-        }
-        lines += _sizes(params, budgets, batches)
+        lines += _sizes(params, params.finetune.budgets if hasattr(params, "finetune") else ())
     return lines
 
 
@@ -58,19 +52,19 @@ def _wrong_encoders(encoder: str, methods: Sequence[str]) -> list[str]:
 
 def _unpublished(encoder: str, sections: Mapping[str, Section], methods: Sequence[str]) -> list[str]:
     """Methods that start from published weights, where there are none for the encoder."""
-    if encoder not in WITHOUT_PUBLISHED:
+    if encoder == PUBLISHED_FOR:
         return []
     starts = {name: getattr(sections[name], "start", None) for name in methods if name in sections}
     return [
-        f"pretrain.{name}.start.file is {PUBLISHED!r}; allowed: the path of a file ({PUBLISHED} publishes no "
-        f"weights for encoder.name {encoder})"
+        f"pretrain.{name}.start.file is {PUBLISHED!r}; allowed: the path of a file ({PUBLISHED} has weights "
+        f"for {PUBLISHED_FOR} only, encoder.name is {encoder})"
         for name, start in starts.items()
         if start is not None and start.file == PUBLISHED
     ]
 
 
-def _sizes(params: Params, budgets: Sequence[int | str], batches: Mapping[str, int]) -> list[str]:
-    """Budgets and batches that are larger than the pool, or budgets smaller than the number of classes."""
+def _sizes(params: Params, budgets: Sequence[int | str]) -> list[str]:
+    """Budgets that are larger than the pool, or smaller than the number of classes."""
     data = params.data
     available, classes = OFFICIAL[data.source]
     images = min(data.train_limit or available, available)
@@ -81,10 +75,6 @@ def _sizes(params: Params, budgets: Sequence[int | str], batches: Mapping[str, i
             f"of the {images} training images remain in the pool"
         ]
     return [
-        f"pretrain.{name}.batch_size is {size}; allowed: at most {pool} (the pool)"
-        for name, size in batches.items()
-        if size > pool
-    ] + [
         f"finetune.budgets[{index}] is {budget}; allowed: 'all' or {classes} (one label a class) "
         f"to {pool} (the pool)"
         for index, budget in enumerate(budgets)

@@ -54,13 +54,13 @@ def named_method(stage: str, arguments: list[str]) -> str:
 def declared_keys(stage: str, method: str | None, raw: Any) -> list[str]:
     """The keys under `params:` of a stage in dvc.yaml, with each `${…}` filled in."""
     keys = _declared(stage, "params", method)
-    return [re.sub(r"\$\{(.+?)\}", lambda name: str(_value(raw, name[1])), key) for key in keys]
+    return [re.sub(r"\$\{(.+?)\}", lambda name: str(value(raw, name[1])), key) for key in keys]
 
 
 def declared_values(stage: str, method: str | None, raw: Any = None) -> dict[str, Any]:
     """The values in params.yaml of the keys that a stage declares; `raw` as for `parameters`."""
     raw = read(PARAMS) if raw is None else raw
-    return {key: _value(raw, key) for key in declared_keys(stage, method, raw)}
+    return {key: value(raw, key) for key in declared_keys(stage, method, raw)}
 
 
 def declared_files(stage: str, method: str | None) -> list[str]:
@@ -73,7 +73,7 @@ def _declared(stage: str, what: str, method: str | None) -> list[str]:
     return [entry.replace("${item.method}", method or "") for entry in entries]
 
 
-def _value(raw: Any, key: str) -> Any:
+def value(raw: Any, key: str) -> Any:
     """The value at a dotted key of the file's content; None where there is none."""
     for part in key.split("."):
         raw = raw.get(part) if isinstance(raw, dict) else None
@@ -132,9 +132,14 @@ def _method_sections(raw: Any) -> tuple[dict[str, Section], list[str]]:
 def read(path: Path) -> Any:
     """A YAML file's content, not validated."""
     try:
-        return deepcopy(_parsed(path.read_text(encoding="utf-8")))
+        return parsed(path.read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def parsed(text: str) -> Any:
+    """The content of YAML text."""
+    return deepcopy(_parsed(text))
 
 
 @cache  # a stage reads both files about ten times, and parsing takes a tenth of a second
@@ -149,6 +154,8 @@ def _only(value: Any, keys: list[str]) -> Any:
     for key in keys:
         first, _, rest = key.partition(".")
         wanted.setdefault(first, []).append(rest)
-    parts = {name: (value[name] if isinstance(value, dict) else getattr(value, name)) for name in wanted}
-    cut = {name: parts[name] if "" in rest else _only(parts[name], rest) for name, rest in wanted.items()}
+    # A mapping of names may lack one: a method without a fixed recipe.
+    names = [name for name in wanted if not isinstance(value, dict) or name in value]
+    parts = {name: (value[name] if isinstance(value, dict) else getattr(value, name)) for name in names}
+    cut = {name: part if "" in wanted[name] else _only(part, wanted[name]) for name, part in parts.items()}
     return cut if isinstance(value, dict) else type(value).model_construct(None, **cut)

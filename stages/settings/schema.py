@@ -1,8 +1,8 @@
 """The sections of `params.yaml` as frozen, typed models: each key, its type and its range.
 
 The code has no defaults. A value may be left out only if it is off (a transform of a view, the weights that a
-method starts from) or if `finetune.recipe.default` has it. The model of a method's own section is in the
-method's file, `stages/pretrain/methods/METHOD.py`.
+method starts from), if `finetune.recipe.default` has it, or if a whole recipe is chosen. The model of a
+method's own section is in the method's file, `stages/pretrain/methods/METHOD.py`.
 """
 
 import importlib
@@ -12,7 +12,8 @@ from pydantic import AfterValidator, ConfigDict, Field, Strict, field_validator,
 
 from stages.errors import InputError
 from stages.settings.findings import unknown
-from stages.settings.recipes import Distil, Finetune
+from stages.settings.network_names import TIMM, NetworkName
+from stages.settings.recipes import Choose, Distil, Finetune
 from stages.settings.values import (
     METHODS,
     Area,
@@ -95,9 +96,16 @@ class Data(Section):
 class EncoderParams(Section):
     """The network that is pretrained."""
 
-    name: Literal["cnn", "residual", "vit", "resnet18", "resnet50", "vit_b_16"]
+    name: NetworkName
     # NOTE: with 4 channels PyTorch 2.15 (oneDNN) corrupts its heap on CPUs that have AVX2 and no AVX-512.
     width: Annotated[int, Field(ge=8, le=1024)]
+    input_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _enlarged(self) -> Self:
+        if self.input_size is not None and not self.name.startswith(TIMM):
+            raise ValueError(f".input_size is {self.input_size}; allowed: null (only {TIMM}NAME has it)")
+        return self
 
 
 class Views(Section):
@@ -109,6 +117,7 @@ class Views(Section):
     scale: Annotated[tuple[Magnification, Magnification], Strict(False), AfterValidator(ascending)] = (1, 1)
     shear: Annotated[float, Field(ge=0, le=60)] = 0
     shift: Fraction = 0
+    reflect: bool = False
     elastic: Annotated[float, Field(ge=0, le=64)] = 0
     thickness: Fraction = 0
     brightness: Fraction = 0
@@ -143,18 +152,18 @@ class ViewPresets(Section):
         return self
 
 
-PUBLISHED = "torchvision"
-WITHOUT_PUBLISHED = ("cnn", "residual", "vit")
+PUBLISHED = "imagenet"
+PUBLISHED_FOR = "timm/mobilenetv2_100"
 
 
 class Start(Section):
-    """Weights that an encoder starts from: a file of another branch or repository, or published ones.
+    """Weights that an encoder starts from: a file of another branch or program, or published ones.
 
     Attributes:
         file: its path, for example after `dvc import` or `dvc get`; or PUBLISHED: the weights that
-            torchvision publishes for `encoder.name`, trained on ImageNet's labels.
+            torchvision publishes for PUBLISHED_FOR, trained on ImageNet's labels.
         digest: the hash of its content. As a parameter it tells DVC when the weights change. None: not
-            known yet; the stage then says which one to enter.
+            known yet; the stage then says which one to enter. Not used with PUBLISHED, whose hash is known.
     """
 
     file: str
@@ -168,13 +177,20 @@ class Training(Section):
         encoders: the encoders that the method can work with; empty: all.
         smallest_batch: the fewest images of a batch with which the loss is meaningful. Two at least, because
             BatchNorm needs a variance; methods that compare images of a batch need more.
+        enough_steps: with fewer steps than this, `pretrain` warns that the training is short.
+        images: how many the training sees, each as often as it comes up.
+        steps: the fewest steps, where `images` are fewer: a small pool is then passed through more often.
         start: weights to start from; None: fresh ones.
     """
 
     encoders: ClassVar[tuple[str, ...]] = ()
     smallest_batch: ClassVar[int] = 2
+    # On four folders of 1,600 to 7,500 images SimCLR helped with 1,000 to 1,500 steps, and did harm with 50
+    # to 200.
+    enough_steps: ClassVar[int] = 1000
 
-    epochs: Count
+    images: Count
+    steps: Count
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Rate
     weight_decay: Rate
@@ -239,6 +255,7 @@ class Params(Section):
     views: ViewPresets
     pretrain: Pretrain
     finetune: Finetune
+    choose: Choose
     distil: Distil
     probe: LinearProbe
     knn: Neighbours

@@ -9,6 +9,9 @@ from stages.errors import InputError
 from stages.training.randomness import Stream
 
 Budget = int | str  # a number of labelled images, or "all"
+CHOOSING = (
+    1000  # the draw on which recipes are chosen: its number is far from those that `finetune.draws` counts
+)
 
 
 def budget_name(budget: Budget) -> str:

@@ -26,8 +26,8 @@ PROBE_IMAGES = 8192  # for the initial head at most; more would hardly improve i
 class RandomViews(Protocol):
     """Draws a random view of each image of a batch. What a view is, a task does not know."""
 
-    def __call__(self, images: Tensor, positions: Tensor, *, stream: Stream) -> Tensor:
-        """Views (N, C, H, W) of images (N, C, H, W) in [0, 1], at these positions (N,) of the batch."""
+    def __call__(self, images: Tensor, positions: Tensor, *, stream: Stream, side: int) -> Tensor:
+        """Views (N, C, side, side) of images (N, C, H, W) in [0, 1], at positions (N,) of the batch."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,15 @@ class Labelled:
         rows: (n,) int64, of the pack.
         labels: (n,) int64.
         given: how many of the labels are in the budget; the others were spread from them. The length of the
-            training and its learning rate depend only on `given`.
+            training depends only on `given`.
+        large: the images of the pack with more pixels, for views; None: there are none.
     """
 
     pack: np.ndarray
     rows: Tensor
     labels: Tensor
     given: int
+    large: np.ndarray | None = None
 
     def __len__(self) -> int:  # noqa: D105
         return len(self.rows)
@@ -54,21 +56,24 @@ class Labelled:
         """The images, uint8 (k, C, H, W), and labels, (k,), at some indices (k,)."""
         return as_tensor(self.pack[self.rows[chosen].numpy()]), self.labels[chosen]
 
+    def take_for_views(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """`take`, with the larger images if there are any."""
+        pack = self.pack if self.large is None else self.large
+        return as_tensor(pack[self.rows[chosen].numpy()]), self.labels[chosen]
+
 
 def steps_for(labelled: int, schedule: Schedule) -> int:
     """The number of steps for a budget: `schedule.steps`, or `schedule.epochs` epochs if that is more."""
     return max(schedule.steps, math.ceil(schedule.epochs * labelled / schedule.batch_size))
 
 
-def rate_and_decay(labelled: int, schedule: Schedule, recipe: Recipe) -> tuple[float, float]:
-    """The encoder's peak learning rate and the weight decay; the recipe has other values for many labels."""
-    if labelled >= schedule.many:
-        return recipe.encoder_learning_rate_many, recipe.weight_decay_many
-    return recipe.encoder_learning_rate, recipe.weight_decay
-
-
 def initial_classifier(
-    encoder: Encoder, labelled: Labelled, classes: int, l2: float, machine: Machine
+    encoder: Encoder,
+    labelled: Labelled,
+    classes: int,
+    l2: float,
+    machine: Machine,
+    most: int = PROBE_IMAGES,
 ) -> Classifier:
     """The classifier that finetuning starts from: the encoder with the linear probe as its head.
 
@@ -78,9 +83,10 @@ def initial_classifier(
     Args:
         encoder: on the machine's device.
         l2: strength of the penalty of the linear probe.
+        most: images that the probe is fitted to at most.
     """
     classifier = Classifier(encoder, classes).to(machine.device)
-    stride = -(-len(labelled) // PROBE_IMAGES)
+    stride = -(-len(labelled) // most)
     images, labels = labelled.take(torch.arange(0, len(labelled), stride))
     features = encode(encoder, images, machine)
     classifier.head = fit_linear(features, labels.to(machine.device), classes, l2)
@@ -105,8 +111,9 @@ class Finetuning(loop.Task):
         self.class_weights = class_weights(labelled.labels, classes).to(machine.device) if balanced else None
 
     def loss(self, items: Tensor, stream: Stream) -> Tensor:
-        images, labels = self.labelled.take(items)
-        batch = self.views(pixels(images, self.machine.device), self.positions, stream=stream)
+        images, labels = self.labelled.take_for_views(items)
+        side = self.labelled.pack.shape[3]
+        batch = self.views(pixels(images, self.machine.device), self.positions, stream=stream, side=side)
         with self.machine.autocast():
             logits = self.classifier(batch)
         return classification_loss(logits, labels.to(self.machine.device), self.class_weights)
@@ -146,9 +153,9 @@ def finetune(
     Raises:
         InputError: the loss is not finite; names the step.
     """
-    rate, decay = rate_and_decay(labelled.given, schedule, recipe)
+    decay = recipe.weight_decay
     groups = [
-        *optimisation.decayed_groups(classifier.encoder, rate, decay),
+        *optimisation.decayed_groups(classifier.encoder, recipe.encoder_learning_rate, decay),
         *optimisation.decayed_groups(classifier.head, recipe.head_learning_rate, decay),
     ]
     length = loop.Length(steps_for(labelled.given, schedule), schedule.batch_size, schedule.warmup)

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -29,6 +31,21 @@ def read_labels(path: Path) -> Tensor:
             "allowed: the number of a class, or an empty field"
         )
     return torch.tensor(labels, dtype=torch.int64)
+
+
+def read_groups(path: Path) -> Tensor:
+    """The `group` column of a table as numbers, int64 (N,); an image without one is a group of its own."""
+    return torch.from_numpy(units_of(read_table(path, text=True)))
+
+
+def units_of(table: pd.DataFrame) -> np.ndarray:
+    """The unit of each image of a table, (N,), from 0 on: its group, or the image alone where it has none."""
+    if "group" not in table:
+        return np.arange(len(table))
+    groups = table["group"].fillna("").tolist()
+    names = [("group", group) if group else ("row", str(row)) for row, group in enumerate(groups)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names])
 
 
 def class_number(text: str) -> int | None:

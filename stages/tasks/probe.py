@@ -1,5 +1,7 @@
 """Probes of frozen features: a linear classifier and nearest neighbours."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -71,27 +73,36 @@ def knn_probabilities(
     return torch.cat(votes)
 
 
-def knn_accuracy(features: Tensor, labels: Tensor, settings: Neighbours, chunk: int = 1024) -> float:
+def knn_accuracy(
+    features: Tensor, labels: Tensor, settings: Neighbours, groups: Tensor | None = None, chunk: int = 1024
+) -> float:
     """Leave-one-out k-nearest-neighbour accuracy of a labelled set, a fraction.
 
-    Each image is classified by all others, so no second labelled set is needed.
+    Each image is classified by all others outside its group, so no second labelled set is needed.
+    Images of one group, such as those of one patient, recognise each other without knowledge of the classes.
 
     Args:
         features: (n, D).
         labels: (n,) int64.
+        groups: (n,) int64; None: each image is a group of its own.
+
+    Returns:
+        The fraction of those images that have a neighbour; NaN if none has.
     """
     features = F.normalize(features, dim=1)
-    classes, correct = int(labels.max()) + 1, 0
+    groups = torch.arange(len(features), device=features.device) if groups is None else groups
+    classes, correct, classified = int(labels.max()) + 1, 0, 0
     k = min(settings.k, len(features) - 1)
     for start in range(0, len(features), chunk):
-        part = features[start : start + chunk]
-        similarity = part @ features.T
-        rows = torch.arange(len(part), device=part.device)
-        similarity[rows, rows + start] = -torch.inf
+        part = slice(start, start + chunk)
+        similarity = features[part] @ features.T
+        similarity[groups[part, None] == groups] = -torch.inf
         near, index = similarity.topk(k, dim=1)
+        has_neighbour = near[:, 0] > -torch.inf
         votes = _vote(near, labels[index], classes, settings.temperature)
-        correct += int((votes.argmax(1) == labels[start : start + chunk]).sum())
-    return correct / len(features)
+        correct += int((votes.argmax(1) == labels[part])[has_neighbour].sum())
+        classified += int(has_neighbour.sum())
+    return correct / classified if classified else math.nan
 
 
 def _vote(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:

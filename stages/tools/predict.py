@@ -29,6 +29,8 @@ from stages.files.locks import require_writable
 from stages.files.paths import CLASSIFIERS, DISTILLED, METRICS, SUMMARY
 from stages.files.tables import write_table
 from stages.images import pictures
+from stages.images.listing import NO_UTF8, SUFFIXES, is_utf8, list_images
+from stages.networks.decoding import Decoding
 from stages.settings import load
 from stages.settings.values import first_pretrained
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
@@ -93,7 +95,12 @@ def classify(
         message for each other file.
     """
     declaration = classifier.encoder.declaration
-    decode = partial(decode_image, size=declaration.image_size, channels=declaration.channels)
+    decode = partial(
+        decode_image,
+        size=declaration.image_size,
+        channels=declaration.channels,
+        decoding=declaration.decoding,
+    )
     readable: list[Path] = []
     unreadable: list[str] = []
     parts = [torch.zeros(0, classifier.head.out_features)]
@@ -190,24 +197,26 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     files: list[Path] = []
     invalid: list[str] = []
     for path in paths:
-        if not pictures.is_utf8(path):
-            invalid.append(f"{str(path)!a}: {pictures.NO_UTF8}")
+        if not is_utf8(path):
+            invalid.append(f"{str(path)!a}: {NO_UTF8}")
         elif path.is_dir():
-            names, broken = pictures.list_images(path)
-            files += sorted(path / name for name in names)
-            invalid += [f"{path / name}: {reason}" for name, reason in broken.items()]
-            if not names and not broken:
-                suffixes = ", ".join(sorted(pictures.SUFFIXES))
+            listing = list_images(path)
+            files += sorted(path / name for name in listing.files)
+            invalid += [f"{path / name}: {reason}" for name, reason in listing.broken.items()]
+            if passed := listing.passed_over():
+                print(f"note: {path}: {passed}", file=sys.stderr)
+            if not listing.files and not listing.broken:
+                suffixes = ", ".join(sorted(SUFFIXES))
                 invalid.append(f"{path}: contains no image files (names that end in {suffixes})")
         else:
             files.append(path)
     return files, invalid
 
 
-def decode_image(file: Path, size: int, channels: int) -> np.ndarray | str:
+def decode_image(file: Path, size: int, channels: int, decoding: Decoding) -> np.ndarray | str:
     """The pixels of an image file, uint8 (C, H, W), or the message why it cannot be read."""
     try:
-        return pictures.read(file, size, channels)
+        return pictures.read(file, size, channels, decoding)
     except InputError as error:
         return str(error)
 

@@ -3,6 +3,9 @@
     python -m stages.tools.suggest --count 50 [--strategy typical] [--method simclr] [--ignore-labels]
                                    [--output suggestions.csv] [--sheet suggestions.png]
 
+For images of a folder the table has the columns of its labels.csv: fill in the labels and append it as it
+is.
+
 It uses the features of a pretrained encoder, that of run 0, and which images have a label, but not the
 labels themselves. `typical` takes different images from dense regions, `centre` those that are farthest from
 all labelled ones (`stages/tools/selection.py`). Without `--method` it uses the method with the best kNN
@@ -11,8 +14,9 @@ fully labelled.
 """
 
 import argparse
+import csv
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
@@ -29,6 +33,7 @@ from stages.files.paths import IMAGES, LABELS, METRICS, encoder_file
 from stages.files.tables import read_table, write_table
 from stages.files.whole import whole_file
 from stages.images.tensors import as_tensor
+from stages.prepare import labels_table
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.settings.values import first_pretrained
@@ -86,10 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     features = normalised_features(method, images, settings)
     rows = selection.STRATEGIES[options.strategy](features, labelled, options.count, settings.seeds.draws)
     table = index.iloc[rows][["id", "source"]].reset_index(drop=True)
-    if "file" in labels:  # images from a folder: their current paths
-        table["source"] = table["id"].map(dict(zip(labels["id"], labels["file"], strict=True)))
-    table.insert(0, "rank", range(1, len(rows) + 1))
-    write_table(options.output, table)
+    if "file" in labels:  # images from a folder: their current paths, as lines of its table
+        paths = table["id"].map(dict(zip(labels["id"], labels["file"], strict=True)))
+        write_lines(options.output, Path(settings.data.path), list(paths))
+    else:
+        table.insert(0, "rank", range(1, len(rows) + 1))
+        write_table(options.output, table)
     with whole_file(options.sheet) as temporary:
         contact_sheet(images[rows]).save(temporary, format="PNG")
     print(
@@ -141,6 +148,24 @@ def normalised_features(method: str, images: np.ndarray, settings: Params) -> np
     features = np.concatenate(parts)
     normalised: np.ndarray = F.normalize(torch.from_numpy(features - features.mean(0)), dim=1).numpy()
     return normalised
+
+
+def write_lines(output: Path, folder: Path, files: Sequence[str]) -> None:
+    """Write files, the most useful first, as a table that can be appended to the folder's labels.csv.
+
+    It has the columns and the delimiter of that table if there is one, and else can become it; the labels are
+    empty.
+    """
+    table, _ = labels_table.find(folder)
+    columns, delimiter = ["file", "label"], ","
+    if table is not None:
+        columns, delimiter = labels_table.header(table), labels_table.delimiter(table)
+    with whole_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(columns)
+        for path in files:
+            inside = PurePath(path).relative_to(folder).as_posix()
+            writer.writerow(inside if name.strip().casefold() == "file" else "" for name in columns)
 
 
 def contact_sheet(images: np.ndarray) -> Image.Image:

@@ -1,218 +1,233 @@
-"""Tune the finetuning recipe of each method: the same grid for all, measured on validation, never on test.
+"""Tune the finetuning recipe of each method, with more draws and a wider grid than the stage `choose`.
 
-    python -m stages.tools.tune [METHOD …]            few labels
-    python -m stages.tools.tune --many [METHOD …]     all labels (after few labels)
+    python -m stages.tools.tune [METHOD …] [--draws N] [--steps N …] [--write]
 
-Needs the encoders (`dvc repro`). For each method, recipe and budget it finetunes on a few draws of its own,
-which no evaluation uses. It writes the validation accuracy of every point of the grid into
-`benchmarks/results/tuning.csv` and marks the recipe with the lowest geometric mean of the error over the
-budgets as `chosen`. With a geometric mean, halving the error counts the same at 10 labels as at 1,000.
+Needs the encoders (`dvc repro`). The grid is that of `choose` in params.yaml, the same for every method. Each
+point is trained in full on draws of its own, for the budgets of params.yaml, and scored as `choose` does: on
+validation, or by cross-validation where validation has fewer than 100 labels; never on test. The best point
+has the lowest geometric mean of the error over the budgets: halving the error counts the same at 10 labels
+as at 1,000. Where it lies at the edge of the grid, the grid is extended there, until it lies inside. A method
+has one recipe for all budgets, and another for those of `finetune.schedule.many` labels or more.
 
-`--many` tunes the encoder's learning rate and the weight decay for all labels and writes
-`benchmarks/results/tuning_many.csv`. Run it after the recipe for few labels is in params.yaml.
-
-The chosen values belong under `finetune.recipe` in params.yaml or, for another dataset, in its experiment.
-The head's learning rate is the same for all methods.
+A training that is done is not done again: a command that was killed resumes. The accuracy of every point is
+written into `benchmarks/results/tuning.csv`, in place of the rows of the same method and `data.source`.
 """
 
 import argparse
-import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from ruamel.yaml import YAML
 
+from stages.choose.every_budget import accuracy_of, candidates_of
+from stages.choose.trials import Trial, shortened
+from stages.choose.tryout import Tryout
 from stages.errors import InputError, reported
-from stages.files import weights
-from stages.files.packs import read_pack
-from stages.files.paths import IMAGES, encoder_file
 from stages.files.tables import write_table
-from stages.networks.encoder import Encoder
+from stages.files.whole import whole_file
 from stages.settings import load
 from stages.settings.findings import unknown
-from stages.settings.recipes import Recipe, Schedule
-from stages.settings.schema import Params
+from stages.settings.recipes import Choose, Finetune, Schedule
 from stages.settings.values import DEFAULT
-from stages.tasks.classifier import probabilities
-from stages.tasks.draws import Budget, budget_name, draw_labelled
-from stages.tasks.finetuning import Labelled, finetune, initial_classifier, steps_for
-from stages.tasks.labels import read_labels, read_pool_labels
-from stages.training.machine import Machine, set_up
-from stages.training.progress import Bar, progress
-from stages.training.randomness import Stream
-from stages.training.workers import Workers, fitting, warm_up
-from stages.views.augment import random_views
+from stages.tasks.draws import CHOOSING
+from stages.training.workers import warm_up
 
 RESULT = Path("benchmarks/results/tuning.csv")
-RESULT_MANY = Path("benchmarks/results/tuning_many.csv")
-GRID: dict[str, list[Any]] = {
-    "encoder_learning_rate": [0.00001, 0.001, 0.003, 0.01, 0.03],
-    "weight_decay": [0.5, 2.0],
-    "head_learning_rate": [0.01],
-}
-MANY: dict[str, list[Any]] = {
-    "encoder_learning_rate_many": [0.001, 0.003, 0.01, 0.03],
-    "weight_decay_many": [0.05, 0.2, 2.0],
-}
-BUDGETS = (10, 100, 1000)
-KNOBS = list(GRID)
-DRAWS = (100, 101)  # far from the numbers of the draws that `finetune.draws` counts
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Measure the grid for each method and replace the method's rows in the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.tools.tune",
-        description="Tune the finetuning recipe of each method on validation. Run `dvc repro` first.",
-    )
-    parser.add_argument("methods", metavar="METHOD", nargs="*", help="(default: all methods in params.yaml)")
-    parser.add_argument(
-        "--many", action="store_true", help="tune learning rate and weight decay for all labels, not for few"
-    )
-    options = parser.parse_args(arguments)
-    settings = load.validated(load.read(load.PARAMS))
-    known = [name for name in settings.finetune.recipe if name != DEFAULT]
-    for method in options.methods:
-        if method not in known:
-            raise InputError(f"METHOD: {unknown(method, known)}")
-    schedule, source = settings.finetune.schedule, settings.data.source
-    warm_up("stages.tools.tune", "torch._dynamo")
-    for method in options.methods or settings.methods:
-        if options.many:
-            rows = grid(method, settings, MANY, ["all"], DRAWS[:1]).assign(epochs=schedule.epochs)
-            save(RESULT_MANY, source, method, list(MANY), rows)
-        else:
-            rows = grid(method, settings, GRID, BUDGETS, DRAWS).assign(steps=schedule.steps)
-            save(RESULT, source, method, KNOBS, rows)
-
-
-def grid(
-    method: str,
-    settings: Params,
-    values: dict[str, list[Any]],
-    budgets: Sequence[Budget],
-    draws: Sequence[int],
-) -> pd.DataFrame:
-    """The mean validation accuracy over the draws: one row per point of the grid and budget."""
-    points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
-    tasks = [Task(tuple(point.items()), b, d) for point in points for b in budgets for d in draws]
-    accuracies = validation_accuracies(f"tune {method}", method, settings, tasks)
-    rows = []
-    for first in range(0, len(tasks), len(draws)):  # the draws of a point and budget follow one another
-        task = tasks[first]
-        mean = float(np.mean([accuracies[first + number] for number in range(len(draws))]))
-        row = {"budget": budget_name(task.budget), **dict(task.point), "draws": len(draws)}
-        rows.append({**row, "validation_accuracy": round(mean, 4)})
-    return pd.DataFrame(rows)
-
-
-def validation_accuracies(title: str, method: str, settings: Params, tasks: Sequence["Task"]) -> list[float]:
-    """The accuracy on validation after each training, a fraction; the trainings run side by side."""
-    count = min(fitting(settings.runtime.threads.finetune), len(tasks))
-    opener = partial(Trial.open, method, settings)
-    trial = opener(0)
-    images = sum(trial.images_seen(task) for task in tasks)
-    with progress(title, images) as bar, Workers(title, opener, count) as workers:
-        accuracies = dict(workers.run(Trial.accuracy, tasks, bar))
-    return [accuracies[number] for number in range(len(tasks))]
+KNOBS = ["encoder_learning_rate", "weight_decay"]
+FACTORS = {"encoder_learning_rate": 10**0.5, "weight_decay": 4.0}  # from the edge of the grid to a new value
+ROUNDS = 8  # extensions at most: the accuracy of a value far outside tells of a mistake elsewhere
 
 
 @dataclass(frozen=True)
-class Task:
-    """A training: the values of a point of the grid, and the labels of a draw.
+class Tuned:
+    """What was measured for a method.
 
     Attributes:
-        schedule: what differs from `finetune.schedule` of params.yaml.
+        rows: budget, labels, steps, the knobs, accuracy; one row for each point, budget and number of steps.
+        few, many: the best point of the budgets with fewer, and with many labels, by the number of steps;
+            None: there is no such budget.
     """
 
-    point: tuple[tuple[str, Any], ...]
-    budget: Budget
-    draw: int
-    schedule: tuple[tuple[str, Any], ...] = ()
-
-    def __str__(self) -> str:  # noqa: D105
-        return f"{budget_name(self.budget)}-draw{self.draw}"
+    method: str
+    rows: pd.DataFrame
+    few: dict[int, pd.Series | None]
+    many: dict[int, pd.Series | None]
 
 
-class Trial:
-    """Finetunes one method's encoder of run 0 with one recipe after another and measures it on validation."""
-
-    def __init__(self, method: str, settings: Params, machine: Machine) -> None:
-        self.method, self.settings, self.machine = method, settings, machine
-        self.images = read_pack(IMAGES / "pool.npy")
-        self.labels, self.classes = read_pool_labels()
-        self.validation_images = read_pack(IMAGES / "validation.npy")
-        self.validation_labels = read_labels(IMAGES / "validation.csv")
-
-    @staticmethod
-    def open(method: str, settings: Params, worker: int) -> "Trial":
-        """Set up the machine and read the data; called in each worker."""
-        machine = set_up(settings.runtime, settings.runtime.threads.finetune, worker)
-        return Trial(method, settings, machine)
-
-    def recipe(self, task: Task) -> Recipe:
-        """The recipe of a training."""
-        return self.settings.finetune.recipe[self.method].model_copy(update=dict(task.point))
-
-    def schedule(self, task: Task) -> Schedule:
-        """The schedule of a training."""
-        return self.settings.finetune.schedule.model_copy(update=dict(task.schedule))
-
-    def given(self, task: Task) -> int:
-        """How many images of a training are labelled."""
-        return int((self.labels >= 0).sum()) if task.budget == "all" else int(task.budget)
-
-    def images_seen(self, task: Task) -> int:
-        """How many images a training sees."""
-        schedule = self.schedule(task)
-        return steps_for(self.given(task), schedule) * schedule.batch_size
-
-    def encoder(self) -> Encoder:
-        """A new copy of the pretrained encoder of run 0."""
-        return weights.read_encoder(encoder_file(self.method, 0)).to(self.machine.device)
-
-    def accuracy(self, task: Task, bar: Bar) -> float:
-        """The accuracy on validation after a training, a fraction."""
-        settings, machine, classes = self.settings, self.machine, len(self.classes)
-        encoder, schedule, recipe = self.encoder(), self.schedule(task), self.recipe(task)
-        rows = draw_labelled(self.labels, classes, task.budget, task.draw, settings.seeds.draws)
-        labelled = Labelled(self.images, rows, self.labels[rows], given=len(rows))
-        classifier = initial_classifier(encoder, labelled, classes, settings.probe.l2, machine)
-        stream = Stream.of(settings.seeds.training, "tune", budget_name(task.budget), task.draw)
-        views = partial(random_views, strengths=settings.views.presets[settings.views.finetune])
-        finetune(self.method, classifier, labelled, schedule, recipe, views, machine, stream, bar)
-        predicted = probabilities(classifier, self.validation_images, machine).argmax(1).cpu()
-        known = self.validation_labels >= 0
-        return float((predicted == self.validation_labels)[known].float().mean())
+def main(arguments: Sequence[str]) -> None:
+    """Measure the grid for each method, write the table and, if asked to, the recipes."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tools.tune",
+        description="Tune the finetuning recipe of each method on labels of validation or of the draws. "
+        "Run `dvc repro` first. A killed command resumes.",
+    )
+    parser.add_argument("methods", metavar="METHOD", nargs="*", help="(default: all methods in params.yaml)")
+    parser.add_argument("--draws", type=int, default=5, metavar="N", help="draws of labels (default: 5)")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", metavar="N",
+        help="lengths of finetuning to compare (default: finetune.schedule.steps)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--write", action="store_true",
+        help="write the recipes and the best of several --steps into params.yaml",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    settings = load.validated(load.read(load.PARAMS))
+    for method in options.methods:
+        if method not in settings.methods:
+            raise InputError(f"METHOD: {unknown(method, list(settings.methods))}")
+    if options.draws < 1 or min(options.steps or [1]) < 1:
+        raise InputError("--draws and --steps: allowed: whole numbers from 1 on")
+    warm_up("stages.choose.trials", "torch._dynamo")
+    lengths = options.steps or [settings.finetune.schedule.steps]
+    tuned = [tune(method, lengths, options.draws) for method in options.methods or settings.methods]
+    # The schedule is the same for every method: its length is the best of all of them together.
+    steps = min(lengths, key=lambda length: sum(error_at(one, length) for one in tuned))
+    values: dict[str, Any] = {"finetune.schedule.steps": steps} if options.steps else {}
+    for one in tuned:
+        recipe = recipe_of(one, steps)
+        save(RESULT, settings.data.source, one, steps, options.draws)
+        values[f"finetune.recipe.{one.method}"] = recipe
+        print(f"best recipe for {one.method}: {recipe}, with {steps} steps; {RESULT}: written")
+    if options.write:
+        write_values(values)
+        print(f"{load.PARAMS}: written ({', '.join(values)})")
+    else:
+        print(f"to use them, enter them under finetune.recipe in {load.PARAMS}, or add --write")
 
 
-def save(file: Path, dataset: str, method: str, knobs: list[str], rows: pd.DataFrame) -> None:
-    """Replace a method's rows in the table, with the best point marked as chosen."""
-    point, _ = min(mean_errors(rows, knobs).items(), key=lambda item: item[1])
-    best = dict(zip(knobs, point, strict=True))
-    rows = rows.assign(chosen=(rows[knobs] == pd.Series(best)).all(axis=1))
-    rows.insert(0, "dataset", dataset)
-    rows.insert(1, "method", method)
-    values = ", ".join(f"{knob}: {value}" for knob, value in best.items())
-    print(f"best recipe for {method} on {dataset}; enter it under finetune.recipe: {method}: {{{values}}}")
+def tune(method: str, lengths: Sequence[int], draws: int) -> Tuned:
+    """Measure the grid for a method, and extend it until the best point lies inside."""
+    tryout = Tryout.open(method, range(CHOOSING, CHOOSING + draws), "tune")
+    settings = tryout.stage.settings
+    if not tryout.splits:
+        raise InputError("tune: no budget has labels on which a recipe can be scored")
+    grid, sizes = settings.choose, {split.budget: split.labels for split in tryout.splits}
+    for _ in range(1 + ROUNDS):
+        points = candidates_of(grid, settings.finetune.recipe[DEFAULT])
+        trials = [
+            Trial(split, point, shortened(split.labels, with_steps(settings.finetune, length), 1.0))
+            for split, point, length in product(tryout.splits, points, lengths)
+        ]
+        results = tryout.run(trials)
+        parts = []
+        for budget, length in product(sizes, lengths):
+            steps = shortened(sizes[budget], with_steps(settings.finetune, length), 1.0).steps
+            pairs = [(t, r) for t, r in zip(trials, results, strict=True) if t.schedule.steps == steps]
+            accuracy = accuracy_of(budget, *zip(*pairs, strict=True))
+            knobs = pd.DataFrame([point.model_dump() for point in points])
+            parts.append(knobs.assign(budget=budget, labels=sizes[budget], steps=length, accuracy=accuracy))
+        rows = pd.concat(parts, ignore_index=True)
+        is_many = rows["labels"] >= settings.finetune.schedule.many
+        few, many = (
+            {length: best(part[part["steps"] == length]) for length in lengths}
+            for part in (rows[~is_many], rows[is_many])
+        )
+        chosen = [point for point in (*few.values(), *many.values()) if point is not None]
+        wider = extended(grid, chosen)
+        if wider == grid:
+            break
+        print(f"tune {method}: a best value is at the edge, so the grid is extended", flush=True)
+        grid = wider
+    return Tuned(method, rows, few, many)
+
+
+def with_steps(finetune: Finetune, steps: int) -> Schedule:
+    """The schedule with another number of steps."""
+    return finetune.schedule.model_copy(update={"steps": steps})
+
+
+def log_error(accuracy: pd.Series) -> float:
+    """The mean logarithm of the error; its power of e is the geometric mean."""
+    return float(np.log((1 - accuracy.to_numpy(float)).clip(min=1e-4)).mean())
+
+
+def best(rows: pd.DataFrame) -> pd.Series | None:
+    """The knobs with the lowest error; None: there are no rows."""
+    if rows.empty:
+        return None
+    points = {point: log_error(part["accuracy"]) for point, part in rows.groupby(KNOBS)}
+    rate, decay = min(points, key=lambda point: points[point])
+    return pd.Series({"encoder_learning_rate": rate, "weight_decay": decay})
+
+
+def error_at(tuned: Tuned, steps: int) -> float:
+    """The mean logarithm of the error of the best points of each budget, with a number of steps."""
+    rows = tuned.rows[tuned.rows["steps"] == steps]
+    return log_error(rows.groupby("budget")["accuracy"].max())
+
+
+def extended(grid: Choose, chosen: Sequence[pd.Series]) -> Choose:
+    """The grid with a further value beside each chosen one at its edge; the frozen encoder is no edge."""
+    lists: dict[str, tuple[float, ...]] = {}
+    for knob, name in zip(KNOBS, ("encoder_learning_rates", "weight_decays"), strict=True):
+        values = {value for value in getattr(grid, name) if value > 0}
+        positive = set(values)
+        for point in chosen:
+            if point["encoder_learning_rate"] == 0 or not positive:
+                continue
+            if point[knob] == min(positive):
+                values.add(neat(min(positive) / FACTORS[knob]))
+            if point[knob] == max(positive):
+                values.add(min(10.0, neat(max(positive) * FACTORS[knob])))
+        lists[name] = tuple(sorted(values | {value for value in getattr(grid, name) if value == 0}))
+    new = grid.model_copy(update=lists)
+    same = all(set(getattr(new, name)) == set(getattr(grid, name)) for name in lists)
+    return grid if same else new
+
+
+def neat(value: float) -> float:
+    """A value rounded to one digit."""
+    return float(f"{value:.0e}")
+
+
+def recipe_of(tuned: Tuned, steps: int) -> dict[str, float]:
+    """The recipe of a method for params.yaml."""
+    recipe: dict[str, float] = {}
+    for point, end in ((tuned.few[steps], ""), (tuned.many[steps], "_many")):
+        recipe |= {} if point is None else {f"{knob}{end}": float(point[knob]) for knob in KNOBS}
+    return recipe
+
+
+def save(file: Path, dataset: str, tuned: Tuned, steps: int, draws: int) -> None:
+    """Replace a method's rows in the table; the rows of the recipe in use are marked as chosen."""
+    rows = tuned.rows.rename(columns={"accuracy": "validation_accuracy"}).round({"validation_accuracy": 4})
+    marks = pd.Series(False, index=rows.index)
+    for part in (tuned.few, tuned.many):
+        if (point := part[steps]) is not None:
+            marks |= (rows[KNOBS] == point).all(axis=1) & (rows["steps"] == steps)
+    rows = rows.assign(dataset=dataset, method=tuned.method, draws=draws, chosen=marks)
+    columns = ["dataset", "method", "budget", "steps", *KNOBS, "head_learning_rate", "draws"]
+    rows = rows[[*columns, "validation_accuracy", "chosen"]]
     if file.exists():
         old = pd.read_csv(file)
-        rows = pd.concat([old[(old["dataset"] != dataset) | (old["method"] != method)], rows])
+        rows = pd.concat([old[(old["dataset"] != dataset) | (old["method"] != tuned.method)], rows])
     write_table(file, rows)
-    print(f"{file}: written")
 
 
-def mean_errors(rows: pd.DataFrame, knobs: list[str]) -> dict[tuple[Any, ...], float]:
-    """The geometric mean of the validation error over the budgets, by the values of the knobs."""
-    return {
-        tuple(point): float(np.exp(np.log((1 - budgets["validation_accuracy"]).clip(lower=1e-4)).mean()))
-        for point, budgets in rows.groupby(knobs, sort=False)
-    }
+def write_values(values: dict[str, Any]) -> None:
+    """Set values in params.yaml by their dotted keys; comments and all other lines stay."""
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 4096
+    content = yaml.load(load.PARAMS)
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        if isinstance(value, dict):
+            section[last].clear()
+            section[last].update(value)
+        else:
+            section[last] = value
+    with whole_file(load.PARAMS) as temporary:
+        yaml.dump(content, temporary)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ from stages.errors import InputError
 from stages.training.randomness import Stream
 
 
+class DivergedError(InputError):
+    """A loss or a weight is NaN or infinite: the learning rate is too high."""
+
+
 def decayed_groups(module: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, object]]:
     """AdamW's two parameter groups: with weight decay, and without.
 
@@ -69,13 +73,13 @@ def finite_mean(title: str, losses: list[Tensor], done: int, last: str) -> float
         last: the last good row of the training curve, as text for the message.
 
     Raises:
-        InputError: a loss is NaN or infinite; the message names the first such step.
+        DivergedError: a loss is NaN or infinite; the message names the first such step.
     """
     values = torch.stack(losses).float()
     bad = (~values.isfinite()).nonzero()
     if len(bad):
         step = done - len(losses) + int(bad[0]) + 1
-        raise InputError(
+        raise DivergedError(
             f"{title}: the loss is {values[bad[0]].item()} at step {step}; last good figures: {last}; "
             f"try a lower learning rate; no model was written"
         )
@@ -86,11 +90,11 @@ def require_finite(title: str, module: nn.Module) -> None:
     """Check the weights after the last step, whose result no later loss shows.
 
     Raises:
-        InputError: a parameter is NaN or infinite.
+        DivergedError: a parameter is NaN or infinite.
     """
     for name, parameter in module.named_parameters():
         if not bool(parameter.isfinite().all()):
-            raise InputError(
+            raise DivergedError(
                 f"{title}: the last step made {name} infinite or NaN; try a lower learning rate; "
                 "no model was written"
             )

@@ -28,7 +28,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def random_views(images: Tensor, positions: Tensor, strengths: Views, stream: Stream) -> Tensor:
+def random_views(
+    images: Tensor, positions: Tensor, strengths: Views, stream: Stream, side: int | None = None
+) -> Tensor:
     """One or more random views of each image.
 
     The colour transforms are applied in the order brightness, contrast, saturation, hue (torchvision's
@@ -40,18 +42,19 @@ def random_views(images: Tensor, positions: Tensor, strengths: Views, stream: St
             then all second views, and so on. Equal positions and streams give equal transforms.
         strengths: the range of each transform.
         stream: the random numbers of this step.
+        side: of the views, where the images are square and larger by a power of two; None: the views have the
+            size of the images.
 
     Returns:
-        (V · N, C, H, W) float in [0, 1].
+        (V · N, C, H, W) float in [0, 1], or (V · N, C, side, side).
     """
+    side = None if side == images.shape[3] else side
     numbers = stream.at("transforms").uniform(positions, len(COLUMNS))
     u = dict(zip(COLUMNS, numbers.unbind(1), strict=True))
     if strengths.thickness > 0:
         low, high = -THINNING * strengths.thickness, strengths.thickness
-        views = thickness(images, _between(u["thickness"], low, high))
-    else:
-        views = images.repeat(len(positions) // len(images), 1, 1, 1)
-    views = _geometric(views, positions, u, strengths, stream)
+        images = thickness(images, _between(u["thickness"], low, high))
+    views = _geometric(images, positions, u, strengths, stream, side)
     views = _colour(views, u, strengths)
     if strengths.noise > 0:
         views = noise(views, strengths.noise, stream.at("noise").normal(positions, views[0].numel()))
@@ -61,18 +64,26 @@ def random_views(images: Tensor, positions: Tensor, strengths: Views, stream: St
     return views
 
 
-def two_views(images: Tensor, positions: Tensor, strengths: Views, stream: Stream) -> Tensor:
-    """Two views of each image, (2N, C, H, W): all first views, then all second views."""
-    return random_views(images, torch.cat([2 * positions, 2 * positions + 1]), strengths, stream)
+def two_views(
+    images: Tensor, positions: Tensor, strengths: Views, stream: Stream, side: int | None = None
+) -> Tensor:
+    """Two views of each image, (2N, C, H, W): all first views, then all second views; see `random_views`."""
+    return random_views(images, torch.cat([2 * positions, 2 * positions + 1]), strengths, stream, side)
 
 
 def _geometric(
-    images: Tensor, positions: Tensor, u: dict[str, Tensor], strengths: Views, stream: Stream
+    images: Tensor,
+    positions: Tensor,
+    u: dict[str, Tensor],
+    strengths: Views,
+    stream: Stream,
+    side: int | None,
 ) -> Tensor:
     """Crop, flip, affine and elastic in this order, with one interpolation."""
+    frame = images if side is None else images.new_empty(0, 1, side, side)  # has the size of the views
     points = geometry.affine(
-        geometry.lattice(images),
-        images,
+        geometry.lattice(frame),
+        frame,
         angle=_between(u["angle"], -strengths.rotate, strengths.rotate),
         scale=torch.exp(_between(u["scale"], *(math.log(s) for s in strengths.scale))),
         shear=_between(u["shear"], -strengths.shear, strengths.shear),
@@ -83,11 +94,12 @@ def _geometric(
         points = geometry.elastic(points, _between(knots, -strengths.elastic, strengths.elastic))
     if strengths.flip > 0:
         points = geometry.flip(points, u["flip"] < strengths.flip)
-    if strengths.crop == (1, 1):
-        return geometry.sample(images, points)
-    drawn = torch.stack([u["area"], u["ratio"], u["left"], u["top"]], -1)
-    box = geometry.boxes(drawn, *strengths.crop, ASPECT)
-    return geometry.sample(images, geometry.crop(points, images, *box), box)
+    box = None
+    if strengths.crop != (1, 1):
+        drawn = torch.stack([u["area"], u["ratio"], u["left"], u["top"]], -1)
+        box = geometry.boxes(drawn, *strengths.crop, ASPECT)
+        points = geometry.crop(points, frame, *box)
+    return geometry.sample(images, points, None if strengths.reflect else box, strengths.reflect, side)
 
 
 def _colour(images: Tensor, u: dict[str, Tensor], strengths: Views) -> Tensor:

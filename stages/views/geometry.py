@@ -4,9 +4,14 @@ The geometry of a view is a lattice of KNOTS × KNOTS control points. Each says 
 seen at that place of the view, in pixels from the image's centre (x to the right, y down). The transforms
 map these few points; only `sample` works at full size and interpolates between them. Affine transforms are
 exact under this interpolation.
+
+The images may have more pixels than the views. Pixels are those of the view throughout; `images` in these
+functions may be any tensor of the view's size. Only `sample` takes the larger images: each view from a copy
+reduced until its pixels are about as large as the view's (L. Williams, "Pyramidal Parametrics", 1983).
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -64,16 +69,59 @@ def crop(points: Tensor, images: Tensor, corner: Tensor, size: Tensor) -> Tensor
     return points * size[:, None, None] + centre[:, None, None]
 
 
-def sample(images: Tensor, points: Tensor, box: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Compute the views, (N, C, H, W).
+def sample(
+    images: Tensor,
+    points: Tensor,
+    box: tuple[Tensor, Tensor] | None = None,
+    reflect: bool = False,
+    side: int | None = None,
+) -> Tensor:
+    """Compute the views, (N, C, H, W), or (N, C, side, side).
 
     Args:
-        images: (N, C, H, W).
+        images: (N, C, H, W); or (M, C, H, W), where view n is of image n mod M.
         points: (N, KNOTS, KNOTS, 2), the control points.
         box: corner and size of a crop. Places outside it get the value of its nearest pixel, as when a crop
             is resized. Without a box, places outside the image are black.
+        reflect: whether places outside the image get its mirror image; a box is then not needed.
+        side: of square views of larger, square images, whose side is a power of two as large; None: the views
+            have the size of the images.
     """
-    (height, width), half = images.shape[2:], _sides(images) / 2
+    if side is not None and side != images.shape[3]:
+        return _reduced_samples(images, points, box, reflect, side)
+    if len(points) > len(images):
+        images = images.repeat(len(points) // len(images), 1, 1, 1)
+    return _sample(images, points, images.shape[2:], box, reflect)
+
+
+def _reduced_samples(
+    images: Tensor, points: Tensor, box: tuple[Tensor, Tensor] | None, reflect: bool, side: int
+) -> Tensor:
+    """`sample` for views that are smaller than the images."""
+    levels = round(math.log2(images.shape[3] / side))
+    if images.shape[2] != images.shape[3] or side * 2**levels != images.shape[3]:
+        raise ValueError(f"images {tuple(images.shape[2:])}, views {side}: not square, or no power of two")
+    # How many pixels of the image lie between two of the view, from the distances of the control points.
+    across, down = (points.diff(dim=axis).norm(dim=-1).mean((1, 2)) for axis in (2, 1))
+    step = (across * down).sqrt() / ((side - 1) / (KNOTS - 1)) * 2**levels
+    level = step.clamp(min=1e-6).log2().round().clamp(0, levels)
+    views = images.new_empty(len(points), images.shape[1], side, side)
+    for number in range(levels + 1):
+        chosen = (level == number).nonzero()[:, 0]
+        part = tuple(edge[chosen] for edge in box) if box is not None else None
+        if len(chosen):
+            views[chosen] = _sample(images[chosen % len(images)], points[chosen], (side, side), part, reflect)
+        if number < levels:
+            images = F.avg_pool2d(images, 2)
+    return views
+
+
+def _sample(
+    images: Tensor, points: Tensor, shape: Sequence[int], box: tuple[Tensor, ...] | None, reflect: bool
+) -> Tensor:
+    """Views of a shape (height, width) of as many images of any size."""
+    height, width = shape
+    half = torch.tensor([width, height], dtype=torch.float32, device=images.device) / 2
     # NOTE: not under autocast: coordinates in bf16 have errors of a twentieth of a pixel and more.
     with torch.autocast(images.device.type, enabled=False):
         rows = _interpolation(height, images.device)
@@ -84,9 +132,10 @@ def sample(images: Tensor, points: Tensor, box: tuple[Tensor, Tensor] | None = N
         grid = grid.view(len(points), height, width, 2)
         if box is not None:
             corner, size = (2 * part[:, None, None] for part in box)
-            margin = 0.5 / half  # from a pixel's edge to its centre
+            margin = 1 / _sides(images)  # from a pixel's edge to its centre
             grid = torch.clamp(grid, corner - 1 + margin, corner + size - 1 - margin)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        padding = "reflection" if reflect else "zeros"
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def boxes(u: Tensor, smallest: float, largest: float, aspect: float) -> tuple[Tensor, Tensor]:

@@ -77,9 +77,9 @@ CASES: dict[str, tuple[Loss, Loss]] = {
 
 def test_dinos_centre_changes_as_lightlys() -> None:
     params = dino_module.Params(
-        epochs=1, batch_size=16, learning_rate=0.01, weight_decay=0.0, warmup=0.1, projector_hidden=16,
-        projector_output=8, prototypes=12, student_temperature=0.2, teacher_temperature=0.1, momentum=0.9,
-        centre_momentum=0.75,
+        images=16, steps=1, batch_size=16, learning_rate=0.01, weight_decay=0.0, warmup=0.1,
+        projector_hidden=16, projector_output=8, prototypes=12, student_temperature=0.2,
+        teacher_temperature=0.1, momentum=0.9, centre_momentum=0.75,
     )  # fmt: skip
     learner = build("dino", tiny_encoder(), params, strengths(rotate=20), Stream.of(0, "init"))
     assert isinstance(learner, dino_module.Method)

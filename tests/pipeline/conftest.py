@@ -27,14 +27,20 @@ SMALL = {
     "data.train_limit": 600,
     "data.test_limit": 200,
     "encoder.width": 8,
-    "pretrain.simclr.epochs": 2,
+    "pretrain.simclr.images": 1,
+    "pretrain.simclr.steps": 14,  # of 64 of the 500 images in the pool: not quite two passes
     "pretrain.simclr.batch_size": 64,
-    "pretrain.autoencoder.epochs": 1,
+    "pretrain.autoencoder.images": 1,
+    "pretrain.autoencoder.steps": 7,
     "pretrain.autoencoder.batch_size": 64,
     "finetune.budgets": [10, 50],
     "finetune.draws": 2,
     "finetune.schedule.steps": 4,
     "finetune.schedule.batch_size": 32,
+    # The recipe of scratch is chosen, that of simclr is fixed; both train the encoder.
+    "choose.encoder_learning_rates": [0.003, 0.01],
+    "choose.length": 0.5,
+    "finetune.recipe.simclr": {"encoder_learning_rate": 0.003},
     "distil.few": 50,  # of the two budgets the smaller one
     "distil.images": 200,
     "distil.steps": 3,

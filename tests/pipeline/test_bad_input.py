@@ -25,7 +25,7 @@ from tests.pipeline.test_honesty import files
         (
             "encoder__name",
             "resnet",
-            ["encoder.name", "'resnet'", "'cnn', 'residual', 'vit', 'resnet18', 'resnet50' or 'vit_b_16'"],
+            ["encoder.name", "'resnet'", "allowed: cnn, residual, vit, or timm/NAME"],
         ),
         ("finetune__budgets", [10, 100_000], ["finetune.budgets[1]", "100000", "500"]),
         ("finetune__budgets", [5], ["finetune.budgets[0]", "5", "10"]),

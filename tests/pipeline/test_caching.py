@@ -6,6 +6,8 @@ import pandas as pd
 
 from tests.pipeline.conftest import Project
 
+STAGES = ("pretrain", "choose", "finetune", "distil", "evaluate")
+
 
 def test_second_repro_runs_nothing(project: Project) -> None:
     assert project.repro() == []
@@ -18,7 +20,20 @@ def columns(*stages: str) -> set[str]:
 
 def test_finetune_parameter_reruns_finetune_to_compare_only(project: Project) -> None:
     project.set(finetune__schedule__steps=5)
-    assert set(project.repro()) == columns("finetune", "distil", "evaluate")
+    assert set(project.repro()) == columns("choose", "finetune", "distil", "evaluate")
+
+
+def test_choose_parameter_reruns_the_methods_whose_recipes_are_chosen(
+    project: Project,
+) -> None:
+    project.set(choose__encoder_learning_rates=[0])
+    ran = set(project.repro())
+    assert ran == {f"{stage}@scratch" for stage in ("finetune", "distil", "evaluate")} | {
+        "choose@scratch", "choose@simclr", "compare",
+    }  # fmt: skip
+    draws = json.loads(project.read("metrics/evaluate/scratch.json"))
+    assert draws["n10"]["finetuned"] == draws["n10"]["linear"]
+    assert draws["n50"]["finetuned"] == draws["n50"]["linear"]
 
 
 def test_distil_parameter_reruns_distil_to_compare_only(project: Project) -> None:
@@ -55,7 +70,8 @@ def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project)
     project.run("git", "checkout", "--quiet", "-b", "cooler")
     project.set(pretrain__simclr__temperature=0.1)
     assert set(project.repro()) == {
-        "pretrain@simclr", "finetune@simclr", "distil@simclr", "evaluate@simclr", "compare",
+        "pretrain@simclr", "choose@simclr", "finetune@simclr", "distil@simclr", "evaluate@simclr",
+        "compare",
     }  # fmt: skip
     assert project.read(results[1]) != on_main[results[1]]
     project.commit("a lower temperature")
@@ -82,7 +98,7 @@ def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project)
 def test_added_method_runs_its_column_only_and_leaves_no_row_when_removed(project: Project) -> None:
     before = project.read("metrics/summary.json")
     project.set(methods=["scratch", "simclr", "autoencoder"])
-    added = {f"{stage}@autoencoder" for stage in ("pretrain", "finetune", "distil", "evaluate")} | {"compare"}
+    added = {f"{stage}@autoencoder" for stage in STAGES} | {"compare"}
     assert set(project.repro()) == added
     assert set(json.loads(project.read("metrics/summary.json"))) == {"scratch", "simclr", "autoencoder"}
 

@@ -27,6 +27,7 @@ def test_a_conflict_in_the_lock_is_solved_by_repro(project: Project) -> None:
     project.run("git", "checkout", "--ours", "dvc.lock", "metrics")
     ran = project.repro()
     assert ran == [
+        "choose@simclr",
         "finetune@simclr",
         "distil@simclr",
         "evaluate@simclr",

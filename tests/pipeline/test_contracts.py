@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.settings import load, schema, values
-from stages.settings.recipes import Distil, Finetune
+from stages.settings.recipes import Choose, Distil, Finetune
 from tests.pipeline.conftest import ROOT, Project
 
 PIPELINE = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -18,6 +18,7 @@ METHODS = values.available_methods()
 COLUMNS = {
     "prepare": [None],
     "pretrain": METHODS,
+    "choose": METHODS,
     "finetune": METHODS,
     "distil": METHODS,
     "evaluate": METHODS,
@@ -62,7 +63,7 @@ def source_file(module: str) -> str:
     return str(path / "__init__.py") if (ROOT / path).is_dir() else f"{path}.py"
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune", "distil"])
+@pytest.mark.parametrize("stage", ["pretrain", "choose", "finetune", "distil"])
 def test_no_test_image_or_label_is_an_input_before_evaluate(stage: str) -> None:
     deps = PIPELINE[stage]["deps"]
     assert not [dep for dep in deps if "test" in dep]
@@ -78,7 +79,7 @@ def test_every_stage_has_a_description() -> None:
 
 NESTED = (
     *(schema.Seeds, schema.Runtime, schema.Threads, schema.ViewPresets, schema.Pretrain),
-    *(Finetune, Distil, dict),
+    *(Finetune, Choose, Distil, dict),
 )
 
 
@@ -107,6 +108,7 @@ class Recorder:
     [
         ("prepare.__main__", None),
         ("pretrain.__main__", "simclr"),
+        ("choose.every_budget", "scratch"),
         ("finetune.every_draw", "simclr"),
         ("distil.small_budgets", "simclr"),
         ("evaluate.every_model", "simclr"),
@@ -125,6 +127,6 @@ def test_declared_parameters_are_the_parameters_read(
     importlib.import_module(f"stages.{module}").main(*([method] if method else []))
     stage = "baselines" if "baselines" in module else module.partition(".")[0]
     read = {key for key in seen if not any(other.startswith(f"{key}.") for other in seen)}
-    # Every recipe was completed from the default one when params.yaml was loaded.
-    completing = {"finetune.recipe.default"} if stage in ("finetune", "distil") else set()
-    assert read | completing == set(load.declared_keys(stage, method, load.read(load.PARAMS)))
+    # Whether the recipe is fixed is seen by its absence.
+    absent = {"finetune.recipe.scratch"} if stage == "choose" else set()
+    assert read | absent == set(load.declared_keys(stage, method, load.read(load.PARAMS)))

@@ -61,7 +61,7 @@ def test_quality_is_measured_in_a_clone_that_shares_the_cache(
     assert "Running stage 'finetune@scratch'" in first
     assert "Running stage 'pretrain@scratch'" not in first
     table = pd.read_csv(results / "quality.csv")
-    assert set(map(tuple, table[["experiment", "labels", "protocol", "method"]].to_numpy())) == {
+    assert set(map(tuple, table[["dataset", "labels", "protocol", "method"]].to_numpy())) == {
         ("tiny", labels, protocol, "scratch")
         for labels in (10, 20)
         for protocol in ("finetuned", "distilled", "linear")

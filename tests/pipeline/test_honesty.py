@@ -19,15 +19,19 @@ def files(project: Project, folder: str) -> dict[str, bytes]:
 
 def test_training_gives_the_same_bytes_without_the_test_split(project: Project) -> None:
     encoder = "models/encoders/simclr/run0.safetensors"
+    recipes = "models/recipes/simclr.json"
     folders = ["models/classifiers/simclr", "models/distilled/simclr"]
 
     def results() -> dict[str, bytes]:
-        places = (encoder, *folders, "metrics/pretrain", "metrics/distil")
+        places = (encoder, recipes, *folders, "metrics/pretrain", "metrics/distil")
         return {name: content for place in places for name, content in files(project, place).items()}
 
+    project.set(finetune__recipe__simclr={})  # so that a recipe is chosen
+    project.repro("distil@simclr")
     before = results()
     shutil.rmtree(project.path / "data" / "prepared" / "test")
     (project.path / encoder).unlink()
+    (project.path / recipes).unlink()
     for folder in folders:
         shutil.rmtree(project.path / folder)
     shutil.rmtree(project.path / "models" / "checkpoints")  # otherwise nothing would be trained again
@@ -36,11 +40,14 @@ def test_training_gives_the_same_bytes_without_the_test_split(project: Project) 
     labels.rename(project.path / "hidden")  # pretraining sees no label of the pool either
     pretrained = project.stage("stages.pretrain", "simclr")
     (project.path / "hidden").rename(labels)
+    chosen = project.stage("stages.choose", "simclr")
     finetuned = project.stage("stages.finetune", "simclr")
     distilled = project.stage("stages.distil", "simclr")
-    assert "resumed" not in pretrained.stdout + finetuned.stdout + distilled.stdout
+    assert "resumed" not in pretrained.stdout + chosen.stdout + finetuned.stdout + distilled.stdout
 
-    assert len(before) == 1 + 5 + 3 + 6 + 2  # encoder; draws and index, twice; 3 files of each method, and 1
+    assert (
+        len(before) == 1 + 1 + 5 + 3 + 6 + 2
+    )  # encoder; recipes; draws and index, twice; 3 files of each method, and 1
     assert results() == before
 
 
@@ -83,7 +90,8 @@ def undeclared(project: Project, stage: str, log: Path, room: str = "") -> list[
 def test_training_opens_no_undeclared_file(project: Project, tmp_path: Path) -> None:
     """Every file of the project that a training stage opens is code, or declared in dvc.yaml."""
     shutil.rmtree(project.path / "models" / "checkpoints")  # otherwise nothing would be trained again
-    for stage in ("pretrain", "finetune", "distil"):
+    project.set(finetune__recipe__simclr={})  # so that a recipe is chosen
+    for stage in ("pretrain", "choose", "finetune", "distil"):
         assert undeclared(project, stage, tmp_path / stage) == []
 
 

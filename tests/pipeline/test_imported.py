@@ -9,7 +9,10 @@ import pytest
 from tests.pipeline.conftest import Project
 
 ENCODER, FILE = "models/encoders/simclr/run0.safetensors", "models/imported.safetensors"
-COLUMN = ["pretrain@imported", "finetune@imported", "distil@imported", "evaluate@imported", "compare"]
+COLUMN = [
+    *("pretrain@imported", "choose@imported", "finetune@imported", "distil@imported", "evaluate@imported"),
+    "compare",
+]
 METHODS = ["scratch", "simclr", "imported"]
 
 

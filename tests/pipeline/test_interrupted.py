@@ -36,7 +36,7 @@ def assert_unchanged_but_the_curve(project: Project, expected: dict[str, bytes])
 def finished(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which SimCLR was trained for some seconds."""
     project = baseline.copy(tmp_path_factory.mktemp("finished") / "project")
-    project.set(pretrain__simclr__epochs=40)
+    project.set(pretrain__simclr__steps=280)
     project.stage("stages.pretrain", "simclr")
     return project
 

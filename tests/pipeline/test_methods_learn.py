@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 SETTINGS = load.validated(load.read(ROOT / load.PARAMS))
 CPU = Machine(torch.device("cpu"), "fp32")
 ENCODERS = {"mae": "vit"}  # for the others: residual
-EPOCHS = {"mae": 12}  # for the others: 5
+STEPS = {"mae": 768}  # for the others: 320
 LEARNING = [name for name in values.available_methods() if name not in ("scratch", "imported")]
 
 
@@ -31,11 +31,13 @@ def test_knn_is_well_above_the_untrained_encoder(name: str, mnist: tuple[Source,
     stream = Stream.of(1, "learn")
     encoder = build_encoder(declaration, stream.at("encoder").generator())
     encoder.set_statistics(torch.tensor([0.13]), torch.tensor([0.31]))
-    changes = {"epochs": EPOCHS.get(name, 5), "batch_size": 64}
+    changes = {"images": 1, "steps": STEPS.get(name, 320), "batch_size": 64}
     params = SETTINGS.pretrain[name].model_copy(update=changes)
     learner = build(name, encoder, params, SETTINGS.views.presets["digits"], stream)
 
-    monitor = Monitor(name, encoder, validation, labels, SETTINGS.knn, SETTINGS.health, CPU)
+    monitor = Monitor(
+        name, encoder, validation, labels, torch.arange(len(labels)), SETTINGS.knn, SETTINGS.health, CPU
+    )
     monitor.uninformative = learner.uninformative
     curve, _ = train(name, learner, pool, params, CPU, stream, monitor)
     assert monitor.collapse is None

@@ -20,6 +20,7 @@ FINETUNE = ("python", "-m", "stages.finetune", "simclr")
 def results(project: Project) -> dict[str, bytes]:
     models = ("models/classifiers/simclr", "models/distilled/simclr")
     folders = (*models, "data/predictions/simclr", "metrics/evaluate", "metrics/finetune", "metrics/distil")
+    folders = (*folders, "models/recipes", "metrics/choose")
     return {name: content for folder in folders for name, content in files(project, folder).items()}
 
 
@@ -27,12 +28,16 @@ def results(project: Project) -> dict[str, bytes]:
 def test_the_bytes_do_not_depend_on_the_number_of_workers(workers: int, project: Project) -> None:
     expected = results(project)
     many = Project(project.path, warm=False, workers=workers)
-    for stage, draws in (("finetune", 4), ("distil", 2)):
-        shutil.rmtree(project.path / f"models/checkpoints/{stage}/simclr")
-        output = many.stage(f"stages.{stage}", "simclr").stdout
+    for stage, method, trainings in (
+        ("choose", "scratch", 4),
+        ("finetune", "simclr", 4),
+        ("distil", "simclr", 2),
+    ):
+        shutil.rmtree(project.path / f"models/checkpoints/{stage}/{method}")
+        output = many.stage(f"stages.{stage}", method).stdout
         assert "resumed" not in output
-        timings = (project.path / f"metrics/timings/{stage}/simclr.json").read_text()
-        assert f'"workers": {min(workers, draws)}' in timings
+        timings = (project.path / f"metrics/timings/{stage}/{method}.json").read_text()
+        assert f'"workers": {min(workers, trainings)}' in timings
     many.stage("stages.evaluate", "simclr")
     assert results(project) == expected
 

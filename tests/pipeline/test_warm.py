@@ -1,7 +1,9 @@
-"""The warm interpreter of these tests behaves like a real one, and gives the same bytes."""
+"""The warm interpreter of these tests behaves like a real one.
+
+That it gives the same bytes is seen in test_reproducible.py: real processes, beside the baseline in forks.
+"""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +14,6 @@ import pytest
 
 from tests.pipeline import warm as interpreter
 from tests.pipeline.conftest import Project, environment
-from tests.pipeline.test_kill import results
 
 pytestmark = pytest.mark.skipif(not interpreter.AVAILABLE, reason="forks a process with many libraries")
 FACTS = """
@@ -118,16 +119,3 @@ def test_the_server_ends_with_the_tests(tmp_path: Path) -> None:
     server.stdin.close()
     assert server.wait(timeout=60) == 0
     assert not folder.exists()
-
-
-@pytest.mark.full
-def test_real_processes_give_the_same_bytes(baseline: Project, tmp_path: Path) -> None:
-    """A whole `dvc repro` in real processes, beside the one in forks."""
-    assert baseline.warm
-    cold = Project(tmp_path / "cold", warm=False)
-    baseline.run("git", "clone", "--quiet", str(baseline.path), str(cold.path))
-    shutil.rmtree(cold.path / "metrics")
-    (cold.path / "dvc.lock").unlink()
-    assert len(cold.repro()) == 10
-    assert "models/classifiers/simclr/index.csv" in results(cold)
-    assert results(cold) == results(baseline)

@@ -3,13 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
 from stages.settings.schema import Views
 from stages.training.randomness import Stream
-from stages.views import augment
+from stages.views import augment, geometry
 from tests.conftest import MOVING, strengths
 
 STEP = Stream.of(1, "test").at("step", 3)
@@ -335,3 +336,79 @@ def test_views_of_large_colour_images_are_noisy_and_differ() -> None:
     assert views.std().item() == pytest.approx(0.1, rel=0.01)
     correlation = torch.corrcoef(views.flatten(1)) - torch.eye(4)
     assert correlation.abs().max() < 0.01
+
+
+def test_reflected_views_have_no_border_and_see_the_image_around_a_crop() -> None:
+    white = torch.ones(8, 3, 28, 28)
+    turned = strengths(rotate=180, shift=0.3)
+    assert augment.random_views(white, torch.arange(8), turned, STEP).amin() == 0  # black corners
+    turned = strengths(rotate=180, shift=0.3, reflect=True)
+    torch.testing.assert_close(augment.random_views(white, torch.arange(8), turned, STEP), white)
+    # The image is a vertical ramp. A corner of a turned view that repeats the crop's nearest pixel is flat.
+    ramp = torch.linspace(0, 1, 28).view(1, 1, 28, 1).expand(8, 1, 28, 28).contiguous()
+    flat = {}
+    for reflect in (False, True):
+        turned = strengths(rotate=180, crop=(0.3, 0.3), reflect=reflect)
+        corners = augment.random_views(ramp, torch.arange(8), turned, STEP)[:, 0, :5, :5]
+        still = (corners.diff(dim=1)[..., 1:].abs() < 1e-4) & (corners.diff(dim=2)[:, 1:].abs() < 1e-4)
+        flat[reflect] = float(still.float().mean())
+    assert flat[True] < 0.02 < 0.1 < flat[False]
+
+
+# --- views of images that have more pixels than the views
+
+
+def large_images(side: int = 64, n: int = 8) -> Tensor:
+    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_an_unchanged_view_of_a_larger_image_is_its_reduction_by_area(factor: int) -> None:
+    images = large_images(28 * factor)
+    out = augment.random_views(images, torch.arange(8), strengths(), STEP, side=28)
+    torch.testing.assert_close(out, F.avg_pool2d(images, factor), rtol=0, atol=1e-5)
+    coloured = augment.random_views(images, torch.arange(8), strengths(brightness=0.5), STEP, side=28)
+    expected = augment.random_views(
+        F.avg_pool2d(images, factor), torch.arange(8), strengths(brightness=0.5), STEP
+    )
+    torch.testing.assert_close(coloured, expected, rtol=0, atol=1e-5)
+
+
+def test_a_crop_shows_the_pixels_that_the_larger_image_has() -> None:
+    images = large_images()
+    points = geometry.crop(
+        geometry.lattice(images[..., :32, :32]), images[..., :32, :32],
+        torch.full((8, 2), 0.25), torch.full((8, 2), 0.5),
+    )  # fmt: skip
+    box = torch.full((8, 2), 0.25), torch.full((8, 2), 0.5)
+    out = geometry.sample(images, points, box, side=32)
+    torch.testing.assert_close(out, images[..., 16:48, 16:48], rtol=0, atol=1e-5)
+
+
+def test_each_image_gets_the_level_of_its_own_crop() -> None:
+    # Black and white columns: in full detail where a view shows a quarter, grey where it shows all.
+    stripes = (torch.arange(64) % 2).float().expand(2, 1, 64, 64).contiguous()
+    frame = stripes[..., :32, :32]
+    corner, size = torch.tensor([[0.25, 0.25], [0.0, 0.0]]), torch.tensor([[0.5, 0.5], [1.0, 1.0]])
+    points = geometry.crop(geometry.lattice(frame), frame, corner, size)
+    fine, coarse = geometry.sample(stripes, points, (corner, size), side=32)
+    assert fine.std() > 0.45
+    torch.testing.assert_close(coarse, torch.full_like(coarse, 0.5), rtol=0, atol=1e-5)
+
+
+def test_views_of_larger_images_are_the_same_views_in_more_detail() -> None:
+    # Of smooth images: the geometry is the same whatever the images' size.
+    small = F.interpolate(large_images(8), 32, mode="bicubic").clamp(0, 1)
+    large = F.interpolate(small, 64, mode="bilinear")
+    moving = Views(**{name: value for name, value in MOVING.items() if name not in ("thickness", "noise")})
+    for strength in (moving, strengths(rotate=180, crop=(0.3, 1), reflect=True)):
+        expected = augment.two_views(small, torch.arange(8), strength, STEP)
+        out = augment.two_views(large, torch.arange(8), strength, STEP, side=32)
+        assert out.shape == expected.shape
+        assert (out - expected).abs().mean() < 0.01
+        assert (out - expected.roll(1, 0)).abs().mean() > 0.1
+
+
+def test_a_side_that_is_no_power_of_two_smaller_is_refused() -> None:
+    with pytest.raises(ValueError, match="no power of two"):
+        augment.random_views(large_images(60), torch.arange(8), strengths(), STEP, side=28)

@@ -65,7 +65,7 @@ def pretrained(name: str, images: np.ndarray, checkpoint: Checkpoint | None) -> 
         name,
         learner,
         images,
-        parameters(name, epochs=3),
+        parameters(name, steps=24),
         CPU,
         stream,
         constant_knn(0.5),
@@ -98,10 +98,7 @@ def finetuned(
     digits: tuple[Tensor, Tensor], encoder: str, checkpoint: Checkpoint | None
 ) -> dict[str, Tensor]:
     images, labels = digits
-    recipe = Recipe(
-        encoder_learning_rate=0.01, encoder_learning_rate_many=0.01, head_learning_rate=0.01,
-        weight_decay=0.1, weight_decay_many=0.1,
-    )  # fmt: skip
+    recipe = Recipe(encoder_learning_rate=0.01, head_learning_rate=0.01, weight_decay=0.1)
     schedule = Schedule(steps=30, epochs=1, batch_size=8, warmup=0.1, many=5000, class_weights="equal")
     rows = draw_labelled(labels, 10, 20, 0, 1)
     classifier = Classifier(tiny_encoder(encoder), 10)

@@ -7,14 +7,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.pretrain.curve import LOOKS, POINTS, Look, Record, TrainingCurve, write_curve
+from stages.pretrain.curve import FULL_LOOKS, LOOKS, POINTS, Look, Record, TrainingCurve, write_curve
 from stages.training.loop import Row
 
 
-def look(step: int, _loss: float | None, end_of_epoch: bool) -> dict[str, Any]:
-    """Two columns, a third at the end of an epoch, and a fourth at step 40."""
+def look(step: int, _loss: float | None, full: bool) -> dict[str, Any]:
+    """Two columns, a third at a look at all images, and a fourth at step 40."""
     columns: dict[str, Any] = {"feature_std": 0.25, "rankme": step + 0.5}
-    if end_of_epoch:
+    if full:
         columns["knn"] = step / 1000
     return columns | ({"alarm": "the loss, in text, stays"} if step == 40 else {})
 
@@ -36,34 +36,43 @@ def writing(file: Path) -> Record:
     return lambda rows: write_curve(file, [rows])
 
 
-def looks_of(steps: int, per_epoch: int) -> tuple[list[int], list[tuple[int, bool]]]:
-    """The steps of the rows, and those at which the encoder is examined."""
+def looks_of(steps: int) -> tuple[list[int], list[int], list[int]]:
+    """The steps of the rows, those at which the encoder is examined, and those at which on all images."""
     calls: list[tuple[int, bool]] = []
 
-    def counting(step: int, _loss: float | None, end_of_epoch: bool) -> dict[str, Any]:
-        calls.append((step, end_of_epoch))
+    def counting(step: int, _loss: float | None, full: bool) -> dict[str, Any]:
+        calls.append((step, full))
         return {}
 
-    curve = trained(TrainingCurve(None, counting, steps, per_epoch), 0, steps + 1)
-    return [row["step"] for row in curve.rows], calls
+    curve = TrainingCurve(None, counting, steps, 0.01)
+    for step in range(steps + 1):
+        if step in (0, steps) or curve.due(step):  # as in the training loop
+            curve.look(row(step))
+    return (
+        [row["step"] for row in curve.rows],
+        [step for step, _ in calls],
+        [step for step, full in calls if full],
+    )
 
 
-def test_a_long_training_has_about_100_rows_and_one_at_the_end_of_each_epoch() -> None:
-    rows, calls = looks_of(steps=273, per_epoch=91)
-    assert rows == sorted({*range(0, 274, 3), 91, 182, 273})
-    assert 50 < len(rows) <= POINTS + 1 + 3
-    assert [step for step, end_of_epoch in calls if end_of_epoch] == [0, 91, 182, 273]
+@pytest.mark.parametrize("steps", [273, 1500, 1719, 40_000])
+def test_a_long_training_has_about_100_rows_20_looks_and_5_at_all_images(steps: int) -> None:
+    rows, looks, full = looks_of(steps)
+    assert POINTS / 2 < len(rows) <= POINTS + 2
+    assert LOOKS - 2 <= len(looks) <= LOOKS + 2
+    assert FULL_LOOKS <= len(full) <= FULL_LOOKS + 2
+    assert set(full) <= set(looks) <= set(rows)
+    assert rows[0] == full[0] == 0
+    assert rows[-1] == full[-1] == steps
+    assert max(later - step for step, later in pairwise(looks)) <= 1.1 * steps / LOOKS + LOOKS
 
 
-def test_the_encoder_is_examined_about_20_times_between_the_ends_of_epochs() -> None:
-    _, calls = looks_of(steps=1000, per_epoch=1000)
-    steps = [step for step, _ in calls]
-    assert LOOKS <= len(steps) <= LOOKS + 2
-    assert max(later - step for step, later in pairwise(steps)) <= 1000 / LOOKS
+def test_a_short_training_is_examined_at_its_start_and_its_end() -> None:
+    assert looks_of(3) == ([0, 1, 2, 3], [0, 3], [0, 3])
 
 
 def test_a_row_has_its_epoch_and_what_the_look_returns() -> None:
-    curve = trained(TrainingCurve(None, look, 40, 20), 0, 41)
+    curve = trained(TrainingCurve(None, look, 40, 1 / 20), 0, 41)
     assert curve.rows[0] == row(0) | {"epoch": 0.0, "feature_std": 0.25, "rankme": 0.5, "knn": 0.0}
     assert curve.rows[1] == row(1) | {"epoch": 0.05}
     assert curve.rows[-1] == row(40) | {"epoch": 2.0} | look(40, None, True)
@@ -71,7 +80,7 @@ def test_a_row_has_its_epoch_and_what_the_look_returns() -> None:
 
 def test_after_each_row_the_file_is_a_whole_table_of_the_rows_so_far(tmp_path: Path) -> None:
     file = tmp_path / "metrics" / "curve.csv"
-    curve = TrainingCurve(writing(file), look, 60, 20)
+    curve = TrainingCurve(writing(file), look, 60, 1 / 20)
     for step in range(61):
         trained(curve, step, step + 1)
         table = pd.read_csv(file)
@@ -87,7 +96,7 @@ def test_a_resumed_training_continues_the_file_and_ends_with_the_same_bytes(
     interrupted: int, tmp_path: Path
 ) -> None:
     def curve_in(name: str, look: Look, rows: list[Row] | None = None) -> TrainingCurve:
-        return TrainingCurve(writing(tmp_path / name), look, 60, 20, rows or [])
+        return TrainingCurve(writing(tmp_path / name), look, 60, 1 / 20, rows or [])
 
     trained(curve_in("whole.csv", look), 0, 61)
     first = trained(curve_in("resumed.csv", look), 0, interrupted)
@@ -101,9 +110,9 @@ def test_a_resumed_training_continues_the_file_and_ends_with_the_same_bytes(
 
 def test_the_curves_of_earlier_runs_come_first(tmp_path: Path) -> None:
     file = tmp_path / "curve.csv"
-    first = trained(TrainingCurve(writing(file), look, 60, 20), 0, 61).rows
+    first = trained(TrainingCurve(writing(file), look, 60, 1 / 20), 0, 61).rows
     alone = pd.read_csv(file)
-    second = TrainingCurve(lambda rows: write_curve(file, [first, rows]), look, 60, 20)
+    second = TrainingCurve(lambda rows: write_curve(file, [first, rows]), look, 60, 1 / 20)
     for step in range(61):
         trained(second, step, step + 1)
         table = pd.read_csv(file)
@@ -113,7 +122,7 @@ def test_the_curves_of_earlier_runs_come_first(tmp_path: Path) -> None:
 
 
 def test_the_note_is_the_last_loss_and_the_last_knn_accuracy() -> None:
-    curve = TrainingCurve(None, look, 10, 5)
+    curve = TrainingCurve(None, look, 10, 1 / 5)
     assert curve.note([row(0)]) == "loss nan"
     assert curve.note([row(0) | {"knn": None}]) == "loss nan"
     assert curve.note([row(0) | {"knn": 0.5}, row(4)]) == "loss 0.250  kNN 50.0%"

@@ -98,11 +98,11 @@ def test_size_operations_and_latency_of_a_classifier(
 
 
 def test_fused_attention_is_counted(tmp_path: Path) -> None:
-    declaration = Declaration(name="vit_b_16", width=8, channels=3, image_size=32)
+    declaration = Declaration(name="timm/vit_tiny_patch16_224", width=8, channels=3, image_size=32)
     classifier = Classifier(build(declaration, torch.Generator()), 10)
     (tmp_path / "c.safetensors").touch()
-    tokens, wide = (32 // 16) ** 2 + 1, 768
+    tokens, wide = (32 // 4) ** 2 + 1, 192
     layer = tokens * wide * (3 * wide + wide + 2 * 4 * wide) + 2 * tokens**2 * wide
-    patches = (tokens - 1) * wide * 3 * 16**2
+    patches = (tokens - 1) * wide * 3 * 4**2
     figures = cost.size(classifier, tmp_path / "c.safetensors")
     assert figures["multiply_adds"] == patches + 12 * layer + wide * 10

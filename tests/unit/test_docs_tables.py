@@ -29,7 +29,7 @@ def results(name: str, **options: Any) -> pd.DataFrame:
 
 
 def test_the_results_are_those_of_the_experiments() -> None:
-    keys = ["experiment", "labels", "protocol", "method"]
+    keys = ["dataset", "labels", "protocol", "method"]
     accuracies, gains = (
         results(name, dtype={"labels": str}).set_index(keys) for name in ("quality.csv", "quality_gains.csv")
     )
@@ -63,10 +63,9 @@ def test_the_aims_are_judged_by_the_measured_figures() -> None:
     throughput = committed("benchmarks/results/throughput.md")
     speeds = [line.split("|") for line in throughput.splitlines() if "|" in line]
     ratios = {cells[1].strip(): cells[3].strip() for cells in speeds}
-    quality = results("quality.csv", dtype={"labels": str}).set_index(
-        ["experiment", "labels", "protocol", "method"]
-    )
-    seconds = results("quality_timings.csv").set_index(["experiment", "method"])["pretrain_seconds"]
+    keys = ["dataset", "labels", "protocol", "method"]
+    quality = results("quality.csv", dtype={"labels": str}).set_index(keys)
+    seconds = results("quality_timings.csv").set_index(["dataset", "method"])["pretrain_seconds"]
 
     def figure(*key: str) -> str:
         accuracy, ci95 = quality.loc[key, ["accuracy", "ci95"]]

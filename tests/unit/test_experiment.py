@@ -8,6 +8,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
+from benchmarks.folders import FOLDERS
 from stages.errors import InputError
 from stages.settings import load
 from stages.tools import experiment
@@ -141,3 +142,21 @@ def test_without_a_name_the_usage_is_printed(capsys: pytest.CaptureFixture[str])
         experiment.main([])
     assert caught.value.code == 2
     assert "usage: python -m stages.tools.experiment" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_the_automatic_experiments_are_the_tuned_ones_without_what_was_tuned(name: str) -> None:
+    tuned = load.read(ROOT / experiment.file_of(name))
+    left = {
+        key: value for key, value in tuned.items() if not key.startswith(("finetune.recipe", "pretrain.s"))
+    }
+    assert load.read(ROOT / experiment.file_of(f"{name}-automatic")) == left
+    assert left["finetune.budgets"] == [10, 100, 1000, "all"]
+
+
+@pytest.mark.parametrize("name", sorted(FOLDERS))
+def test_the_experiments_on_folders_have_a_folder_that_a_command_makes(name: str) -> None:
+    changes = load.read(ROOT / experiment.file_of(name))
+    assert (changes["data.source"], changes["data.path"]) == ("folder", f"data/{name}")
+    assert changes["pretrain.runs"] >= 3
+    assert changes["finetune.draws"] == 10

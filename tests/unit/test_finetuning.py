@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from stages.errors import InputError
 from stages.networks.encoder import Encoder
-from stages.settings.recipes import Recipe, Schedule
+from stages.settings.recipes import FixedRecipe, Recipe, Schedule
 from stages.tasks import finetuning, probe
 from stages.tasks.classifier import Classifier, class_weights
 from stages.tasks.features import encode
@@ -36,10 +36,7 @@ def schedule(**changes: Any) -> Schedule:
 
 
 def recipe(**changes: Any) -> Recipe:
-    plain = {
-        "encoder_learning_rate": 0.01, "encoder_learning_rate_many": 0.02,
-        "head_learning_rate": 0.01, "weight_decay": 0.0, "weight_decay_many": 0.1,
-    }  # fmt: skip
+    plain = {"encoder_learning_rate": 0.01, "head_learning_rate": 0.01, "weight_decay": 0.0}
     return Recipe(**(plain | changes))
 
 
@@ -107,15 +104,17 @@ def test_training_takes_this_number_of_steps(labelled: Labelled, steps: int, exp
     ("labels", "expected"), [(10, (0.01, 0)), (999, (0.01, 0)), (1000, (0.02, 0.1)), (50_000, (0.02, 0.1))]
 )
 def test_many_labels_have_another_rate_and_decay(labels: int, expected: tuple[float, float]) -> None:
-    assert finetuning.rate_and_decay(labels, schedule(), recipe()) == expected
+    many = {"encoder_learning_rate_many": 0.02, "weight_decay_many": 0.1}
+    of_budget = FixedRecipe(**recipe().model_dump(), **many).of(labels, many=1000)
+    assert (of_budget.encoder_learning_rate, of_budget.weight_decay) == expected
+    assert type(of_budget) is Recipe
 
 
-@pytest.mark.parametrize(("many", "shrinks"), [(5, True), (1000, False)])
-def test_the_weight_decay_is_that_of_the_budget(labelled: Labelled, many: int, shrinks: bool) -> None:
-    decays = {"encoder_learning_rate_many": 0.01, "weight_decay": 0.0, "weight_decay_many": 10.0}
-    decayed = fit(Classifier(tiny_encoder(), 10), labelled, steps=30, many=many, **decays)
-    plain = fit(Classifier(tiny_encoder(), 10), labelled, steps=30, many=1000, **decays)
-    assert (norm(decayed.encoder) < 0.5 * norm(plain.encoder)) == shrinks
+def test_weights_shrink_by_the_weight_decay_of_the_recipe(labelled: Labelled) -> None:
+    decayed, plain = (
+        fit(Classifier(tiny_encoder(), 10), labelled, steps=30, weight_decay=decay) for decay in (10.0, 0.0)
+    )
+    assert norm(decayed.encoder) < 0.5 * norm(plain.encoder)
 
 
 def norm(encoder: Encoder) -> float:
@@ -123,12 +122,12 @@ def norm(encoder: Encoder) -> float:
     return sum(float(p.detach().square().sum()) for p in encoder.parameters() if p.ndim > 1) ** 0.5
 
 
-def test_spread_labels_change_neither_length_nor_rate(labelled: Labelled) -> None:
+def test_spread_labels_do_not_change_the_length(labelled: Labelled) -> None:
     spread = replace(in_pack(labelled), given=10)
     bar, classifier = Bar("test", 1, "images"), Classifier(tiny_encoder(), 10)
     before = classifier.encoder.state_dict()["stem.weight"].clone()
     finetuning.finetune(
-        "simclr n10-draw0", classifier, spread, schedule(steps=3, epochs=5, many=len(spread)),
+        "simclr n10-draw0", classifier, spread, schedule(steps=3, epochs=5),
         recipe(encoder_learning_rate=0.0), views(), CPU, Stream.of(1, "finetune"), bar,
     )  # fmt: skip
     assert bar.done == 3 * 32

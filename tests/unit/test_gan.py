@@ -9,7 +9,14 @@ from stages.pretrain.methods.gan import Method, Params, discriminator_loss, gene
 from stages.training.randomness import Stream
 from tests.conftest import assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
-COMMON = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+COMMON = {
+    "images": 1,
+    "steps": 1,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+    "warmup": 0.1,
+}
 OWN = {"noise": 0.3, "latent": 6, "information": 1.0, "generator_width": 4}
 STEP = Stream.of(1, "test").at("step", 0)
 

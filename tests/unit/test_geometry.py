@@ -181,3 +181,12 @@ def test_transforms_are_chained_like_torchvisions() -> None:
     expected = reference.horizontal_flip(expected)
     expected = reference.affine(expected, -30.0, [0, 0], 1.0, [0.0, 0.0], InterpolationMode.BILINEAR)
     assert (ours - expected).abs().max() < 0.02
+
+
+def test_reflected_places_outside_the_image_are_its_mirror_image() -> None:
+    images = torch.rand(2, 3, 9, 12, generator=torch.Generator().manual_seed(8))
+    wide = torch.cat([images.flip(3), images, images.flip(3)], 3)
+    mirrored = torch.cat([wide.flip(2), wide, wide.flip(2)], 2)
+    points = geometry.lattice(images) + torch.tensor([9.0, -4.0])  # to the right and up
+    out = geometry.sample(images, points.expand(2, -1, -1, -1), reflect=True)
+    torch.testing.assert_close(out, mirrored[:, :, 5:14, 21:33], rtol=0, atol=1e-4)

@@ -17,9 +17,12 @@ Labelled = tuple[Tensor, Tensor]
 CPU = Machine(torch.device("cpu"), "fp32")
 
 
-def monitor_of(digits: Labelled, on_collapse: str = "warn") -> Monitor:
-    neighbours = Neighbours(k=5, temperature=0.07)
-    return Monitor("byol", tiny_encoder(), *digits, neighbours, Health(on_collapse=on_collapse), CPU)
+def monitor_of(
+    digits: Labelled, on_collapse: str = "warn", groups: Tensor | None = None, k: int = 5
+) -> Monitor:
+    neighbours = Neighbours(k=k, temperature=0.07)
+    groups = torch.arange(len(digits[1])) if groups is None else groups
+    return Monitor("byol", tiny_encoder(), *digits, groups, neighbours, Health(on_collapse=on_collapse), CPU)
 
 
 def collapse(encoder: nn.Module) -> None:
@@ -151,7 +154,7 @@ def test_the_knn_is_measured_again_if_the_labels_have_changed(digits: Labelled) 
     assert [row["knn"] for row in curve] == [expected, expected]
 
 
-def test_features_of_the_first_and_the_last_epochs_are_stored(
+def test_features_of_the_first_and_the_last_looks_are_stored(
     digits: Labelled, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, labels = digits
@@ -159,11 +162,11 @@ def test_features_of_the_first_and_the_last_epochs_are_stored(
     monitor = monitor_of((images, half))
     monkeypatch.setattr(
         health, "FEATURES_LIMIT", 3 * 2 * len(images) * monitor.encoder.features
-    )  # of three epochs, in float16
+    )  # of three looks, in float16
     curve = []
     for step in range(0, 60, 10):
         curve.append({"step": step, "loss": None, **monitor(step, None, True)})
-    assert sorted(monitor.stored) == ["0", "40", "50", "labels"]
+    assert sorted(monitor.stored) == ["0", "40", "50", "groups", "labels"]
     resumed, before = monitor_of((images, half)), copy.deepcopy(curve)
     resumed.replay(curve, monitor.stored)  # with the same labels nothing changes
     assert curve == before
@@ -182,13 +185,31 @@ def test_the_last_features_are_stored_even_beyond_the_limit(
     monitor = monitor_of(digits)
     for step in (0, 10, 20):
         assert monitor(step, None, True)["knn"] is not None
-    assert sorted(monitor.stored) == ["0", "20", "labels"]
+    assert sorted(monitor.stored) == ["0", "20", "groups", "labels"]
 
 
 def test_without_two_labels_there_is_no_knn(digits: Labelled) -> None:
     images, labels = digits
     monitor = monitor_of((images, torch.full_like(labels, -1)))
     assert monitor(0, None, True)["knn"] is None
+
+
+def test_images_of_one_group_do_not_vote_for_each_other(digits: Labelled) -> None:
+    images, labels = digits[0][:64], digits[1][:64]
+    twice = torch.cat([images, images]), torch.cat([labels, labels])
+    assert monitor_of(twice, k=1)(0, None, True)["knn"] == 1  # each image recognises its copy
+    pairs = monitor_of(twice, k=1, groups=torch.arange(64).repeat(2))(0, None, True)["knn"]
+    assert pairs < 0.8
+    assert monitor_of(twice, groups=torch.zeros(128, dtype=torch.int64))(0, None, True)["knn"] is None
+
+
+def test_the_knn_is_measured_again_if_the_groups_have_changed(digits: Labelled) -> None:
+    images, labels = digits[0][:64], digits[1][:64]
+    twice, groups = (torch.cat([images, images]), torch.cat([labels, labels])), torch.arange(64).repeat(2)
+    monitor, regrouped = monitor_of(twice), monitor_of(twice, groups=groups)
+    curve = [{"step": 0, "loss": None, **monitor(0, None, True)}]
+    regrouped.replay(curve, monitor.stored)
+    assert curve[0]["knn"] == monitor_of(twice, groups=groups)(0, None, True)["knn"]
 
 
 def test_faults_of_features_and_of_the_loss_are_counted_apart(digits: Labelled) -> None:
@@ -204,7 +225,7 @@ def test_faults_of_features_and_of_the_loss_are_counted_apart(digits: Labelled) 
     assert monitor.collapse is None
 
 
-def test_collapsed_features_at_the_end_of_an_epoch_are_an_alarm_at_once(digits: Labelled) -> None:
+def test_collapsed_features_of_all_images_are_an_alarm_at_once(digits: Labelled) -> None:
     monitor = monitor_of(digits)
     monitor(0, None, True)
     collapse(monitor.encoder)

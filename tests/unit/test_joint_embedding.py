@@ -50,7 +50,14 @@ COLLAPSED: dict[str, tuple[dict[str, float], Callable[[Tensor], Tensor]]] = {
 
 
 def learner(name: str, own: dict[str, float]) -> Learner:
-    common = {"epochs": 1, "batch_size": N, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+    common = {
+        "images": 1,
+        "steps": 1,
+        "batch_size": N,
+        "learning_rate": 0.01,
+        "weight_decay": 0.0,
+        "warmup": 0.1,
+    }
     params = method_params(name).model_validate(
         {**common, "projector_hidden": 16, "projector_output": D, **own}
     )

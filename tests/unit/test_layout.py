@@ -9,7 +9,8 @@ from PIL import Image
 
 from stages.errors import InputError
 from stages.prepare.columns import base_name
-from stages.prepare.layout import SPLITS, scan
+from stages.prepare.layout import scan
+from stages.prepare.split_names import SPLITS
 
 
 def write(folder: Path, *files: str) -> None:
@@ -56,7 +57,8 @@ def test_class_folders_below_train_and_test(tmp_path: Path) -> None:
 def test_two_of_the_splits_are_enough(tmp_path: Path, train: str, other: str) -> None:
     write(tmp_path, f"{train}/cat/1.png", f"{train}/cat/2.png", f"{other}/cat/3.png", f"{other}/cat/4.png")
     assert {label for label, _, _ in metadata(tmp_path).values()} == {"cat"}
-    assert {split for _, split, _ in metadata(tmp_path).values()} == {"train", SPLITS[other.casefold()]}
+    # Validation is the test if there is no other: else no labelled image would be left for it.
+    assert {split for _, split, _ in metadata(tmp_path).values()} == {"train", "test"}
     assert scan(tmp_path)[2] == f"class folders in {', '.join(sorted([train, other]))}"
 
 
@@ -293,7 +295,7 @@ def test_all_errors_are_collected(tmp_path: Path) -> None:
     assert errors.layout == [
         f"{where} 3: a.png is listed twice, with {{'label': 'cat'}} and with {{'label': 'dog'}}; "
         "keep one line",
-        f"{where} 4: split is 'sometimes'; allowed: train, validation, val, valid, test",
+        f"{where} 4: split is 'sometimes'; allowed: {', '.join(SPLITS)}",
         f"{where} 5: there is no image missing.png",
         f"{where} 6: ../up.png is outside the folder; allowed: paths relative to {tmp_path}",
         f"{where} 7: /etc/x.png is outside the folder; allowed: paths relative to {tmp_path}",
@@ -307,12 +309,12 @@ def test_a_name_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     assert errors.files == {"'a\\udcff.png'": "has a name that is not valid UTF-8"}
 
 
-@pytest.mark.parametrize("name", ["a\rb.png", "a\rb/c.png"])
-def test_a_carriage_return_in_a_name_is_an_error(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["a\rb.png", "a\rb/c.png", "a\x1b[2Jb/c.png", "a\nb.png"])
+def test_a_control_character_in_a_name_is_an_error(tmp_path: Path, name: str) -> None:
     write(tmp_path, name, "d.png")
     records, errors, _ = scan(tmp_path)
     assert [record.file for record in records] == ["d.png"]
-    assert errors.files == {ascii(name): "has a carriage return in its name"}
+    assert errors.files == {ascii(name): "has a control character in its name"}
 
 
 @pytest.mark.parametrize("place", ["", "cat/deep"])
@@ -388,3 +390,167 @@ def test_an_unknown_or_repeated_column_is_an_error(tmp_path: Path, header: str, 
 def test_a_base_name_does_not_change_when_the_file_is_moved() -> None:
     composed, decomposed = base_name("unlabeled/\u00e9.png"), base_name("cat/e\u0301.png")
     assert composed == decomposed == "\u00e9.png"
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_table_may_have_semicolons_or_tabs(tmp_path: Path, delimiter: str) -> None:
+    write(tmp_path, "a.png", "b, c.png")
+    table(
+        tmp_path,
+        *(line.replace("|", delimiter) for line in ("file|label|split", "a.png|cat|test", "b, c.png|dog|")),
+    )
+    assert metadata(tmp_path) == {"a.png": ("cat", "test", None), "b, c.png": ("dog", None, None)}
+
+
+def test_paths_that_begin_with_the_folder_or_have_backslashes_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "images/x/a.png", "images/x/b.png", "images/x/c.png")
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{tmp_path}/images/x/a.png,cat", "images/x/b.png,dog", "x\\c.png,bird"]
+    table(tmp_path / "images", "file,label", *rows)
+    labels = {file: label for file, (label, _, _) in metadata(Path("images")).items()}
+    assert labels == {"x/a.png": "cat", "x/b.png": "dog", "x/c.png": "bird"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["cat|dog", "cat"], "line 2: label 'cat|dog' seems to hold several labels, as do 1 distinct labels"),
+        (["cat", '"cat, dog"', "dog"], "line 3: label 'cat, dog' seems to hold several labels"),
+        (['"a,b"', '"b,c"', '"c,a"'], "line 2: label 'a,b' seems to hold several labels, as do 3 distinct"),
+        ([f"{n / 7:.3f}" for n in range(40)], ": the labels are 40 different numbers from 0 to 5.571"),
+        (
+            [str(n * n) for n in range(40)],
+            ": the labels are 40 different numbers from 0 to 1521 on 40 images",
+        ),
+        (["cat\x1b[31m", "dog"], "line 2: label 'cat\\x1b[31m' has control characters; remove them"),
+        (["ca\0t", "dog"], "line 2: label 'ca\\x00t' has control characters; remove them"),
+        (['"ca\rt"', "dog"], "label 'ca\\rt' has control characters; remove them"),
+    ],
+)
+def test_labels_that_are_no_single_class_are_refused(tmp_path: Path, labels: list[str], message: str) -> None:
+    write(tmp_path, *(f"{number}.png" for number in range(len(labels))))
+    rows = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+    (tmp_path / "labels.csv").write_bytes("\n".join(["file,label", *rows]).encode())
+    (error,) = scan(tmp_path)[1].layout
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ['"Smith, early"', '"Smith, late"', '"Jones, early"'],
+        [str(n) for n in range(30)],
+        [f"{n}.0" for n in range(30)],
+        ["3.10", "3.11", "3.12"],
+    ],
+)
+def test_unusual_names_of_classes_are_taken(tmp_path: Path, labels: list[str]) -> None:
+    write(tmp_path, *(f"{number}.png" for number in range(len(labels))))
+    table(tmp_path, "file,label", *(f"{number}.png,{label}" for number, label in enumerate(labels)))
+    assert {label for label, _, _ in metadata(tmp_path).values()} == {label.strip('"') for label in labels}
+
+
+def test_a_label_unlabeled_means_what_the_folder_means(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png", "dog/3.png", "dog/4.png", "dog/5.png")
+    table(tmp_path, "file,label", "cat/1.png,Unlabeled", "dog/4.png,dog", "cat/2.png,cat")
+    assert {file: label for file, (label, _, _) in metadata(tmp_path).items()} == {
+        "cat/1.png": None, "cat/2.png": "cat", "dog/3.png": "dog", "dog/4.png": "dog", "dog/5.png": "dog",
+    }  # fmt: skip
+    table(tmp_path, "file,label", "cat/1.png,unlabelled")
+    assert metadata(tmp_path)["cat/1.png"][0] is None
+    assert metadata(tmp_path)["cat/2.png"][0] == "cat"
+
+
+def test_lines_of_one_file_are_joined_unless_they_contradict(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png")
+    table(tmp_path, "file,label,split", "a.png,,test", "b.png,dog,", "file,label,split", "a.png,cat,")
+    assert metadata(tmp_path) == {"a.png": ("cat", "test", None), "b.png": ("dog", None, None)}
+
+
+def test_many_errors_with_one_cause_are_summarised(tmp_path: Path) -> None:
+    write(tmp_path, "a.png")
+    table(tmp_path, "file,label", "a.png,cat", *(f"gone{number}.png,cat" for number in range(2000)))
+    layout = scan(tmp_path)[1].layout
+    assert len(layout) == 6
+    assert layout[0].endswith("line 3: there is no image gone0.png")
+    assert layout[-1] == "and 1,995 more of this kind: there is no such image"
+
+
+def test_train_alone_is_a_split(tmp_path: Path) -> None:
+    write(tmp_path, "train/cat/1.png", "train/dog/2.png", "unlabeled/3.png")
+    assert metadata(tmp_path) == {
+        "train/cat/1.png": ("cat", "train", None), "train/dog/2.png": ("dog", "train", None),
+        "unlabeled/3.png": (None, None, None),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (
+            ["trainA/1.png", "testA/2.png"],
+            "the folders testA, trainA look like splits, but not all names are",
+        ),
+        (
+            ["valid/cat/1.png", "test/cat/2.png"],
+            "the folders test, valid are splits, but none of them is train",
+        ),
+        (["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"], "cat has splits inside class folders"),
+    ],
+)
+def test_doubtful_layouts_are_refused_with_the_known_ones(
+    tmp_path: Path, files: list[str], words: str
+) -> None:
+    write(tmp_path, *files)
+    (error,) = scan(tmp_path)[1].layout
+    assert words in error
+    assert "known layouts: CLASS/…; train/CLASS/… with test/CLASS/…" in error
+
+
+def test_val_is_not_the_test_where_a_table_names_one(tmp_path: Path) -> None:
+    write(tmp_path, "train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "val/dog/4.png")
+    table(tmp_path, "file,split", "train/cat/1.png,test")
+    assert [split for _, split, _ in metadata(tmp_path).values()] == [
+        "test",
+        "train",
+        "validation",
+        "validation",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "masks"),
+    [
+        (
+            ["cat/1.png", "cat/1_mask.png", "cat/1 mask_2.png", "dog/1.jpg"],
+            {"cat/1_mask.png", "cat/1 mask_2.png"},
+        ),
+        (["cat/1.png", "dog/1_mask.png", "dog/2_mask.png"], set()),  # no picture beside them
+        (
+            ["images/1.jpg", "images/2.jpg", "masks/1.png", "masks/2_mask.png"],
+            {"masks/1.png", "masks/2_mask.png"},
+        ),
+        (["cat/images/1.jpg", "cat/masks/1.png"], {"cat/masks/1.png"}),
+        (["masks/1.png", "masks/2.png", "no masks/1.png", "no masks/2.png"], set()),  # two classes
+        (["with_mask/1.png", "without_mask/1.png"], set()),
+    ],
+)
+def test_masks_are_recognised_by_their_pictures(tmp_path: Path, files: list[str], masks: set[str]) -> None:
+    write(tmp_path, *files)
+    records, findings, _ = scan(tmp_path)
+    assert {mask for mask, _, _ in findings.masks} == masks
+    assert {record.file for record in records} == set(files) - masks
+    assert any("masks are left out" in note for note in findings.notes) == bool(masks)
+
+
+def test_folders_inside_classes_and_names_that_may_be_classes_are_said(tmp_path: Path) -> None:
+    write(tmp_path / "a", "cat/red/1.png", "cat/2.png", "dog/3.png")
+    notes = scan(tmp_path / "a")[1].notes
+    assert notes == ["folders inside class folders are no classes of their own: cat/red"]
+    write(tmp_path / "b", "cat.1.png", "cat.2.png", "dog.1.png", "dog.2.png")
+    (note,) = scan(tmp_path / "b")[1].notes
+    assert note.startswith("note: no image has a label, but the file names begin with cat, dog; ")
+    write(tmp_path / "c", "IMG_1.png", "IMG_2.png", "holiday 1.png", "holiday 2.png")
+    assert scan(tmp_path / "c")[1].notes == []

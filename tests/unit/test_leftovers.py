@@ -37,7 +37,7 @@ def test_outputs_are_the_metrics_of_one_method_in_the_folders_that_compare_reads
     assert Path("metrics/pretrain/simclr_shown.png") in paths
     assert Path("metrics/timings/evaluate/simclr.json") in paths
     assert Path("data/predictions/simclr") in paths
-    assert len(paths) == 17
+    assert len(paths) == 19
     folders = load.read(load.PIPELINE)["stages"]["compare"]["deps"]
     assert {"/".join(path.parts[:2]) for path in paths} <= set(folders)
 

@@ -6,7 +6,14 @@ from stages.pretrain.methods.mae import Method, Params, gather_tokens, patches, 
 from stages.training.randomness import Stream
 from tests.conftest import assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
-COMMON = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+COMMON = {
+    "images": 1,
+    "steps": 1,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+    "warmup": 0.1,
+}
 OWN = {"masked": 0.6, "decoder_width": 4, "decoder_depth": 2, "normalise_patches": False}
 STEP = Stream.of(1, "test").at("step", 0)
 

@@ -32,26 +32,23 @@ def test_biases_and_norms_do_not_decay(name: str) -> None:
     assert known & decayed_names
 
 
-def test_class_token_and_position_embedding_of_vit_b_16_do_not_decay() -> None:
-    encoder = build_on_meta(Declaration(name="vit_b_16", width=8, channels=3, image_size=224))
+def test_class_token_and_position_embedding_of_timms_vit_do_not_decay() -> None:
+    encoder = build_on_meta(
+        Declaration(name="timm/vit_tiny_patch16_224", width=8, channels=3, image_size=224)
+    )
     decayed, others = optimisation.decayed_groups(encoder, 0.01, 0.05)
     parameters = dict(encoder.named_parameters())
     names = {id(parameter): name for name, parameter in parameters.items()}
     with_decay, without_decay = ([names[id(p)] for p in group["params"]] for group in (decayed, others))
     assert sorted(with_decay + without_decay) == sorted(parameters)  # each parameter is in exactly one group
-    assert {"network.class_token", "network.encoder.pos_embedding"} < set(without_decay)
+    assert {"network.cls_token", "network.pos_embed"} < set(without_decay)
     norms = [name for name, module in encoder.named_modules() if isinstance(module, nn.LayerNorm)]
     assert len(norms) == 25
     assert {f"{norm}.{part}" for norm in norms for part in ("weight", "bias")} < set(without_decay)
     assert {name for name in parameters if name.endswith("bias")} < set(without_decay)
-    layer = "network.encoder.layers.encoder_layer_0"
-    weights = (
-        "self_attention.in_proj_weight",
-        "self_attention.out_proj.weight",
-        "mlp.0.weight",
-        "mlp.3.weight",
-    )
-    assert {"network.conv_proj.weight", *(f"{layer}.{weight}" for weight in weights)} < set(with_decay)
+    weights = ("attn.qkv.weight", "attn.proj.weight", "mlp.fc1.weight", "mlp.fc2.weight")
+    layer = "network.blocks.0"
+    assert {"network.patch_embed.proj.weight", *(f"{layer}.{name}" for name in weights)} < set(with_decay)
     assert len(with_decay) == 1 + 4 * 12
 
 

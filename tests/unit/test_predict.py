@@ -103,7 +103,9 @@ def test_bad_images_are_reported_and_the_others_classified(
     failures, table = run(folder, folder.parent / "gone.png", empty, "--model", "simclr/n10")
     assert failures == 3
     assert len(table) == 20
-    lines = capsys.readouterr().err.splitlines()
+    passed, *lines = capsys.readouterr().err.splitlines()
+    assert passed.startswith(f"note: {folder}: 1 files are passed over, because they are no images")
+    assert passed.endswith(": 1 .txt (such as notes.txt)")
     assert [line.split(":")[1].strip() for line in lines] == [
         str(empty), str(folder / "05 broken.png"), str(folder.parent / "gone.png")
     ]  # fmt: skip

@@ -75,7 +75,7 @@ def test_equal_seeds_give_equal_weights(method: str, digits: Labelled) -> None:
     images, results = digits[0][:128].numpy(), []
     for torch_seed, seed in ((1, 1), (2, 1), (2, 7)):
         torch.manual_seed(torch_seed)
-        results.append(learn(method, images, seed=seed, epochs=2))
+        results.append(learn(method, images, seed=seed, steps=4))
     (curve, weights), (same_curve, same), (_, other) = results
     assert curve == same_curve
     assert all(torch.equal(weights[key], same[key]) for key in weights)
@@ -85,8 +85,8 @@ def test_equal_seeds_give_equal_weights(method: str, digits: Labelled) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_pretraining_changes_every_weight(method: str, digits: Labelled) -> None:
-    _, before = learn(method, digits[0][:64].numpy(), epochs=2, learning_rate=0.0)
-    _, after = learn(method, digits[0][:64].numpy(), epochs=2)
+    _, before = learn(method, digits[0][:64].numpy(), steps=2, learning_rate=0.0)
+    _, after = learn(method, digits[0][:64].numpy(), steps=2)
     constant = (".mean", ".std", "positions", "prototypes", "num_batches_tracked")
     for key in before:
         assert torch.equal(before[key], after[key]) == key.endswith(constant), key
@@ -97,7 +97,7 @@ def test_a_huge_learning_rate_stops_with_a_message(digits: Labelled) -> None:
     with pytest.raises(
         InputError, match=r"^pretrain simclr: the loss is (nan|-?inf) at step \d+; last good figures"
     ):
-        learn("simclr", digits[0][:128].numpy(), epochs=8, learning_rate=10.0, temperature=1e-38)
+        learn("simclr", digits[0][:128].numpy(), steps=16, learning_rate=10.0, temperature=1e-38)
 
 
 # --- a scripted learner
@@ -129,14 +129,21 @@ def numbered(n: int) -> np.ndarray:
 
 
 def run(learner: Learner, n: int, look: Look, precision: str = "fp32", **changes: object) -> list[Row]:
-    common = {"epochs": 2, "batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0, "warmup": 0.1}
+    common = {
+        "images": 1,
+        "steps": 10,
+        "batch_size": 4,
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "warmup": 0.1,
+    }
     machine = Machine(torch.device("cpu"), precision)
     return train("simclr", learner, numbered(n), Training(**{**common, **changes}), machine, STREAM, look)[0]
 
 
 def test_an_epoch_is_each_image_once_with_its_position_in_the_batch() -> None:
     learner = Recording()
-    run(learner, 20, constant_knn(0.0), epochs=3)
+    run(learner, 20, constant_knn(0.0), images=60, steps=1)
     assert len(learner.calls) == 3 * 5
     for epoch in range(3):
         images = [number for numbers, *_ in learner.calls[5 * epoch :][:5] for number in numbers]
@@ -146,38 +153,41 @@ def test_an_epoch_is_each_image_once_with_its_position_in_the_batch() -> None:
     assert learner.progress == [step / 15 for step in range(1, 16)]
 
 
-def test_the_encoder_is_examined_at_the_end_of_each_epoch() -> None:
+def test_the_encoder_is_examined_at_the_start_and_the_end_on_all_images() -> None:
     learner, looks = Recording(), []
 
-    def look(step: int, loss: float | None, end_of_epoch: bool) -> dict[str, float]:
+    def look(step: int, loss: float | None, full: bool) -> dict[str, float]:
         assert step == len(learner.calls)
-        looks.append((step, loss, end_of_epoch))
-        return {"knn": 0.25} if end_of_epoch else {}
+        looks.append((step, loss, full))
+        return {"knn": 0.25} if full else {}
 
-    curve = run(learner, 20, look, epochs=3)
-    assert [step for step, _, end_of_epoch in looks if end_of_epoch] == [0, 5, 10, 15]
+    curve = run(learner, 20, look, steps=15)
+    assert [step for step, _, full in looks if full] == [0, 15]
     assert [loss for _, loss, _ in looks] == [None] + [1.0] * (len(looks) - 1)
-    assert [row["step"] for row in curve if "knn" in row] == [0, 5, 10, 15]
-    assert [row["epoch"] for row in curve if "knn" in row] == [0, 1, 2, 3]
+    assert [row["step"] for row in curve if "knn" in row] == [0, 15]
+    assert [row["epoch"] for row in curve if "knn" in row] == [0, 3]
 
 
-def test_a_batch_larger_than_the_pool_is_refused_before_any_work() -> None:
+def test_a_batch_has_no_more_images_than_the_pool() -> None:
+    learner = Recording()
+    run(learner, 20, constant_knn(0.0), batch_size=128, steps=3)
+    assert [sorted(numbers) for numbers, *_ in learner.calls] == [list(range(20))] * 3
+
+
+def test_a_pool_that_is_too_small_for_a_loss_is_refused_before_any_work() -> None:
     learner, looks = Recording(), []
     with pytest.raises(
-        InputError,
-        match=r"^params\.yaml: pretrain\.simclr\.batch_size is 21; allowed: at most 20, the number of images",
+        InputError, match=r"^pretrain simclr: the pool has 1 image\(s\); allowed: at least 2$"
     ):
-        run(learner, 20, lambda *_arguments: looks.append(1) or {}, batch_size=21)
+        run(learner, 1, lambda *_arguments: looks.append(1) or {})
     assert not learner.calls
     assert not looks
-    run(learner, 20, constant_knn(0.0), batch_size=20)
-    assert len(learner.calls) == 2
 
 
 def test_the_learner_runs_in_the_machines_precision() -> None:
     formats = {}
     for precision in ("fp32", "bf16"):
         learner = Recording()
-        run(learner, 4, constant_knn(0.0), precision, epochs=1)
+        run(learner, 4, constant_knn(0.0), precision, steps=1)
         (formats[precision],) = learner.formats
     assert formats == {"fp32": (torch.float32, torch.float32), "bf16": (torch.float32, torch.bfloat16)}

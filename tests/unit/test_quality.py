@@ -4,13 +4,16 @@ import io
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
 from benchmarks import transfer
-from benchmarks.quality import ORDER, accuracies, gains, link, replaced, runnable, timings
+from benchmarks.quality import link, quick, runnable, state_recorded
+from benchmarks.quality_tables import ORDER, accuracies, gains, replaced, timings
+from stages.errors import InputError
 from stages.files.json_files import write_json
 from stages.files.tables import write_table
 from stages.files.weights import read_digest, write_encoder
@@ -25,44 +28,69 @@ BUDGETS = (10, 1000, "all")
 def efficiency() -> pd.DataFrame:
     """The table that compare writes: the size of the pool for `all`, all protocols, no gain for scratch."""
     rows = [
-        (protocol, method, labels, 0.5 + labels / 1e6, 0.01, gain, gain / 10, 5)
+        (protocol, method, labels, 0.5 + labels / 1e6, 0.01, gain, gain / 10, 5, 2)
         for protocol in ("finetuned", "knn", "linear")
         for method, gain in (("scratch", math.nan), ("simclr", 0.1))
         for labels in (10, 1000, 55_000)
     ]
-    columns = ["protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95", "draws"]
+    columns = ["protocol", "method", "labels", "accuracy", "accuracy_ci95", "gain", "gain_ci95"]
+    columns += ["draws", "runs"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def test_accuracies_have_a_row_per_budget_protocol_and_method(efficiency: pd.DataFrame) -> None:
     table = accuracies(efficiency, "mnist", BUDGETS)
-    assert list(table.columns) == ["experiment", "labels", "protocol", "method", "accuracy", "ci95"]
+    assert list(table.columns) == ["dataset", *ORDER, "accuracy", "ci95", "draws", "runs"]
     assert len(table) == 3 * 2 * 2
-    assert set(table["experiment"]) == {"mnist"}
+    assert set(table["dataset"]) == {"mnist"}
     assert set(table["labels"]) == {"10", "1000", "all"}
     assert set(table["protocol"]) == {"finetuned", "linear"}
     assert set(table["method"]) == {"scratch", "simclr"}
     assert set(table[table["labels"] == "all"]["accuracy"]) == {0.555}
     assert set(table["ci95"]) == {0.01}
+    assert set(map(tuple, table[["draws", "runs"]].to_numpy())) == {(5, 2)}
+
+
+NO_IMPORTED: dict[str, Any] = {"scratch": {}, "simclr": {}}
 
 
 def test_gains_have_no_rows_of_scratch_and_their_own_interval(efficiency: pd.DataFrame) -> None:
-    table = gains(efficiency, "mnist", BUDGETS)
-    assert list(table.columns) == ["experiment", "labels", "protocol", "method", "gain", "ci95"]
+    table = gains(efficiency, NO_IMPORTED, "mnist", BUDGETS)
+    assert list(table.columns) == ["dataset", *ORDER, "over", "gain", "ci95", "draws", "runs"]
     assert len(table) == 3 * 2
     assert set(table["method"]) == {"simclr"}
+    assert set(table["over"]) == {"scratch"}
     assert set(table["gain"]) == {0.1}
     assert set(table["ci95"]) == {0.01}
+
+
+def test_gains_over_imported_weights_are_those_of_the_summary(efficiency: pd.DataFrame) -> None:
+    imported = efficiency[efficiency["method"] == "simclr"].assign(method="imported")
+    with_interval = {"gain_over_imported": -0.02, "gain_over_imported_ci95": 0.005}
+    summary = {
+        "scratch": {},
+        "imported": {"n10": {"accuracy": 0.5}},
+        "simclr": {"n10": with_interval, "nall": {"gain_over_imported": 0.03}},
+    }
+    table = gains(pd.concat([efficiency, imported]), summary, "mnist", BUDGETS)
+    rows = table[table["over"] == "imported"].sort_values("labels")
+    assert rows[["labels", "protocol", "method", "gain"]].to_numpy().tolist() == [
+        ["10", "finetuned", "simclr", -0.02],
+        ["all", "finetuned", "simclr", 0.03],
+    ]
+    assert rows["ci95"].iloc[0] == 0.005
+    assert math.isnan(rows["ci95"].iloc[1])
+    assert set(table[table["over"] == "scratch"]["method"]) == {"simclr", "imported"}
 
 
 def test_the_rows_of_an_experiment_are_replaced_and_the_others_keep_every_digit(
     tmp_path: Path, efficiency: pd.DataFrame
 ) -> None:
     file = tmp_path / "quality.csv"
-    other = "letters,100,linear,scratch,0.10000000000000003,1e-3\n"
+    other = "letters,100,linear,scratch,0.10000000000000003,1e-3,5,1\n"
     file.write_text(
-        "experiment,labels,protocol,method,accuracy,ci95\n"
-        f"mnist,20,linear,scratch,0.9,0.1\n{other}mnist,10,linear,simclr,0.9,0.1\n"
+        "dataset,labels,protocol,method,accuracy,ci95,draws,runs\n"
+        f"mnist,20,linear,scratch,0.9,0.1,5,1\n{other}mnist,10,linear,simclr,0.9,0.1,5,1\n"
     )
     write_table(file, replaced(file, accuracies(efficiency, "mnist", BUDGETS)))
     lines = file.read_text().splitlines(keepends=True)
@@ -84,7 +112,7 @@ def test_the_order_of_rows_does_not_depend_on_the_order_of_runs(
             write_table(file, replaced(file, rows))
         written.append(file.read_bytes())
     assert written[0] == written[1]
-    assert not pd.read_csv(tmp_path / "2.csv").duplicated(["experiment", *ORDER]).any()
+    assert not pd.read_csv(tmp_path / "2.csv").duplicated(["dataset", *ORDER]).any()
 
 
 def test_timings_are_read_by_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +123,7 @@ def test_timings_are_read_by_method(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             figures |= {"propagation_seconds": 20.5} if stage == "distil" else {}
             write_json(Path(f"metrics/timings/{stage}/{method}.json"), figures)
     assert timings("mnist", ["scratch", "simclr"]).to_dict("records") == [
-        {"experiment": "mnist", "method": method, "pretrain_seconds": a, "finetune_seconds": b,
+        {"dataset": "mnist", "method": method, "pretrain_seconds": a, "finetune_seconds": b,
          "distil_seconds": c, "propagation_seconds": 20.5, "hardware": "a processor"}
         for method, a, b, c in (("scratch", 0, 0, 0), ("simclr", 67.7, 48.6, 9.5))
     ]  # fmt: skip
@@ -127,6 +155,39 @@ def test_an_experiment_for_a_gpu_is_skipped_without_one(
         monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
         assert runnable(["large", "small"]) == expected
         assert ("large" in capsys.readouterr().out) != has_gpu
+
+
+def test_an_experiment_of_a_folder_that_was_not_made_says_how_to_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("experiments").mkdir()
+    Path("experiments/tiles.yaml").write_text("data.source: folder\ndata.path: data/satellite\n")
+    assert runnable(["tiles"]) == []
+    assert "python -m benchmarks.folders satellite data/satellite" in capsys.readouterr().out
+    Path("data/satellite").mkdir(parents=True)
+    assert runnable(["tiles"]) == ["tiles"]
+
+
+def test_a_quick_run_has_the_experiments_own_budgets_without_all(in_copy: Path) -> None:
+    assert in_copy.is_dir()
+    assert quick({"finetune.budgets": [90, 300, "all"], "pretrain.runs": 3}) == {
+        "pretrain.runs": 1, "finetune.draws": 3, "finetune.budgets": [90, 300]
+    }  # fmt: skip
+    assert quick({})["finetune.budgets"] == load.read(load.PARAMS)["finetune"]["budgets"]
+
+
+def test_the_recorded_figures_are_judged_without_a_run(
+    tmp_path: Path, efficiency: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path / "quality.csv", accuracies(efficiency, "mnist", BUDGETS))
+    write_table(tmp_path / "quality_gains.csv", gains(efficiency, NO_IMPORTED, "mnist", BUDGETS))
+    state_recorded(tmp_path, [])
+    printed = capsys.readouterr().out
+    assert printed.startswith("\nmnist\ntrue ")
+    assert "sure     10 labels, simclr: +10.00 ± 1.00" in printed
+    with pytest.raises(InputError, match=r"unknown name 'mnits' .did you mean mnist"):
+        state_recorded(tmp_path, ["mnits"])
 
 
 # --- transfer
@@ -170,10 +231,15 @@ def test_further_training_is_one_epoch_of_simclr_from_the_encoder_with_its_recip
     assert settings.methods == ("scratch", "simclr")
     assert settings.finetune.budgets == (10, 100, 1000)
     section = settings.pretrain["simclr"]
-    assert (section.epochs, section.learning_rate) == (1, 0.003)
+    assert (section.images, section.steps, section.learning_rate) == (55_000, 1, 0.003)
     assert section.start.digest == read_digest(Path(section.start.file)) == read_digest(target)
     unchanged = expected.pretrain["simclr"]
-    same = {"epochs": unchanged.epochs, "learning_rate": unchanged.learning_rate, "start": None}
+    same = {
+        "images": unchanged.images,
+        "steps": unchanged.steps,
+        "learning_rate": unchanged.learning_rate,
+        "start": None,
+    }
     assert section.model_copy(update=same) == unchanged
     assert settings.finetune.recipe == expected.finetune.recipe
 

@@ -32,7 +32,7 @@ from tests.unit.test_stages import write_part
 
 Labelled = tuple[Tensor, Tensor]
 CHANGES = {
-    "methods": ["scratch", "simclr", "imported"], "pretrain.simclr.epochs": 1,
+    "methods": ["scratch", "simclr", "imported"], "pretrain.simclr.steps": 3,
     "finetune.budgets": [10, "all"], "finetune.draws": 3,
 }  # fmt: skip
 
@@ -146,7 +146,7 @@ def test_a_collapse_names_the_first_run_that_has_one(
     collapses: list[str | None], expected: str | None
 ) -> None:
     row = {"knn": None, "loss": 1.0, "feature_std": 0.5, "rankme": 3.0}
-    results = [Result(tiny_encoder(), [row], text, 0.0, 0.0, 0, {}) for text in collapses]
+    results = [Result([row], text, [], 0, 0, 0.0, 0.0, 0.0, {}) for text in collapses]
     combined = pretrain.combined(results)
     assert combined["collapse"] == expected
     assert [run["collapse"] for run in combined["runs"]] == collapses

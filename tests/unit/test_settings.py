@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from stages.errors import InputError
 from stages.pretrain.methods import simclr
 from stages.settings import load, values
-from stages.settings.recipes import Recipe, Schedule
+from stages.settings.recipes import FixedRecipe, Schedule
 from stages.settings.schema import Params, Training, Views
 from stages.settings.values import OFFICIAL
 from tests.conftest import ROOT, drop, finding_first, put
@@ -56,7 +56,7 @@ def test_values_arrive_as_they_stand_in_the_file(raw: dict[str, Any]) -> None:
     [
         ("finetune.schedule.stepz", "steps", Schedule),
         ("views.presets.digits.rotat", "rotate", Views),
-        ("finetune.recipe.simclr.weight_decai", "weight_decay", Recipe),
+        ("finetune.recipe.simclr.weight_decai", "weight_decay", FixedRecipe),
         ("sead", "seeds", Params),
     ],
 )
@@ -119,7 +119,6 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
         ("pretrain.autoencoder.batch_size", 1, "2"),
         ("views.presets.digits.shift", -0.1, "0"),
         # not among the names
-        ("encoder.name", "resnet", "'cnn', 'residual', 'vit', 'resnet18', 'resnet50' or 'vit_b_16'"),
         ("runtime.device", "gpu", "'auto', 'cpu' or 'cuda'"),
         ("finetune.schedule.class_weights", "balance", "'equal' or 'balanced'"),
         ("distil.few", 0, "1"),
@@ -179,7 +178,7 @@ def test_section_of_an_unknown_method_is_refused(raw: dict[str, Any]) -> None:
 
 def test_recipe_of_an_unknown_method_is_refused(raw: dict[str, Any]) -> None:
     recipes = raw["finetune"]["recipe"]
-    recipes["simcrl"] = dict(recipes["simclr"])
+    recipes["simcrl"] = {"weight_decay": 0.1}
     assert finding(raw).startswith("finetune.recipe.simcrl: unknown name 'simcrl' (did you mean simclr?)")
 
 
@@ -281,11 +280,15 @@ def test_batch_too_small_for_a_method_that_is_run(raw: dict[str, Any], method: s
     assert finding(raw) == line
 
 
-def test_batch_larger_than_the_pool_is_refused(raw: dict[str, Any]) -> None:
-    raw["pretrain"]["simclr"]["batch_size"] = 900
+def test_batch_larger_than_the_pool_is_allowed(raw: dict[str, Any]) -> None:
+    raw["pretrain"]["simclr"]["batch_size"] = 901  # the training takes as many images as there are
     load.validated(raw)
-    raw["pretrain"]["simclr"]["batch_size"] = 901
-    assert finding(raw) == "pretrain.simclr.batch_size is 901; allowed: at most 900 (the pool)"
+
+
+@pytest.mark.parametrize("name", ["images", "steps"])
+def test_a_training_has_images_and_steps(raw: dict[str, Any], name: str) -> None:
+    raw["pretrain"]["simclr"][name] = 0
+    assert finding(raw) == f"pretrain.simclr.{name} is 0; allowed: greater than or equal to 1"
 
 
 def test_method_names_the_encoders_that_it_works_with(
@@ -364,7 +367,7 @@ def test_unknown_preset_of_views_is_named_with_the_known_ones(raw: dict[str, Any
     put(raw, "views.finetune", "clothes_mid")
     assert finding(raw) == (
         "views.finetune: unknown name 'clothes_mid' (did you mean clothes_mild?); allowed: digits, "
-        "clothes, clothes_mild, photos, photos_mild"
+        "clothes, clothes_mild, photos, photos_mild, photos_no_colour, from_above, textures"
     )
 
 
@@ -455,7 +458,7 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
         ("prepare", None),
         *[
             (stage, m)
-            for stage in ("pretrain", "finetune", "distil", "evaluate")
+            for stage in ("pretrain", "choose", "finetune", "distil", "evaluate")
             for m in ("scratch", "simclr")
         ],
         ("compare", None),
@@ -487,7 +490,8 @@ def test_a_recipe_has_the_default_values_that_it_does_not_change(raw: dict[str, 
     put(raw, "finetune.recipe.default.weight_decay", 0.3)
     recipes = load.validated(raw).finetune.recipe
     assert (recipes["simclr"].encoder_learning_rate, recipes["simclr"].weight_decay) == (0.2, 0.3)
-    assert recipes["gan"] == recipes["default"]
+    put(raw, "finetune.recipe.gan", {})
+    assert "gan" not in load.validated(raw).finetune.recipe  # it is chosen
 
 
 def test_a_mistake_in_the_default_recipe_is_reported_once(raw: dict[str, Any]) -> None:
@@ -515,11 +519,20 @@ def test_every_method_that_trains_may_start_from_weights(raw: dict[str, Any], me
 @pytest.mark.usefixtures("in_copy")
 def test_an_undeclared_key_cannot_be_read(raw: dict[str, Any]) -> None:
     write(raw)
+    raw["finetune"]["recipe"] |= {
+        "simclr": {"weight_decay": 0.1},
+        "gan": {"weight_decay": 0.2},
+        "scratch": {},
+    }
+    write(raw)
     finetune = load.parameters("finetune", "simclr")
     for name in ("data", "encoder", "methods", "knn"):
         with pytest.raises(AttributeError, match=name):
             getattr(finetune, name)
-    assert finetune.finetune.recipe.keys() == {"default", "simclr"}
+    with pytest.raises(AttributeError, match="recipe"):
+        _ = finetune.finetune.recipe
+    assert load.parameters("choose", "simclr").finetune.recipe.keys() == {"default", "simclr"}
+    assert load.parameters("choose", "scratch").finetune.recipe.keys() == {"default"}
     assert dict(finetune.pretrain).keys() == {"runs"}
     pretrain = load.parameters("pretrain", "simclr")
     assert dict(pretrain.pretrain).keys() == {"runs", "simclr"}

@@ -11,7 +11,14 @@ from stages.views import augment
 from tests.conftest import MOVING, assert_gradients_reach_every_parameter, strengths, tiny_encoder
 
 STRONG = Views(**MOVING)
-COMMON = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0.1}
+COMMON = {
+    "images": 1,
+    "steps": 1,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+    "warmup": 0.1,
+}
 STEP = Stream.of(1, "test").at("step", 0)
 
 

@@ -50,6 +50,7 @@ def test_copies_unite_the_splits_of_their_groups() -> None:
     ]  # fmt: skip
     images = Images(
         Records.of(Record(f"{number}.png", group=group) for number, (_, group, _) in enumerate(rows)),
+        np.zeros((len(rows), 32), dtype=np.uint8),  # bytes of files do not matter
         np.array([list(content.encode() * 32) for content, *_ in rows], dtype=np.uint8),
         np.arange(len(rows)),
         np.array([STRICTNESS.index(name) for *_, name in rows], dtype=np.int8),

@@ -18,7 +18,9 @@ from stages.finetune import every_draw
 from stages.pretrain import __main__ as pretrain
 from stages.pretrain import health
 from stages.settings import load
+from stages.settings.recipes import Recipe
 from stages.tasks import finetuning
+from stages.tasks.chosen import write_recipes
 from stages.tasks.features import encode
 from stages.training.machine import Machine
 from tests.conftest import ROOT
@@ -45,6 +47,8 @@ def project(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     write_table(LABELS / "pool.csv", ids)
     write_json(LABELS / "classes.json", [str(digit) for digit in range(10)])
     pretrain.main("scratch")
+    recipe = Recipe(encoder_learning_rate=0.01, head_learning_rate=0.01, weight_decay=0.5)
+    write_recipes("scratch", {f"n{budget}": recipe for budget in (10, 20, 40)})
     return in_copy
 
 

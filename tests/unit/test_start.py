@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.errors import InputError
-from stages.files import weights
+from stages.files import foreign, weights
 from stages.files.packs import PART, write_array
 from stages.files.paths import IMAGES, encoder_file
 from stages.files.tables import write_table
@@ -42,7 +44,7 @@ def test_a_fresh_encoder_is_normalised_for_the_pool(digits: Labelled) -> None:
     pool[:, 1] //= 2
     pool[5000:, 2] = 9
     encoder = fresh_encoder(settings(), pool, STREAM)
-    assert encoder.declaration.model_dump() == {
+    assert encoder.declaration.model_dump(exclude_defaults=True) == {
         "name": "residual", "width": 8, "channels": 3, "image_size": 28,
     }  # fmt: skip
     scaled = pool.astype(np.float64) / 255
@@ -184,7 +186,7 @@ def project(in_copy: Path, digits: Labelled) -> Path:
     start = {"file": "other.safetensors", "digest": weights.read_digest(Path("other.safetensors"))}
     starts = {f"pretrain.{method}.start": start for method in ("simclr", "imported")}
     methods = ["scratch", "simclr", "imported"]
-    change(in_copy / "params.yaml", SMALL | starts | {"methods": methods, "pretrain.simclr.epochs": 1})
+    change(in_copy / "params.yaml", SMALL | starts | {"methods": methods, "pretrain.simclr.steps": 7})
     return in_copy
 
 
@@ -210,6 +212,25 @@ def test_a_method_trains_from_the_weights_of_a_file(project: Path) -> None:
     stage.main("simclr")
     trained = weights.read_encoder(encoder_file("simclr", 0))
     assert not torch.equal(trained.stem.weight, imported.stem.weight)
+
+
+def test_a_method_trains_from_a_file_of_timms_weights(project: Path) -> None:
+    name = "test_efficientnet"
+    encoder = {"encoder.name": f"timm/{name}", "encoder.input_size": 72}
+    network = timm.create_model(name, pretrained=False)
+    save_file(network.state_dict(), "timm.safetensors")
+    start = {"file": "timm.safetensors", "digest": foreign.sha256(Path("timm.safetensors"))}
+    starts = {f"pretrain.{method}.start": start for method in ("simclr", "imported")}
+    change(project / "params.yaml", encoder | starts | {"pretrain.simclr.learning_rate": 0.0})
+    for method in ("imported", "simclr"):
+        stage.main(method)
+        result = weights.read_encoder(encoder_file(method, 0))
+        assert torch.equal(result.network.conv_head.weight, network.conv_head.weight)
+        assert result.declaration.input_size == 72
+        torch.testing.assert_close(result.mean, torch.tensor([0.449]), rtol=0, atol=1e-3)  # of grey images
+    stage.main("scratch")
+    scratch = weights.read_encoder(encoder_file("scratch", 0))
+    assert not torch.equal(scratch.network.conv_head.weight, network.conv_head.weight)
 
 
 def test_without_start_a_method_trains_from_random_weights(project: Path) -> None:

@@ -15,6 +15,7 @@ from stages.files.json_files import write_json
 from stages.files.packs import write_array
 from stages.files.paths import IMAGES, LABELS, METRICS, encoder_file
 from stages.files.tables import read_table, write_table
+from stages.prepare import labels_table
 from stages.settings import load
 from stages.tools import selection, suggest
 from tests.conftest import tiny_encoder
@@ -114,3 +115,27 @@ def test_the_encoder_is_chosen_on_validation_only_where_it_has_enough_labels(
     assert "validation has 99 labels, too few to choose an encoder by; taking that of autoencoder" in (
         capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("table", [None, "File;Split;label\n", "label,file\ncat,kept.png\n"])
+@pytest.mark.usefixtures("pool")
+def test_suggestions_from_a_folder_can_be_appended_to_its_table_as_they_are(table: str | None) -> None:
+    change(Path("params.yaml"), {"data.source": "folder", "data.path": "my images"})
+    Path("my images/a, b").mkdir(parents=True)
+    if table is not None:
+        Path("my images/labels.csv").write_text(table)
+    index = read_table(IMAGES / "pool.csv", "id", text=True)
+    paths = [f"my images/a, b/{number}.png" for number in range(200)]
+    write_table(LABELS / "pool.csv", index[["id"]].assign(label="", file=paths))
+    suggest.main(["--count", "3"])
+    with Path("my images/labels.csv").open("a") as file:
+        file.write(Path("suggestions.csv").read_text())
+    files = [path.removeprefix("my images/") for path in paths]
+    read = labels_table.read(Path("my images/labels.csv"), [*files, "kept.png"])
+    assert read.errors == []
+    assert sum(row is not None for row in read.rows[:200]) == 3
+    # Filled in, and with a line of the same file already there.
+    if table is None:
+        filled = Path("suggestions.csv").read_text().replace('.png",', '.png",dog')
+        Path("my images/labels.csv").write_text(Path("suggestions.csv").read_text() + filled)
+        assert labels_table.read(Path("my images/labels.csv"), files).labels == {"dog"}

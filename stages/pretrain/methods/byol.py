@@ -46,7 +46,7 @@ class Method(Learner):
         return nn.Sequential(self.encoder, self.projector)
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
-        both = two_views(images, positions, self.views, stream)  # (2N, C, H, W)
+        both = two_views(images, positions, self.views, stream, self.side)  # (2N, C, H, W)
         predictions = self.predictor(self.projector(self.encoder(both))).float()
         # The target of a view is the other view of its image.
         targets = self.teacher(both).float().roll(len(images), 0)

@@ -84,7 +84,7 @@ class Method(Learner):
 
     def forward(self, images: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         p = self.params
-        both = two_views(images, positions, self.views, stream)  # (2N, C, H, W)
+        both = two_views(images, positions, self.views, stream, self.side)  # (2N, C, H, W)
         student = self.similarities(self.projector(self.encoder(both)))
         teacher = self.similarities(self.teacher(both))
         targets = teacher.roll(len(images), 0)  # the target of a view is the other view of its image

@@ -1,0 +1,131 @@
+"""What candidates are trained on and scored on: a draw and validation, or parts of the draw itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from torch import Tensor
+
+from stages.files.paths import IMAGES
+from stages.files.tables import read_table
+from stages.settings.schema import Params
+from stages.tasks.draws import CHOOSING, Budget, budget_name, draw_labelled
+from stages.tasks.labels import read_labels, units_of
+from stages.tasks.power import ENOUGH_VALIDATION
+from stages.training.randomness import Stream
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images to train on, and other ones to score on.
+
+    Attributes:
+        budget: name of the budget.
+        labels: how many labels the budget has.
+        draw: number of the draw of labels.
+        fold: the part of the draw that is held out; None: the images to score on are those of validation.
+        rows: (n,) int64, rows of the pool to train on.
+        held: (k,) int64, rows of the images to score on: of validation, or of the pool.
+        held_labels: (k,) int64.
+        stream: the random numbers of the training, the same for every method and candidate.
+    """
+
+    budget: str
+    labels: int
+    draw: int
+    fold: int | None
+    rows: np.ndarray
+    held: np.ndarray
+    held_labels: np.ndarray
+    stream: Stream
+
+    def __str__(self) -> str:
+        """Its name in files and messages, such as `n100-draw1000-validation`."""
+        part = "validation" if self.fold is None else f"fold{self.fold}"
+        return f"{self.budget}-draw{self.draw}-{part}"
+
+    @property
+    def pack(self) -> str:
+        """The name of the pack that the held images are in."""
+        return "pool" if self.fold is not None else "validation"
+
+
+def splits_of(
+    budgets: Sequence[Budget],
+    settings: Params,
+    labels: Tensor,
+    classes: int,
+    draws: Sequence[int] = (CHOOSING,),
+) -> list[Split]:
+    """The splits of every budget.
+
+    Validation is used if it has labels enough for a choice (`ENOUGH_VALIDATION`). Otherwise the labels of a
+    draw are cut into folds; each fold is held out once. A budget gets no split if its classes have one label
+    each, because a model cannot be scored on a class that it has never seen, or if all are of one group.
+
+    Args:
+        labels: of the pool, (N,) int64; -1: none.
+        draws: their numbers. By default one that no other stage uses, so that the labels of one draw have
+            no other weight in the choice than those of another.
+    """
+    validation = validation_split(settings.choose.validation)
+    groups = units_of(read_table(IMAGES / "pool.csv", text=True))
+    splits = []
+    for budget, draw in product(budgets, draws):
+        name = budget_name(budget)
+        rows = draw_labelled(labels, classes, budget, draw, settings.seeds.draws).numpy()
+        stream = Stream.of(settings.seeds.training, "choose", name, draw)
+        if validation is not None:
+            splits.append(Split(name, len(rows), draw, None, rows, *validation, stream))
+            continue
+        given = labels.numpy()[rows]
+        folds = fold_numbers(given, groups[rows], settings.choose.folds, stream.at("folds"))
+        if folds.any() and np.bincount(given).max() > 1:
+            splits += [
+                Split(
+                    name, len(rows), draw, fold, rows[folds != fold], rows[folds == fold],
+                    given[folds == fold], stream.at("fold", fold),
+                )
+                for fold in range(folds.max() + 1)
+            ]  # fmt: skip
+    return splits
+
+
+def validation_split(most: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows and labels of labelled images of validation, evenly spaced, `most` at most; None: too few."""
+    table = read_table(IMAGES / "validation.csv")
+    if "label" not in table:
+        return None
+    labels = read_labels(IMAGES / "validation.csv").numpy()
+    rows = np.flatnonzero(labels >= 0)
+    if len(rows) < ENOUGH_VALIDATION:
+        return None
+    rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
+    return rows, labels[rows]
+
+
+def fold_numbers(labels: np.ndarray, groups: np.ndarray, folds: int, stream: Stream) -> np.ndarray:
+    """The fold of each image, (n,) integers from 0 on: classes are spread evenly, groups stay together.
+
+    Group by group, the largest first: each goes to the fold that has the fewest images of its classes, then
+    the fewest images.
+
+    Args:
+        labels: (n,) int64.
+        groups: (n,) integers; an image without a group has a number of its own.
+        folds: their number; fewer where there are fewer groups.
+    """
+    names, sizes = np.unique(groups, return_counts=True)
+    order = stream.permutation(len(names)).numpy()
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    classes = int(labels.max()) + 1
+    counts = np.zeros((min(folds, len(names)), classes), int)
+    result = np.zeros(len(labels), int)
+    for name in names[order]:
+        members = groups == name
+        own = np.bincount(labels[members], minlength=classes)
+        fold = min(range(len(counts)), key=lambda n: (int(counts[n] @ own), int(counts[n].sum()), n))
+        result[members] = fold
+        counts[fold] += own
+    return result

@@ -1,0 +1,23 @@
+"""The file beside the prepared images that says how image files became pixels."""
+
+from pydantic import ValidationError
+
+from stages.errors import InputError
+from stages.files.json_files import read_json
+from stages.files.paths import DECODING, IMAGES
+from stages.networks.decoding import Decoding
+
+
+def read_decoding() -> Decoding:
+    """The rule by which the images were decoded; without a file, as for MNIST, the usual one.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = IMAGES / DECODING
+    if not path.exists():
+        return Decoding()
+    try:
+        return Decoding.model_validate(read_json(path))
+    except ValidationError:
+        raise InputError(f"{path}: is not a rule of decoding; run `dvc repro`") from None

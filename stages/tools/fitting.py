@@ -1,0 +1,96 @@
+"""Chooses the parameters that fit a folder of images, each with its reason."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stages.tools.survey import Headers, Survey
+
+Choices = dict[str, tuple[Any, str]]  # by dotted key: the value and the reason
+
+CPU_SIDE, GPU_SIDE, SMALL_SIDE = 64, 128, 32  # pixels
+MANY = 20_000  # images; with more, a CPU gets the small side
+SEEN, STEPS = 220_000, 1500  # images seen in pretraining, and steps at least
+MINUTES = 30  # that the pretrainings of a method may take if there are to be several
+RUNS, DRAWS = 3, 5
+LABELS_PER_CLASS = 10  # in the smallest budget
+SMALLEST_BUDGET, MIDDLE_BUDGET, LARGE_MIDDLE_BUDGET = 50, 300, 1000
+THREADS = 8  # more hardly make the training of a small network faster
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What trains: CPU cores, or a GPU."""
+
+    cores: int
+    gpu: bool
+
+
+def image_size(headers: Headers, images: int, hardware: Hardware) -> tuple[int, str]:
+    """The side of the images as the encoder sees them, and why."""
+    width, height = headers.median
+    side, where = min(width, height), "a GPU" if hardware.gpu else "a CPU"
+    found = f"{width} × {height} pixels" + (" at the median" if headers.shapes > 1 else "")
+    largest = GPU_SIDE if hardware.gpu else CPU_SIDE
+    if headers.shapes == 1 and width == height and 8 <= side <= 40:
+        return side, f"all images have {found}: every pixel is kept"
+    if images > MANY and not hardware.gpu and side > SMALL_SIDE:
+        return SMALL_SIDE, f"{found}, but {images:,} images are many for a CPU"
+    if side >= largest:
+        return largest, f"{found}; more than {largest} take long on {where}"
+    if side >= 2 * SMALL_SIDE:
+        return side // 32 * 32, found
+    return SMALL_SIDE, f"{found}: small"
+
+
+def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware) -> Choices:
+    """All parameters that depend on the folder or the machine, but `pretrain.runs`."""
+    cores = min(hardware.cores, THREADS)
+    grey = found.channels == 1
+    views = ("clothes_mild", "the images are grey") if grey else ("photos_mild", "colour images")
+    seen = max(SEEN, found.pool)
+    about = f"{seen / found.pool:,.0f} passes through {found.pool:,} images"
+    chosen: Choices = {
+        "methods": (["scratch", "simclr"], "the control, and the method that is most often best"),
+        "runtime.threads.pretrain": (cores, f"this machine has {hardware.cores} cores"),
+        "data.source": ("folder", "your own images"),
+        "data.path": (path, f"{found.pool:,} images to pretrain on"),
+        "data.train_limit": (None, "all images"),
+        "data.test_limit": (None, "all images"),
+        "data.image_size": size,
+        "data.channels": ("auto", "all images are grey" if grey else "there are colour images"),
+        "encoder.name": (
+            "residual",
+            f"small enough for {'a GPU and' if hardware.gpu else ''} {size[0]} pixels",
+        ),
+        "encoder.width": (64, "a GPU") if hardware.gpu else (32, "a CPU"),
+        "views.pretrain": (views[0], f"{views[1]}; python -m stages.tools.views compares presets"),
+        "views.finetune": (views[0], "the same"),
+        "pretrain.simclr.images": (seen, about),
+        "pretrain.simclr.steps": (STEPS, "fewer did harm on other folders"),
+        "pretrain.simclr.temperature": (0.5, "SimCLR's own for photographs; 1 is MNIST's"),
+        "finetune.budgets": budgets(found),
+        "finetune.draws": (DRAWS, "so many choices of labels give an interval"),
+    }
+    return {key: (value, " ".join(reason.split())) for key, (value, reason) in chosen.items()}
+
+
+def budgets(found: Survey) -> tuple[list[int | str], str]:
+    """The numbers of labels to train on, never more than there are, and why."""
+    labels, classes = found.labels, len(found.classes)
+    smallest = max(SMALLEST_BUDGET, LABELS_PER_CLASS * classes)
+    middle = LARGE_MIDDLE_BUDGET if labels > 10_000 else MIDDLE_BUDGET
+    ladder: list[int | str] = [smallest] if smallest <= labels / 1.5 else []
+    if ladder and 2 * smallest <= middle <= labels / 1.5:
+        ladder.append(middle)
+    reason = f"{labels:,} labels of {classes} classes remain for training"
+    return [*ladder, "all"], reason
+
+
+def runs(seconds: float) -> tuple[int, str]:
+    """How many pretrainings a method gets, by the seconds that one takes, and why."""
+    minutes = seconds / 60
+    number = max(1, min(RUNS, int(MINUTES / max(minutes, 0.01))))
+    one = f"one takes {minutes:.0f} minutes" if minutes >= 1.5 else f"one takes {seconds:.0f} s"
+    if number == 1:
+        return 1, f"{one}; the interval then does not cover what another pretraining would give"
+    return number, f"{one}; several show how much pretrainings differ"

@@ -1,0 +1,127 @@
+"""Look at a folder of your own images and write the parameters that fit it into params.yaml.
+
+    python -m stages.tools.init FOLDER [--dry-run]
+
+It reads the folder as the stage `prepare` does, chooses image size, views, length of the pretraining,
+budgets and so on, times some training steps, and says how long `make repro` will take, what the test can
+show, and what is doubtful. It changes nothing but params.yaml, where each choice has its reason in brackets;
+with `--dry-run` it prints the changes instead. Presets, comments and the values that it does not choose stay.
+"""
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.errors import InputError, reported
+from stages.files.whole import whole_file
+from stages.prepare import layout, own_images
+from stages.prepare.parts import Prepared
+from stages.settings import load
+from stages.settings.schema import Params
+from stages.tools import doubtful, fitting, rehearsal
+from stages.tools.fitting import Choices, Hardware
+from stages.tools.survey import Survey, read_headers, survey
+from stages.tools.yaml_comments import changed
+from stages.training.randomness import Stream
+from stages.training.resources import cores
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Look at the folder, choose, time, and write params.yaml."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tools.init", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("folder", type=Path, help="your images: class folders, labels.csv, or images only")
+    parser.add_argument("--dry-run", action="store_true", help="print the changes; write nothing")
+    options = parser.parse_args(arguments)
+    if not options.folder.is_dir():
+        raise InputError(f"{options.folder}: is not a folder; allowed: a folder of images")
+    text = load.PARAMS.read_text(encoding="utf-8")
+    load.validated(load.read(load.PARAMS))  # mistakes are named before any work
+    path, hardware = inside(options.folder), Hardware(cores(), torch.cuda.is_available())
+
+    records, _, _ = layout.scan(options.folder)
+    headers = read_headers(options.folder, [record.file for record in records])
+    size = fitting.image_size(headers, len(records), hardware)
+    basis = {"data.source": ("folder", ""), "data.path": (path, ""), "data.image_size": size}
+    basis |= {"data.channels": ("auto", ""), "data.train_limit": (None, ""), "data.test_limit": (None, "")}
+    settings = settings_of(text, basis)
+    prepared = own_images.prepare(settings.data, Stream.of(settings.seeds.split, "prepare"))
+
+    found = survey(headers, prepared)
+    choices = fitting.choices(found, path, size, hardware)
+    settings = settings_of(text, choices)
+    times = rehearsal.measure(settings, prepared_pool(prepared), len(found.classes))
+    choices["pretrain.runs"] = fitting.runs(times.pretraining)
+    settings = settings_of(text, choices)
+
+    new = changed(text, choices)
+    seconds = times.whole(settings, found.labels, 1 if hardware.gpu else hardware.cores)
+    print(*report(found, choices, text, seconds), sep="\n", flush=True)
+    if options.dry_run:
+        lines = difflib.unified_diff(text.splitlines(), new.splitlines(), str(load.PARAMS), "fitted", n=0)
+        print(*lines, sep="\n")
+        return
+    with whole_file(load.PARAMS) as temporary:
+        temporary.write_text(new, encoding="utf-8")
+    print(f"{load.PARAMS} is written; next: make repro")
+
+
+def inside(folder: Path) -> str:
+    """The path of the folder for params.yaml: relative, if it is inside the project."""
+    here, there = Path.cwd().resolve(), folder.resolve()
+    return there.relative_to(here).as_posix() if there.is_relative_to(here) else there.as_posix()
+
+
+def settings_of(text: str, choices: Choices) -> Params:
+    """The settings that the file would have with some choices.
+
+    Raises:
+        InputError: they do not fit together; the file itself has no mistake.
+    """
+    return load.validated(load.parsed(changed(text, choices)))
+
+
+def prepared_pool(prepared: Prepared) -> Any:
+    """Images of the pool, uint8 (n, C, H, W): evenly spaced ones, as many as the timing takes."""
+    rows = prepared.pool.rows
+    return prepared.pool.images[rows[:: max(1, len(rows) // rehearsal.IMAGES)]]
+
+
+def report(found: Survey, choices: Choices, old: str, seconds: float) -> list[str]:
+    """What the user is told: the folder, the choices with their reasons, time, power, doubts."""
+    parts = f"{found.pool:,} images to pretrain on, {found.test:,} labelled ones for the test"
+    lines = [f"{parts}, {found.labels:,} labels of {len(found.classes)} classes for training"]
+    if found.headers.alpha:
+        lines.append(f"{found.headers.alpha:.0%} of the images have transparent parts")
+    before = load.parsed(old)
+    for key, (value, reason) in choices.items():
+        was = load.value(before, key)
+        lines.append(f"  {key}: {shown(value)} ({reason})" + ("" if was == value else f"; was {shown(was)}"))
+    lines.append(f"make repro will take about {duration(seconds)} on this machine")
+    budgets = choices["finetune.budgets"][0]
+    if shows := doubtful.what_the_test_shows(found, budgets):
+        lines.append(shows)
+    return lines + [f"doubtful: {doubt}" for doubt in doubtful.doubts(found, budgets)]
+
+
+def shown(value: Any) -> str:
+    """A value as in params.yaml."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return "null" if value is None else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, rounded: an estimate has no more digits."""
+    minutes = seconds / 60
+    return f"{max(1, round(minutes)):,} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

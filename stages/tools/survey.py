@@ -1,0 +1,99 @@
+"""What a folder of images is like, as far as the choice of parameters depends on it.
+
+The stage `prepare` reads the folder, splits it and leaves out copies; this module counts what it returns.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages.prepare.parts import NO_LABEL, Part, Prepared
+
+SAMPLE = 500  # files whose header is read, evenly spaced
+
+
+@dataclass(frozen=True)
+class Headers:
+    """Sizes and transparency of a sample of files, by their headers.
+
+    Attributes:
+        sides: the shorter side of each image in pixels, ascending; empty: no header can be read.
+        shapes: how many widths and heights there are.
+        median: width and height of the median image by its shorter side.
+        alpha: fraction of the images with transparency.
+    """
+
+    sides: tuple[int, ...]
+    shapes: int
+    median: tuple[int, int]
+    alpha: float
+
+
+def read_headers(folder: Path, files: list[str]) -> Headers:
+    """Read the headers of a sample; a file that is no image is passed over, because `prepare` names it."""
+    sizes, transparent = [], 0
+    for index in range(0, len(files), max(1, len(files) // SAMPLE)):
+        try:
+            with Image.open(folder / files[index]) as image:
+                sizes.append(image.size)
+                transparent += image.has_transparency_data
+        except Exception:  # noqa: S112 (a decoder may raise anything; see the docstring)
+            continue
+    if not sizes:
+        return Headers((), 0, (0, 0), 0.0)
+    sizes.sort(key=min)
+    sides = tuple(min(size) for size in sizes)
+    return Headers(sides, len(set(sizes)), sizes[len(sizes) // 2], transparent / len(sizes))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is in a folder.
+
+    Attributes:
+        headers: of a sample of its files.
+        channels: 1 if all images are grey, else 3.
+        pool: number of images to pretrain on.
+        classes: number of labels of the pool by class.
+        validation_labels: number of labelled images of validation.
+        test, test_units: labelled images of the test, and groups of them.
+        test_classes: number of labels of the test by class.
+        counts: images that `prepare` left out or remarked upon, by reason.
+    """
+
+    headers: Headers
+    channels: int
+    pool: int
+    classes: dict[str, int]
+    validation_labels: int
+    test: int
+    test_units: int
+    test_classes: dict[str, int]
+    counts: dict[str, int]
+
+    @property
+    def labels(self) -> int:
+        """Labelled images of the pool: those that the draws choose from."""
+        return sum(self.classes.values())
+
+
+def survey(headers: Headers, prepared: Prepared) -> Survey:
+    """Count what `prepare` returned."""
+    return Survey(
+        headers=headers,
+        channels=prepared.pool.images.shape[1],
+        pool=len(prepared.pool.rows),
+        classes=_by_class(prepared.pool, prepared.classes),
+        validation_labels=int((prepared.validation.labels != NO_LABEL).sum()),
+        test=len(prepared.test.rows),
+        test_units=prepared.test.units(),
+        test_classes=_by_class(prepared.test, prepared.classes),
+        counts=prepared.counts,
+    )
+
+
+def _by_class(part: Part, classes: list[str]) -> dict[str, int]:
+    numbers = np.bincount(part.labels[part.labels != NO_LABEL], minlength=len(classes))
+    return dict(zip(classes, numbers.tolist(), strict=True))

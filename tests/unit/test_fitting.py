@@ -1,0 +1,154 @@
+"""The parameters that `init` chooses for planted folders, and what it doubts."""
+
+from typing import Any
+
+import pytest
+
+from stages.settings import load
+from stages.tools import doubtful, fitting
+from stages.tools.fitting import Hardware
+from stages.tools.init import duration
+from stages.tools.rehearsal import Times
+from stages.tools.survey import Headers, Survey
+
+FIVE = {f"class {number}": 524 for number in range(5)}
+LAPTOP, GPU = Hardware(cores=4, gpu=False), Hardware(cores=16, gpu=True)
+
+
+def headers(width: int, height: int, shapes: int = 1) -> Headers:
+    return Headers((min(width, height),), shapes, (width, height), 0.0)
+
+
+def folder(classes: dict[str, int] = FIVE, **changes: Any) -> Survey:
+    values: dict[str, Any] = {
+        "headers": headers(800, 600), "channels": 3, "pool": 12_674, "classes": classes,
+        "validation_labels": 387,
+        "test": 808, "test_units": 808, "test_classes": dict.fromkeys(classes, 100), "counts": {},
+    }  # fmt: skip
+    return Survey(**values | changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "images", "hardware", "side"),
+    [
+        (headers(28, 28), 60_000, LAPTOP, 28),  # every pixel is kept
+        (headers(32, 32), 5_000, LAPTOP, 32),
+        (headers(50, 40, shapes=7), 5_000, LAPTOP, 32),
+        (headers(64, 64), 5_000, LAPTOP, 64),
+        (headers(1000, 800), 2_000, LAPTOP, 64),
+        (headers(1000, 800), 500_000, LAPTOP, 32),
+        (headers(1000, 800), 500_000, GPU, 128),
+        (headers(100, 110), 5_000, GPU, 96),
+        (Headers((), 0, (0, 0), 0.0), 5_000, LAPTOP, 32),  # no header can be read
+    ],
+)
+def test_the_image_size_is_what_the_images_have_and_the_machine_can_do(
+    found: Headers, images: int, hardware: Hardware, side: int
+) -> None:
+    assert fitting.image_size(found, images, hardware)[0] == side
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "budgets"),
+    [
+        (5, 2623, [50, 300, "all"]),
+        (9, 4835, [90, 300, "all"]),
+        (9, 48_350, [90, 1000, "all"]),
+        (100, 5000, [1000, "all"]),
+        (2, 100, [50, "all"]),
+        (2, 60, ["all"]),
+        (0, 0, ["all"]),
+    ],
+)
+def test_there_are_never_more_labels_in_a_budget_than_in_the_folder(
+    classes: int, labels: int, budgets: list[int | str]
+) -> None:
+    each = {f"class {number}": labels // classes for number in range(classes)}
+    assert fitting.budgets(folder(each))[0] == budgets
+
+
+def test_views_threads_and_width_follow_from_the_images_and_the_machine() -> None:
+    size = (64, "")
+    laptop = fitting.choices(folder(), "data/images", size, LAPTOP)
+    assert laptop["views.pretrain"][0] == laptop["views.finetune"][0] == "photos_mild"
+    assert (laptop["runtime.threads.pretrain"][0], laptop["encoder.width"][0]) == (4, 32)
+    assert laptop["pretrain.simclr.images"] == (220_000, "17 passes through 12,674 images")
+    gpu = fitting.choices(folder(channels=1, pool=500_000), "data/images", size, GPU)
+    assert gpu["views.pretrain"][0] == "clothes_mild"
+    assert (gpu["runtime.threads.pretrain"][0], gpu["encoder.width"][0]) == (8, 64)
+    assert gpu["pretrain.simclr.images"] == (500_000, "1 passes through 500,000 images")
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(0.001, 3), (100, 3), (890, 2), (1700, 1), (90_000, 1)])
+def test_there_are_several_pretrainings_where_they_are_short(seconds: float, runs: int) -> None:
+    number, reason = fitting.runs(seconds)
+    assert number == runs
+    assert reason.startswith("one takes ")
+    assert ("does not cover" in reason) == (runs == 1)
+
+
+# --- doubts
+
+
+def test_a_good_folder_has_no_doubts() -> None:
+    assert list(doubtful.doubts(folder(), [50, 300, "all"])) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [
+        ({"test": 60, "test_units": 60}, "the test has 60 labelled images; 300 or more"),
+        ({"test": 808, "test_units": 56}, "the test has 808 labelled images in 56 groups; 300"),
+        ({"validation_labels": 40}, "validation has 40 labelled images"),
+        ({"pool": 300}, "the pool has 300 images"),
+        ({"classes": {"a": 500, "b": 4}}, "classes with fewer than 5 labels for training: 'b'"),
+        ({"test_classes": {"a": 5, "b": 0}}, "classes without an image in the test: 'b'"),
+        ({"classes": {f"{number}.5": 50 for number in range(25)}}, "all 25 classes are numbers"),
+        ({"classes": {"cat": 500, "cat|dog": 500}}, "labels that look like lists: 'cat|dog'"),
+        ({"counts": {"test_resembles_pool": 17}}, "17 test images resemble an image of the pool"),
+    ],
+)
+def test_each_doubt_is_one_sentence_with_its_figure(changes: dict[str, Any], start: str) -> None:
+    (doubt,) = doubtful.doubts(folder(**changes), [50, 300, "all"])
+    assert doubt.startswith(start)
+
+
+def test_digits_are_classes_and_no_doubt() -> None:
+    digits = {str(digit): 100 for digit in range(10)}
+    assert list(doubtful.doubts(folder(classes=digits), [100, "all"])) == []
+
+
+def test_without_labels_that_is_the_only_doubt() -> None:
+    found = folder(classes={}, test_classes={}, test=0, test_units=0)
+    (doubt,) = doubtful.doubts(found, ["all"])
+    assert doubt.startswith("no image has a label")
+    assert doubtful.what_the_test_shows(found, ["all"]) is None
+
+
+def test_the_smallest_gain_is_that_of_each_budget_and_larger_for_a_smaller_test() -> None:
+    large, small = (
+        doubtful.what_the_test_shows(folder(test_units=units), [50, "all"]) for units in (808, 56)
+    )
+    gains = "3.1 points at 50 labels, 2.2 points at all 2,620 labels"
+    assert large == f"the test can show gains from about {gains}, no smaller ones"
+    assert "12.0 points at 50 labels, 8.5 points" in str(small)
+    assert "no gain can be shown" in str(doubtful.what_the_test_shows(folder(test_units=3), [50]))
+
+
+# --- time
+
+
+def test_the_time_is_that_of_all_trainings(raw: dict[str, Any]) -> None:
+    settings = load.validated(raw)
+    times = Times(pretrain=0.1, finetune=0.01, steps=1719)
+    assert times.pretraining == pytest.approx(171.9)
+    steps = settings.finetune.draws * (300 + 300 + 300)  # of the budgets 10, 900 and all
+    expected = 2 * times.pretraining * settings.pretrain.runs + 3 * steps * 0.01 * 1.5 / 2
+    assert times.whole(settings, 900, 2) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4, "1 minutes"), (1234, "21 minutes"), (60_000, "16.7 hours")]
+)
+def test_a_duration_is_rounded(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from stages.files.tables import write_table
+from stages.tasks import folds
+from stages.tasks.labels import read_groups
+from stages.training.randomness import Stream
+
+STREAM = Stream.of(1, "test")
+
+
+def test_a_unit_is_in_one_fold_and_classes_are_spread_evenly() -> None:
+    units = np.repeat(np.arange(60), 3)
+    labels = torch.from_numpy(units % 4)
+    fold = folds.assign(labels, units, 5, STREAM)
+    assert all(len(set(fold[units == unit].tolist())) == 1 for unit in range(60))
+    for label in range(4):
+        counts = torch.bincount(fold[labels == label], minlength=5)
+        assert counts.tolist() == [9] * 5  # 15 units of each class, three images each
+    assert not torch.equal(fold, folds.assign(labels, units, 5, STREAM.at("another")))
+
+
+def test_the_probe_cannot_recognise_an_image_by_its_group() -> None:
+    # The features say nothing but the group, and each group has one class: with a group on both sides the
+    # probe would always be right; across groups it can only guess.
+    units = np.repeat(np.arange(20), 5)
+    labels = torch.from_numpy(units % 2)
+    features = torch.eye(20)[torch.from_numpy(units)]
+    across = folds.probe_correct(features, labels, units, 0.1, folds=2, splits=1, stream=STREAM)
+    alone = folds.probe_correct(features, labels, np.arange(100), 0.1, folds=2, splits=1, stream=STREAM)
+    assert across.mean() < 0.7
+    assert alone.mean() == 1
+    informative = torch.nn.functional.one_hot(labels, 2).float()
+    assert folds.probe_correct(informative, labels, units, 0.1, 2, 1, STREAM).mean() == 1
+
+
+def test_the_standard_error_is_the_usual_one_and_larger_where_units_agree() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    alone = folds.standard_error(values, np.arange(400))
+    assert alone == pytest.approx(values.std(ddof=1) / 20)
+    repeated = np.repeat(values, 5)  # five copies of each tell no more than one
+    assert folds.standard_error(repeated, np.repeat(np.arange(400), 5)) == pytest.approx(alone)
+    assert folds.standard_error(values, np.zeros(400)) == float("inf")
+
+
+def test_units_of_a_table_are_its_groups(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.csv", pd.DataFrame({"id": list("abcd"), "group": ["x", "", "x", ""]}))
+    assert read_groups(tmp_path / "a.csv").tolist() == [0, 1, 0, 2]

@@ -1,0 +1,93 @@
+"""The command `init`: from a folder to params.yaml."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.errors import InputError
+from stages.settings import load
+from stages.tools import init, rehearsal
+from stages.tools.rehearsal import Times
+from stages.tools.survey import read_headers
+
+
+@pytest.fixture
+def images(in_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of 160 colour images in two classes, in a working directory; nothing is timed."""
+    monkeypatch.setattr(rehearsal, "measure", lambda *_: Times(0.1, 0.01, 1719))
+    pixels = np.random.default_rng(1).integers(0, 256, (160, 48, 60, 3), dtype=np.uint8)
+    for number, picture in enumerate(pixels):
+        folder = in_copy / "images" / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    return in_copy / "images"
+
+
+def test_the_parameters_fit_the_folder_and_all_else_stays(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = load.read(load.PARAMS)
+    init.main([str(images)])
+    settings = load.validated(load.read(load.PARAMS))
+    assert (settings.data.source, settings.data.path, settings.data.image_size) == ("folder", "images", 32)
+    assert settings.methods == ("scratch", "simclr")
+    assert settings.views.pretrain == settings.views.finetune == "photos_mild"
+    assert settings.finetune.budgets == (50, "all")
+    assert settings.pretrain.runs == 3
+    assert settings.encoder.name == "residual"
+    after = load.read(load.PARAMS)
+    assert after["views"]["presets"] == before["views"]["presets"]
+    assert after["finetune"]["recipe"] == before["finetune"]["recipe"]
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("  data.path: images (")]
+    assert line.endswith(" images to pretrain on); was data/raw")
+    assert any(line.startswith("make repro will take about ") for line in lines)
+    assert any(line.startswith("the test can show gains from about ") for line in lines)
+    assert any(line.startswith("doubtful: the test has ") for line in lines)
+    assert "    # in a subfolder `mnist`" in load.PARAMS.read_text()  # a comment of two lines
+    assert "source: folder # [your own images] mnist, fashion-mnist" in load.PARAMS.read_text()
+
+    first = load.PARAMS.read_bytes()
+    init.main([str(images)])
+    assert load.PARAMS.read_bytes() == first
+
+
+def test_a_dry_run_prints_the_changes_and_writes_nothing(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = load.PARAMS.read_bytes()
+    init.main([str(images), "--dry-run"])
+    assert load.PARAMS.read_bytes() == before
+    output = capsys.readouterr().out
+    assert "+  source: folder # [your own images]" in output
+    assert f"{load.PARAMS} is written" not in output
+
+
+def test_a_folder_that_is_none_or_has_no_images_is_named(images: Path) -> None:
+    before = load.PARAMS.read_bytes()
+    with pytest.raises(InputError, match=r"^nowhere: is not a folder"):
+        init.main(["nowhere"])
+    (images.parent / "empty").mkdir()
+    with pytest.raises(InputError, match=r"contains no image files"):
+        init.main(["empty"])
+    assert load.PARAMS.read_bytes() == before
+
+
+def test_headers_are_read_and_files_that_are_no_images_passed_over(images: Path) -> None:
+    (images / "broken.png").write_bytes(b"no image")
+    Image.new("RGBA", (10, 20)).save(images / "clear.png")
+    found = read_headers(images, ["broken.png", "cat/0.png", "cat/2.png", "clear.png"])
+    assert found.sides == (10, 48, 48)
+    assert (found.shapes, found.median) == (2, (60, 48))
+    assert found.alpha == pytest.approx(1 / 3)
+    assert read_headers(images, ["broken.png"]).sides == ()
+
+
+def test_a_folder_elsewhere_keeps_its_whole_path(
+    images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert init.inside(images) == "images"
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    assert init.inside(elsewhere) == elsewhere.resolve().as_posix()

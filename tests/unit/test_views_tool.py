@@ -1,0 +1,213 @@
+"""`stages.tools.views` on a few digits."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import Tensor
+
+from stages.errors import InputError
+from stages.files.json_files import write_json
+from stages.files.packs import write_array
+from stages.files.paths import IMAGES, LABELS
+from stages.files.tables import write_table
+from stages.settings import load
+from stages.tools import preset_trial, views
+from stages.tools.preset_trial import LabelledImages, Measured
+from stages.training import checkpoint, loop
+from stages.training.randomness import Stream
+from tests.conftest import ROOT
+from tests.pipeline.conftest import change
+
+POOL = 300
+
+
+@pytest.fixture
+def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Real digits, a narrow encoder, small batches; the labels of every third image of the pool are known."""
+    monkeypatch.setattr(preset_trial, "FOLDS", 2)
+    monkeypatch.setattr(preset_trial, "SPLITS", 1)
+    (in_copy / "stages").symlink_to(ROOT / "stages")
+    images, labels = (part.numpy() for part in digits)
+    write_array(IMAGES / "pool.npy", images[:POOL])
+    write_array(IMAGES / "validation.npy", images[POOL:400])
+    ids = pd.DataFrame({"id": [f"train-{row:05}" for row in range(POOL)]})
+    write_table(IMAGES / "pool.csv", ids)
+    known = pd.Series(labels[:POOL]).astype(str).where(np.arange(POOL) % 3 == 0, "")
+    write_table(LABELS / "pool.csv", ids.assign(label=known))
+    write_table(IMAGES / "validation.csv", pd.DataFrame({"label": labels[POOL:400]}))
+    write_json(LABELS / "classes.json", [str(number) for number in range(10)])
+    values = {"encoder.width": 8, "pretrain.simclr.batch_size": 16, "runtime.precision": "fp32"}
+    values |= {"methods": ["scratch", "autoencoder", "simclr"], "runtime.threads.pretrain": 1}
+    change(in_copy / load.PARAMS, values)
+    return in_copy
+
+
+@pytest.mark.usefixtures("small")
+def test_the_chosen_preset_is_written_and_the_table_has_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    before = load.PARAMS.read_text()
+    views.main(["photos", "clothes_mild", "--steps", "4", "--csv", "views.csv", "--write"])
+    table = pd.read_csv("views.csv")
+    assert set(table["preset"]) == {"photos", "clothes_mild", views.UNTRAINED}
+    assert set(table["method"]) == {"simclr"}
+    chosen = table.loc[table["chosen"], "preset"].item()
+    settings = load.validated(load.read(load.PARAMS))
+    assert (settings.views.pretrain, settings.views.finetune) == (chosen, chosen)
+    after = load.PARAMS.read_text()
+    assert len(before.splitlines()) == len(after.splitlines())
+    assert f"pretrain: {chosen} # the preset for pretraining" in after
+    printed = capsys.readouterr().out
+    assert "200 labelled images of pool and validation" in printed
+    assert f"views: chosen: {chosen}" in printed
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_was_killed_resumes_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["photos_mild", "clothes_mild", "--steps", "6", "--csv"]
+    views.main([*command, "whole.csv"])
+    for file in preset_trial.FOLDER.iterdir():
+        file.unlink()
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
+    learn, steps = loop.optimisation.batch_indices, []
+
+    def killed(step: int, *arguments: object) -> Tensor:
+        steps.append(step)
+        if len(steps) == 10:  # in the middle of the second preset
+            raise KeyboardInterrupt
+        return learn(step, *arguments)
+
+    monkeypatch.setattr(loop.optimisation, "batch_indices", killed)
+    with pytest.raises(KeyboardInterrupt):
+        views.main([*command, "resumed.csv"])
+    assert not Path("resumed.csv").exists()
+    capsys.readouterr()
+    views.main([*command, "resumed.csv"])
+    assert steps == [*range(6), *range(4), *range(3, 6)]
+    assert "views clothes_mild: resumed at step 3 of 6" in capsys.readouterr().out
+    assert Path("resumed.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_change_of_another_preset_or_of_the_choice_trains_nothing_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    views.main(["photos", "--steps", "2", "--write"])
+    change(load.PARAMS, {"views.presets.clothes.flip": 0.25})
+    capsys.readouterr()
+    views.main(["photos", "--steps", "2"])
+    assert "views photos: resumed at step 2 of 2" in capsys.readouterr().out
+    change(load.PARAMS, {"views.presets.photos.flip": 0.25})
+    views.main(["photos", "--steps", "2"])
+    assert "resumed" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small")
+def test_a_dry_run_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    views.main(["--dry-run"])
+    assert "simclr, 300 steps with each of digits, clothes" in capsys.readouterr().out
+    assert not preset_trial.FOLDER.exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_mistakes_are_named() -> None:
+    with pytest.raises(InputError, match=r"PRESET: unknown name 'photo' \(did you mean photos\?\)"):
+        views.main(["photo"])
+    with pytest.raises(InputError, match="--steps is 0; allowed: 1 or more"):
+        views.main(["--steps", "0"])
+    change(load.PARAMS, {"methods": ["scratch", "autoencoder"]})
+    with pytest.raises(InputError, match="methods has none that compares views"):
+        views.main([])
+
+
+def test_colour_images_are_not_tried_with_presets_for_grey_ones_unless_named() -> None:
+    settings = load.validated(load.read(ROOT / load.PARAMS))
+    assert views.chosen_presets([], settings, channels=1) == list(settings.views.presets)
+    colour = views.chosen_presets([], settings, channels=3)
+    assert colour == [name for name in settings.views.presets if name not in views.FOR_GREY]
+    assert {"photos", "photos_no_colour", "from_above"} <= set(colour)
+    assert views.chosen_presets(["digits", "digits"], settings, channels=3) == ["digits"]
+
+
+# --- the images that it measures on
+
+
+@pytest.mark.usefixtures("small")
+def test_groups_of_pool_and_validation_are_units_of_their_own() -> None:
+    table = pd.read_csv(IMAGES / "pool.csv", dtype=str)
+    write_table(IMAGES / "pool.csv", table.assign(group=[f"g{row // 30}" for row in range(POOL)]))
+    labelled = LabelledImages.read(Stream.of(1))
+    assert len(labelled.labels) == len(labelled.images) == 200
+    assert len(np.unique(labelled.units[:100])) == 10  # 100 labelled images of the pool
+    assert len(np.unique(labelled.units)) == 110
+
+
+@pytest.mark.usefixtures("small")
+def test_more_labels_than_needed_are_a_random_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = LabelledImages.read(Stream.of(1))
+    monkeypatch.setattr(preset_trial, "MOST_LABELS", 50)
+    some = LabelledImages.read(Stream.of(1))
+    assert len(some.labels) == len(np.unique(some.units)) == 50
+    pixels = {
+        image.tobytes(): label for image, label in zip(every.images, every.labels.tolist(), strict=True)
+    }
+    assert [pixels[image.tobytes()] for image in some.images] == some.labels.tolist()
+
+
+@pytest.mark.usefixtures("small")
+def test_too_few_labels_are_an_error() -> None:
+    table = pd.read_csv(LABELS / "pool.csv", dtype=str)
+    write_table(LABELS / "pool.csv", table.assign(label=""))
+    known = pd.read_csv(IMAGES / "validation.csv", dtype=str)["label"]
+    write_table(IMAGES / "validation.csv", pd.DataFrame({"label": known.where(known.index < 9, "")}))
+    with pytest.raises(InputError, match=r"9 labelled images in 9 groups.*allowed: 10 groups"):
+        views.main(["--dry-run"])
+
+
+# --- the choice
+
+
+def measured(seed: int, share: float, change: float) -> Measured:
+    drawn = np.random.default_rng(seed).random(200) < share
+    return Measured(drawn.astype(float), change)
+
+
+def test_the_best_is_chosen_where_the_difference_is_clear() -> None:
+    results = {
+        views.UNTRAINED: measured(0, 0.4, 0),
+        "strong": measured(1, 0.9, 0.3),
+        "mild": measured(2, 0.5, 0.1),
+    }
+    units = np.arange(200)
+    assert views.choose(results, units) == ("strong", "strong")
+    lines = views.verdict(results, units, "strong", "strong")
+    assert lines[0] == "views: chosen: strong; it is the most accurate"
+    assert not any("warning" in line for line in lines)
+
+
+def test_the_milder_one_is_chosen_within_noise() -> None:
+    strong = measured(1, 0.8, 0.3)
+    other = strong.correct.copy()
+    other[:5] = 1 - other[:5]  # differs in five images
+    other[np.flatnonzero(strong.correct)[-1]] = 0
+    results = {views.UNTRAINED: measured(0, 0.4, 0), "strong": strong, "mild": Measured(other, 0.1)}
+    units = np.arange(200)
+    best, chosen = views.choose(results, units)
+    if best == "mild":  # the same statement, with the names exchanged
+        results["strong"], results["mild"] = Measured(other, 0.3), Measured(strong.correct, 0.1)
+        best, chosen = views.choose(results, units)
+    assert (best, chosen) == ("strong", "mild")
+    assert (
+        "strong is more accurate by less than the standard error"
+        in views.verdict(results, units, best, chosen)[0]
+    )
+
+
+def test_no_better_than_untrained_is_said() -> None:
+    same = measured(1, 0.5, 0.2)
+    results = {views.UNTRAINED: same, "photos": same}
+    lines = views.verdict(results, np.arange(200), "photos", "photos")
+    assert any("not better than the untrained encoder beyond noise" in line for line in lines)
