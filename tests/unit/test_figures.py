@@ -275,7 +275,8 @@ def write_figures(evaluations: Evaluations) -> None:
     write_json(METRICS / "details.json", figures_of.details(evaluations))
     write_table(METRICS / "label_efficiency.csv", figures_of.label_efficiency(evaluations, LABELS))
     for method, collapse in (("scratch", None), ("simclr", "step 7: all features are alike")):
-        write_json(METRICS / "pretrain" / f"{method}.json", {"collapse": collapse})
+        doubts = ["48 steps are few"] if collapse else []
+        write_json(METRICS / "pretrain" / f"{method}.json", {"collapse": collapse, "doubts": doubts})
 
 
 @pytest.mark.usefixtures("in_terminal")
@@ -286,7 +287,8 @@ def test_summary_is_shown_in_percent(
         evaluations[method]["n10"]["distilled"] = evaluations[method]["n10"]["linear"]
     write_figures(evaluations)
     show()
-    *table, warning = capsys.readouterr().out.splitlines()
+    *table, warning, doubt = capsys.readouterr().out.splitlines()
+    assert doubt == "warning: pretrain simclr: 48 steps are few"
     assert warning == "warning: pretrain simclr: collapse at step 7: all features are alike"
     printed = "\n".join(table)
     assert "mean over 4 draws ± 95% interval" in printed
@@ -315,7 +317,7 @@ def test_the_shown_summary_explains_missing_intervals(
 ) -> None:
     write_figures(first_draw(evaluations, draws))
     show()
-    *table, note, _ = capsys.readouterr().out.splitlines()
+    *table, note, _, _ = capsys.readouterr().out.splitlines()
     assert note == f"no ±: {reason}"
     assert not any("±" in line for line in table[2:])
 
