@@ -3,8 +3,8 @@
 from pathlib import Path
 
 IMAGES = Path("data/prepared/images")  # pool.npy, validation.npy, pool.csv, validation.csv
-LARGE_POOL = IMAGES / "pool_large.npy"  # the pool with more pixels, for views, where data.folder.detail > 1
 DECODING = "decoding.json"  # in IMAGES where they were image files: how these became pixels
+LARGE_POOL = IMAGES / "pool_large.npy"  # the pool with more pixels, for views; where data.folder.detail > 1
 LABELS = Path("data/prepared/labels")  # pool.csv, classes.json
 TEST = Path("data/prepared/test")  # images.npy, index.csv; only `evaluate` reads it
 MODELS = Path("models")
@@ -12,6 +12,7 @@ MODELS = Path("models")
 ENCODERS, CLASSIFIERS, DISTILLED = MODELS / "encoders", MODELS / "classifiers", MODELS / "distilled"
 RECIPES = MODELS / "recipes"  # a file for each method
 PREDICTIONS = Path("data/predictions")
+BASELINES = Path("data/baselines")  # a folder for each simple baseline, as those in PREDICTIONS
 PREDICTED_IMAGES = "images.csv"  # beside the predictions of a method: id, label and unit of each test image
 METRICS = Path("metrics")
 # What `compare` writes about all methods.
