@@ -14,7 +14,7 @@ from stages.prepare import mnist, torchvision_datasets
 from stages.prepare.mnist import Source
 from stages.prepare.parts import NO_LABEL, Part, Prepared
 from stages.prepare.split import hold_out, subsample
-from stages.settings.schema import Data
+from stages.settings.data import Data
 from stages.training.randomness import Stream
 
 

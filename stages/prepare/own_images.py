@@ -27,7 +27,7 @@ from stages.prepare.duplicates import (
 )
 from stages.prepare.parts import NO_LABEL, Part, Pixels, Prepared
 from stages.prepare.split import Images, assign_splits, subsample, unite_splits
-from stages.settings.schema import Data, Folder
+from stages.settings.data import Data, Folder
 from stages.training.randomness import Stream
 
 

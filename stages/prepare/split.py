@@ -9,7 +9,7 @@ import torch
 
 from stages.prepare.columns import Records, base_name
 from stages.prepare.row_cache import as_keys
-from stages.settings.schema import Folder
+from stages.settings.data import Folder
 from stages.training.randomness import Stream
 
 STRICTNESS = ("pool", "validation", "test")  # of splits, the strictest last

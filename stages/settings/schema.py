@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, Strict, field_validator, model_validator
 
 from stages.errors import InputError
+from stages.settings.data import Data
 from stages.settings.findings import unknown
 from stages.settings.network_names import TIMM, NetworkName
 from stages.settings.recipes import Choose, Distil, Finetune
@@ -18,7 +19,6 @@ from stages.settings.values import (
     METHODS,
     Area,
     BaselineName,
-    Channels,
     Count,
     Fraction,
     Magnification,
@@ -27,7 +27,6 @@ from stages.settings.values import (
     Rate,
     Section,
     Seed,
-    SourceName,
     ascending,
     distinct,
 )
@@ -69,30 +68,6 @@ class Runtime(Section):
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16"]
     threads: Threads
-
-
-class Folder(Section):
-    """How a folder of the user's own images is split, and what of it is left out."""
-
-    test: Annotated[float, Field(gt=0, le=0.5)]
-    validation: Annotated[float, Field(gt=0, le=0.5)]
-    on_bad_image: Literal["error", "skip"]
-    twins: Annotated[float, Field(gt=0, le=1)] | None
-    detail: Literal[1, 2, 4]
-
-
-class Data(Section):
-    """Which images, and how they are split."""
-
-    source: SourceName
-    path: str
-    validation: Annotated[int, Field(ge=20)]
-    train_limit: Count | None
-    test_limit: Count | None
-    image_size: Annotated[int, Field(ge=8, le=1024)]
-    channels: Channels
-    fit: Literal["crop", "pad", "stretch"]
-    folder: Folder
 
 
 class EncoderParams(Section):

@@ -18,7 +18,7 @@ from stages.prepare import near_duplicates, own_images, parts, row_cache
 from stages.prepare.columns import natural_key
 from stages.prepare.parts import Prepared
 from stages.prepare.split import split_by_hash
-from stages.settings.schema import Data, Folder
+from stages.settings.data import Data, Folder
 from stages.training.randomness import Stream
 from tests.image_files import picture, write_bomb, write_shapes
 

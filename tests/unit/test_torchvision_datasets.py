@@ -17,7 +17,7 @@ from stages.prepare import official, torchvision_datasets
 from stages.prepare.mnist import Source
 from stages.prepare.parts import NO_LABEL
 from stages.settings import load, values
-from stages.settings.schema import Data
+from stages.settings.data import Data
 from stages.training.randomness import Stream
 from tests.conftest import ROOT
 
