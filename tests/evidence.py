@@ -85,7 +85,7 @@ def write(
             }  # fmt: skip
         write_json(results.model, model)
         seconds = {"hardware": "x86_64", "threads": 2, "seconds": 10.0 * number, "images_per_second": 100}
-        for stage in ("pretrain", "finetune", "distil"):
+        for stage in ("pretrain", "choose", "finetune", "distil"):
             write_json(METRICS / "timings" / stage / f"{method}.json", seconds)
         speed = {"latency_ms_p50": 1.5 + number, "latency_ms_p95": 2.5, "inference_images_per_second": 999}
         write_json(results.timings, seconds | speed)

@@ -24,8 +24,9 @@ class Choice:
 
     @property
     def training_seconds(self) -> float:
-        """Seconds of pretraining all runs and of finetuning all draws."""
-        return float(sum(self.result.timings[stage]["seconds"] for stage in ("pretrain", "finetune")))
+        """Seconds of pretraining all runs, of choosing recipes, and of finetuning all draws."""
+        stages = ("pretrain", "choose", "finetune")
+        return float(sum(self.result.timings[stage]["seconds"] for stage in stages))
 
 
 def choices(

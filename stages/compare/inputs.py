@@ -14,7 +14,7 @@ from stages.files.paths import METRICS
 from stages.files.tables import read_table
 from stages.images import thumbnails
 
-STAGES = ("pretrain", "finetune", "distil", "evaluate")
+STAGES = ("pretrain", "choose", "finetune", "distil", "evaluate")
 TEXT_COLUMNS = ("budget", "actual", "predicted", "class", "id", "file", "reason", "other")
 
 
@@ -24,8 +24,7 @@ class MethodResults:
 
     Attributes:
         method: its name.
-        pretrain, finetune, distil, model: JSON of the four stages.
-        choose: JSON of the stage that chooses finetuning recipes; None where there is none.
+        pretrain, choose, finetune, distil, model: JSON of the five stages.
         timings: stage → JSON of its timings.
         curve, confusion, reliability, mistakes, map: tables; the curve is that of run 0.
         gallery: an image for each row of `mistakes`.
@@ -34,7 +33,7 @@ class MethodResults:
 
     method: str
     pretrain: dict[str, Any]
-    choose: dict[str, Any] | None
+    choose: dict[str, Any]
     finetune: dict[str, Any]
     distil: dict[str, Any]
     model: dict[str, Any]
@@ -58,14 +57,13 @@ def read_method(method: str) -> MethodResults:
     pretrain, evaluate = METRICS / "pretrain" / method, METRICS / "evaluate" / method
     mistakes = read_metrics_table(Path(f"{evaluate}_mistakes.csv"), "actual", "predicted", "probability")
     gallery = read_picture(Path(f"{evaluate}_mistakes.png"))
-    chosen = METRICS / "choose" / f"{method}.json"
     curves = read_metrics_table(
         Path(f"{pretrain}.csv"), "run", "step", "loss", "knn", "rankme", "feature_std"
     )
     return MethodResults(
         method=method,
         pretrain=read_json(Path(f"{pretrain}.json")),
-        choose=read_json(chosen) if chosen.is_file() else None,
+        choose=read_json(METRICS / "choose" / f"{method}.json"),
         finetune=read_json(METRICS / "finetune" / f"{method}.json"),
         distil=read_json(METRICS / "distil" / f"{method}.json"),
         model=read_json(Path(f"{evaluate}_model.json")),

@@ -92,7 +92,7 @@ def largest_confusions(evidence: Evidence, result: MethodResults) -> list[dict[s
 
 def recipes(evidence: Evidence, result: MethodResults) -> list[dict[str, Any]]:
     """The finetuning recipe of each budget of a method, and what it was chosen by."""
-    chosen = (result.choose or {}).get("budgets", {})
+    chosen = result.choose["budgets"]
     return [
         {"method": result.method, "labels": labels, "by": chosen[budget]["by"], **chosen[budget]["recipe"]}
         for budget, labels in evidence.labels.items()
@@ -126,8 +126,8 @@ def data_card(data: DataSummary) -> dict[str, Any]:
 def provenance(result: MethodResults) -> dict[str, Any]:
     """What a method's results were made from, and on which machine, stage by stage."""
     stages = {
-        "pretrain": result.pretrain, "finetune": result.finetune, "distil": result.distil,
-        "evaluate": result.model,
+        "pretrain": result.pretrain, "choose": result.choose, "finetune": result.finetune,
+        "distil": result.distil, "evaluate": result.model,
     }  # fmt: skip
     return {
         "method": result.method,

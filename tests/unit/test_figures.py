@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from stages.compare import charts
@@ -242,7 +243,7 @@ def test_every_panel_of_the_picture_shows_all_its_points(
     table = figures_of.label_efficiency(evaluations, LABELS)
     table.loc[(table["protocol"] == "linear") & (table["method"] == "scratch"), "accuracy"] = 0.03
     kept: list[Figure] = []
-    monkeypatch.setattr(charts.plt, "close", kept.append)
+    monkeypatch.setattr(plt, "close", kept.append)
     charts.write_efficiency(table, tmp_path / "a.png")
     (figure,) = kept
     for axis in figure.axes:
