@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 
 from stages.choose.every_budget import accuracy_of, candidates_of
 from stages.choose.trials import Trial, shortened
@@ -41,6 +42,7 @@ from stages.training.workers import warm_up
 RESULT = Path("benchmarks/results/tuning.csv")
 KNOBS = ["encoder_learning_rate", "weight_decay"]
 FACTORS = {"encoder_learning_rate": 10**0.5, "weight_decay": 4.0}  # from the edge of the grid to a new value
+TAG = "tag:yaml.org,2002:"
 ROUNDS = 8  # extensions at most: the accuracy of a value far outside tells of a mistake elsewhere
 
 
@@ -215,17 +217,17 @@ def write_values(values: dict[str, Any]) -> None:
     """Set values in params.yaml by their dotted keys; comments and all other lines stay."""
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
+    # NOTE: by default it writes nothing for `null`.
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar(f"{TAG}null", "null"))
     content = yaml.load(load.PARAMS)
     for key, value in values.items():
         *parents, last = key.split(".")
         section = content
         for parent in parents:
             section = section[parent]
+        section[last] = CommentedMap(value) if isinstance(value, dict) else value
         if isinstance(value, dict):
-            section[last].clear()
-            section[last].update(value)
-        else:
-            section[last] = value
+            section[last].fa.set_flow_style()  # in one line, as a recipe with `{}`
     with whole_file(load.PARAMS) as temporary:
         yaml.dump(content, temporary)
 

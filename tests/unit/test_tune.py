@@ -159,20 +159,30 @@ def test_write_puts_recipe_and_steps_into_params_yaml_and_keeps_all_other_lines(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch, rate=0.01, decay=0.5, steps=30)
-    yaml, file = YAML(), small / load.PARAMS
-    yaml.width = 4096
-    yaml.dump(yaml.load(file), file)  # the fixture has changed the layout of long lines
+    file = small / load.PARAMS
+    lines = committed(load.PARAMS).splitlines()
+    file.write_text("\n".join(lines) + "\n")
+    change_line(file, "    steps: 300 # at least", "    steps: 3   # at least")
+    change_line(file, "  budgets: [10, 100, 1000]", "  budgets: [10, 20]       ")
     before = file.read_text().splitlines()
     tune.main(["scratch", "--draws", "1", "--steps", "3", "30"])
     assert file.read_text().splitlines() == before
     tune.main(["scratch", "--draws", "1", "--steps", "3", "30", "--write"])
     after = file.read_text().splitlines()
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-    assert len(changed) == 2
-    assert changed[0][0].replace("steps: 3", "steps: 30") == changed[0][1]
-    assert changed[1][1] == "    scratch: {encoder_learning_rate: 0.01, weight_decay: 0.5}"
+    assert [new.split("#")[0].rstrip() for _, new in changed] == [
+        "    steps: 30",
+        "    scratch: {encoder_learning_rate: 0.01, weight_decay: 0.5}",
+    ]
+    assert [line.partition("#")[2] for line in after] == [line.partition("#")[2] for line in before]
     settings = load.validated(load.read(load.PARAMS))
     assert settings.finetune.recipe["scratch"].encoder_learning_rate == 0.01
+
+
+def change_line(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
 
 
 @pytest.mark.usefixtures("small")
