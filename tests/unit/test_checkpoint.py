@@ -65,7 +65,7 @@ def pretrained(name: str, images: np.ndarray, checkpoint: Checkpoint | None) -> 
         name,
         learner,
         images,
-        parameters(name, steps=24),
+        parameters(name, steps=9),
         CPU,
         stream,
         constant_knn(0.5),
@@ -78,7 +78,7 @@ def pretrained(name: str, images: np.ndarray, checkpoint: Checkpoint | None) -> 
 def test_resumed_pretraining_ends_with_the_same_bytes(
     name: str, digits: tuple[Tensor, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = digits[0][:192].numpy()  # 9 steps
+    images = digits[0][:192].numpy()
     curve, weights = pretrained(name, images, None)
     for after in (2, 3):
         with pytest.raises(KilledError):
