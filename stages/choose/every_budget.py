@@ -23,7 +23,8 @@ def main(method: str) -> None:
     tryout = Tryout.open(method)
     stage, settings = tryout.stage, tryout.stage.settings
     schedule, default = settings.finetune.schedule, settings.finetune.recipe[DEFAULT]
-    fixed = settings.finetune.recipe.get(method)
+    recipes = settings.finetune.recipe
+    fixed = recipes[method] if method in recipes else None
     candidates = candidates_of(settings.choose, default)
     trials = [
         Trial(split, candidate, shortened(split.labels, schedule, settings.choose.length))
