@@ -23,8 +23,7 @@ def main(method: str) -> None:
     tryout = Tryout.open(method)
     stage, settings = tryout.stage, tryout.stage.settings
     schedule, default = settings.finetune.schedule, settings.finetune.recipe[DEFAULT]
-    recipes = settings.finetune.recipe
-    fixed = recipes[method] if method in recipes else None
+    fixed = settings.finetune.recipe.get(method)
     candidates = candidates_of(settings.choose, default)
     trials = [
         Trial(split, candidate, shortened(split.labels, schedule, settings.choose.length))

@@ -97,9 +97,9 @@ class Recorder:
     def __getitem__(self, name: str) -> Any:  # noqa: D105
         return self._wrapped(name, self._section[name])
 
-    def __contains__(self, name: str) -> bool:  # noqa: D105
-        self._seen.add(f"{self._prefix}{name}")
-        return name in self._section
+    def get(self, name: str) -> Any:
+        """A value that may be missing."""
+        return self._wrapped(name, self._section.get(name))
 
 
 @pytest.mark.parametrize(
