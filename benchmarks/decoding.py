@@ -87,7 +87,7 @@ def write_jpegs(folder: Path, start: int, stop: int, size: tuple[int, int] = (64
 def measure_one(folder: str, scale: str = "reduced") -> None:
     """Prepare the images of one folder and print the seconds."""
     if scale == "full":
-        JpegImageFile.draft = lambda *_: None  # type: ignore[method-assign, assignment]
+        JpegImageFile.draft = lambda *_: None  # type: ignore[method-assign]
     settings = load.validated(load.read(load.PARAMS))
     os.chdir(folder)
     data = settings.data.model_copy(update={"source": "folder", "path": "images"})
