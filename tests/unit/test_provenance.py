@@ -20,6 +20,8 @@ def project(in_copy: Path) -> Path:
         (in_copy / "data" / "prepared" / folder / "pool.csv").write_text(f"{folder}\n")
     (in_copy / "models" / "encoders" / "simclr").mkdir(parents=True)
     (in_copy / "models" / "encoders" / "simclr" / "run0.safetensors").write_bytes(b"weights")
+    (in_copy / "models" / "recipes").mkdir()
+    (in_copy / "models" / "recipes" / "simclr.json").write_text("{}")
     return in_copy
 
 
@@ -29,6 +31,7 @@ def test_parameters_code_and_inputs_are_recorded(project: Path) -> None:
     assert record["parameters"]["seeds.draws"] == 1
     assert set(record["inputs"]) == {
         "data/prepared/images", "data/prepared/labels", "models/encoders/simclr",
+        "models/recipes/simclr.json",
     }  # fmt: skip
     assert all(len(value) == provenance.DIGITS for value in (record["code"], *record["inputs"].values()))
     assert provenance.made_from("finetune", "simclr") == record

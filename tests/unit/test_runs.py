@@ -23,6 +23,8 @@ from stages.finetune.trainings import Draw
 from stages.pretrain import __main__ as pretrain
 from stages.pretrain.run import Result, stream_of
 from stages.settings import load
+from stages.settings.recipes import Recipe
+from stages.tasks.chosen import write_recipes
 from stages.tasks.labels import read_pool_labels
 from stages.training.checkpoint import remove_unused
 from stages.training.randomness import Stream
@@ -47,6 +49,8 @@ def project(in_copy: Path, digits: Labelled) -> Path:
     write_part(IMAGES, "validation", images[200:300], labels[200:300])
     write_table(LABELS / "pool.csv", read_table(IMAGES / "pool.csv")[["id", "label"]])
     write_json(LABELS / "classes.json", [str(digit) for digit in range(10)])
+    recipe = Recipe(encoder_learning_rate=0.003, head_learning_rate=0.01, weight_decay=0.5)
+    write_recipes("simclr", {"n10": recipe, "nall": recipe})
     return in_copy
 
 
@@ -231,7 +235,8 @@ def test_a_frozen_encoder_is_measured_once_for_equal_labels_and_its_figures_are_
 
 def draws() -> list[Draw]:
     labels, classes = read_pool_labels()
-    return every_draw.make_draws(load.parameters("finetune", "simclr"), labels, len(classes))
+    settings = load.parameters("finetune", "simclr")
+    return every_draw.make_draws("simclr", settings, labels, len(classes))
 
 
 def test_each_stage_declares_only_the_seeds_that_it_uses(in_copy: Path) -> None:
