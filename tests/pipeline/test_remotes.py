@@ -15,8 +15,10 @@ pytestmark = pytest.mark.full
 ENCODER = "models/encoders/simclr/run0.safetensors"
 STAGE_OUTPUTS = (
     "data/prepared",
+    "data/baselines",
     "data/predictions",
     "models/encoders",
+    "models/recipes",
     "models/classifiers",
     "models/distilled",
     "metrics",
