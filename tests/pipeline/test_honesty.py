@@ -97,6 +97,7 @@ def test_training_opens_no_undeclared_file(project: Project, tmp_path: Path) -> 
 
 def test_baselines_open_no_model_and_no_undeclared_file(project: Project, tmp_path: Path) -> None:
     shutil.rmtree(project.path / "models")
+    shutil.rmtree(project.path / "data/baselines")  # the stage would open its folders to remove them
     assert undeclared(project, "baselines", tmp_path / "log", "evaluate.baselines") == []
 
 
@@ -104,7 +105,7 @@ def test_a_planted_look_at_the_test_split_is_noticed(project: Project, tmp_path:
     stage = project.path / "stages" / "finetune" / "every_draw.py"
     text = stage.read_text()
     leak = '    open("data/prepared/test/index.csv").close()\n'
-    place = "    labels, classes = read_pool_labels()\n"
+    place = "    settings = stage.settings\n"
     assert place in text
     stage.write_text(text.replace(place, leak + place))
     assert undeclared(project, "finetune", tmp_path / "log") == ["data/prepared/test/index.csv"]

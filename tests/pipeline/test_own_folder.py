@@ -67,7 +67,8 @@ def test_fifty_more_labels_add_a_budget_without_pretraining(shapes: Project) -> 
     assert set(before["simclr"]) == {"n30"}  # there are fewer than 150 labels
     encoder = shapes.read("models/encoders/simclr/run0.safetensors")
     shapes.stage("stages.tools.suggest", "--count", "50")
-    suggested = [shapes.path / file for file in pd.read_csv(shapes.path / "suggestions.csv")["source"]]
+    table = pd.read_csv(shapes.path / "suggestions.csv")  # as lines of labels.csv, in the folder of the images
+    suggested = [shapes.path / "data/images" / file for file in table["file"]]
     assert set(suggested) <= set(unlabelled(shapes))
     label(suggested)
     shapes.run("dvc", "add", "data/images")
