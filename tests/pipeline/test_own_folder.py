@@ -67,7 +67,7 @@ def test_fifty_more_labels_add_a_budget_without_pretraining(shapes: Project) -> 
     assert set(before["simclr"]) == {"n30"}  # there are fewer than 150 labels
     encoder = shapes.read("models/encoders/simclr/run0.safetensors")
     shapes.stage("stages.tools.suggest", "--count", "50")
-    table = pd.read_csv(shapes.path / "suggestions.csv")  # as lines of labels.csv, in the folder of the images
+    table = pd.read_csv(shapes.path / "suggestions.csv")  # lines for labels.csv, in the folder of images
     suggested = [shapes.path / "data/images" / file for file in table["file"]]
     assert set(suggested) <= set(unlabelled(shapes))
     label(suggested)
