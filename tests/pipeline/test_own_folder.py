@@ -1,6 +1,7 @@
 """The pipeline on a folder of images: from files to predictions, and what runs again after labelling more."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def test_a_label_in_the_validation_split_does_not_train_again(shapes: Project) -
     label(files)
     shapes.run("dvc", "add", "data/images")
     output = shapes.run("dvc", "repro").stdout
-    assert "pretrain simclr: resumed at step 10 of 10" in output  # nothing is trained
+    assert re.search(r"pretrain simclr: resumed at step (\d+) of \1$", output, re.MULTILINE), output
     assert shapes.read("models/encoders/simclr/run0.safetensors") == encoder
     updated = shapes.read("metrics/pretrain/simclr.csv")
     assert updated != before
