@@ -13,7 +13,7 @@ from matplotlib.text import Text
 
 from stages.compare.formats import counted
 from stages.compare.names import drawn
-from stages.compare.svg import INK, MARKERS, PAPER, PRINTED, SERIES, panel, svg
+from stages.compare.svg import INK, MARKERS, PAPER, PRINTED, SERIES, arrange, panel, svg
 
 FEW_CLASSES = 15  # with more classes a cell of a confusion matrix has no room for numbers
 NAMED_CLASSES = 40  # with more classes there is no room for the names beside the matrix
@@ -43,12 +43,13 @@ def confusion(method: str, budget: str, title: str, rows: pd.DataFrame, classes:
                 share, (actual, predicted) = shares[cell], cell
                 corner, shade = (predicted - 0.5, actual - 0.5), PAPER if share > 0.5 else INK
                 alpha = round(share**0.5, 3)
-                axis.add_patch(Rectangle(corner, 1, 1, color=SERIES[1], alpha=alpha, linewidth=0))
+                inside = Rectangle(corner, 1, 1, color=SERIES[1], alpha=alpha, linewidth=0, in_layout=False)
+                axis.add_patch(inside)
                 scale = 1.5 if len(classes) <= 5 else 1
                 for text, up, size in ((counted(images[cell]), 2.5, 7), (f"{share:.0%}", -5, 5)):
                     axis.annotate(
                         text, (predicted, actual), (0, scale * up), textcoords="offset points",
-                        color=shade, size=scale * size, ha="center", va="center",
+                        color=shade, size=scale * size, ha="center", va="center", in_layout=False,
                     )  # fmt: skip
         else:  # one bitmap is smaller than thousands of rectangles
             blue = np.broadcast_to(to_rgb(PRINTED[1]), (*shares.shape, 3))
@@ -163,7 +164,7 @@ def feature_map(method: str, points: pd.DataFrame, explained: Sequence[float], c
 
 def hide_covered(figure: Figure, texts: Sequence[Text]) -> None:
     """Hide each text that overlaps another one with a higher `zorder`."""
-    figure.draw_without_rendering()
+    arrange(figure)
     shown: list[Any] = []
     for text in sorted(texts, key=lambda text: -text.get_zorder()):
         box = text.get_window_extent()

@@ -59,6 +59,7 @@ def svg(figure: Figure, name: str, alt: str, written: Mapping[str, str] | None =
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        arrange(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -71,6 +72,14 @@ def svg(figure: Figure, name: str, alt: str, written: Mapping[str, str] | None =
     text = STAND_IN.sub(lambda match: escape(names.get(match[0], match[0]), quote=False), text)
     head = f'<svg role="img" aria-label="{escape(alt)}" '
     return text.replace("<svg ", head, 1).strip()
+
+
+def arrange(figure: Figure) -> None:
+    """Compute the layout once; with a layout engine, `savefig` would draw twice and compute it both times."""
+    if engine := figure.get_layout_engine():
+        figure.set_dpi(72)  # in which savefig writes SVG
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def _cleaned(tag: str, name: str, used: Collection[str]) -> str:
