@@ -10,12 +10,12 @@ import pandas as pd
 
 from stages.compare.statistics import Replicates
 from stages.errors import InputError
-from stages.files.model_index import Model, read_index
 from stages.files.packs import read_probabilities
 from stages.files.paths import BASELINES, PREDICTED_IMAGES, PREDICTIONS
 from stages.files.tables import read_table
 from stages.settings.values import BASELINE, MAJORITY
 from stages.tasks.draws import allocate, parse_budget
+from stages.tasks.model_index import Model, read_index
 from stages.tasks.ranking import Ranking
 from stages.tasks.scores import by_unit, contributions, measure
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from stages.distil.propagation import LeaveOneOut, Propagation
 from stages.files import weights
-from stages.files.model_index import Model
 from stages.files.paths import CLASSIFIERS
 from stages.images.tensors import as_tensor
 from stages.settings.recipes import Recipe, Schedule
@@ -23,6 +22,7 @@ from stages.settings.schema import Params
 from stages.tasks.classifier import Classifier, read_classifier, write_classifier
 from stages.tasks.features import encode
 from stages.tasks.finetuning import Labelled, steps_for
+from stages.tasks.model_index import Model
 from stages.tasks.trainer import Cost, Trainer
 from stages.training.machine import peak_memory_mb
 from stages.training.progress import Bar

@@ -7,13 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from stages.distil.distiller import Distiller, Result, Student, parent_file
-from stages.files.model_index import Model, read_index, write_index
 from stages.files.paths import CLASSIFIERS, DISTILLED, LABELS
 from stages.files.whole import whole_folder
 from stages.settings.recipes import Recipe
 from stages.settings.schema import Params
 from stages.tasks.chosen import read_recipes, recipes_file
 from stages.tasks.draws import draw_labelled, parse_budget
+from stages.tasks.model_index import Model, read_index, write_index
 from stages.tasks.training_stage import VALIDATION, TrainingStage
 from stages.training.randomness import Stream
 from stages.views.augment import random_views

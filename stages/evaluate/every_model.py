@@ -28,7 +28,6 @@ from stages.evaluate.results import Results, predictions_file
 from stages.files import provenance
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
-from stages.files.model_index import Model, read_index, write_index
 from stages.files.paths import ENCODERS, MODELS, PREDICTED_IMAGES, encoder_file
 from stages.files.tables import write_table
 from stages.files.whole import whole_folder
@@ -36,6 +35,7 @@ from stages.images import thumbnails
 from stages.images.tensors import as_tensor
 from stages.settings import load
 from stages.tasks.draws import parse_budget
+from stages.tasks.model_index import Model, read_index, write_index
 from stages.tasks.scores import confusion
 from stages.training.machine import set_up
 from stages.training.progress import progress

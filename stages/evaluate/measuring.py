@@ -14,13 +14,13 @@ from stages.evaluate.frozen import FrozenEncoder
 from stages.evaluate.results import predictions_file
 from stages.evaluate.test_split import TestSplit
 from stages.evaluate.validation import validation_labelled
-from stages.files.model_index import Model
 from stages.files.packs import write_array
 from stages.files.paths import encoder_file
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
 from stages.tasks.labels import read_pool_labels
+from stages.tasks.model_index import Model
 from stages.tasks.scores import measure
 from stages.training.machine import Machine, peak_memory_mb, set_up
 from stages.training.progress import Bar

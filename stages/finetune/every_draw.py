@@ -5,13 +5,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from stages.files.model_index import Model, write_index
 from stages.files.paths import CLASSIFIERS, ENCODERS, LABELS, encoder_file
 from stages.files.whole import whole_folder
 from stages.finetune.trainings import Draw, Finetuner
 from stages.settings.schema import Params
 from stages.tasks.chosen import read_recipes, recipes_file
 from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
+from stages.tasks.model_index import Model, write_index
 from stages.tasks.training_stage import VALIDATION, TrainingStage
 from stages.training.randomness import Stream
 from stages.views.augment import random_views

@@ -64,8 +64,18 @@ def declared_values(stage: str, method: str | None, raw: Any = None) -> dict[str
 
 
 def declared_files(stage: str, method: str | None) -> list[str]:
-    """The files and folders under `deps:` of a stage in dvc.yaml."""
-    return _declared(stage, "deps", method)
+    """The files and folders under `deps:` of a stage in dvc.yaml; of a folder of code each of its files."""
+    declared = [Path(path) for path in _declared(stage, "deps", method)]
+    return [str(file) for path in declared for file in (_source_files(path) if _is_code(path) else [path])]
+
+
+def _is_code(path: Path) -> bool:
+    return path.parts[0] == "stages" and path.is_dir()
+
+
+def _source_files(folder: Path) -> list[Path]:
+    """The files of a folder of code, without what Python leaves there."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and file.suffix != ".pyc")
 
 
 def _declared(stage: str, what: str, method: str | None) -> list[str]:

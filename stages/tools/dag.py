@@ -5,15 +5,16 @@
 
 A stage depends on the files below `stages/` that are imported, directly or transitively, by the `__main__.py`
 of the package in its `cmd`, and on the page templates beside it. `pretrain` imports its method by name: its
-deps contain the file of the method (`${item.method}.py`) and what the methods import. Inputs and all other
-lines of dvc.yaml stay as they are.
+deps contain the file of the method (`${item.method}.py`) and what the methods import. A folder all of whose
+files belong to the stage stands for them, because DVC takes time for each line. Inputs and all other lines of
+dvc.yaml stay as they are.
 """
 
 import argparse
 import ast
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from stages.errors import reported
@@ -23,6 +24,7 @@ from stages.settings.load import PIPELINE
 CODE = Path("stages")
 METHODS = CODE / "pretrain" / "methods"
 ROOM = rf"  ([\w-]+):\s*$|    cmd:\s+python -m {CODE}\.([\w.]+)"  # a stage's name, or its package
+SCRIPTS = ("__main__.py", "server.py")  # are run, not imported
 METHOD = f"{METHODS}/${{item.method}}.py"
 
 
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def code_deps(room: str) -> list[str]:
-    """The files below `stages/` that the stage of a room depends on, sorted.
+    """The files and whole folders below `stages/` that the stage of a room depends on, sorted.
 
     room: the dotted name below `stages` of the package that the stage runs.
     """
@@ -62,7 +64,16 @@ def code_deps(room: str) -> list[str]:
     if room == "pretrain":
         roots |= {file for file in METHODS.glob("*.py") if is_method(file)}
     files = import_closure(roots) | set(folder.glob("*.j2"))
-    return sorted({METHOD if is_method(file) else str(file) for file in files})
+    whole = {file.parent for file in files if is_whole(file.parent, files)} - {METHODS}
+    paths = {file.parent if file.parent in whole else file for file in files}
+    return sorted({METHOD if is_method(path) else str(path) for path in paths})
+
+
+def is_whole(folder: Path, used: Collection[Path]) -> bool:
+    """Whether a folder has several files and no other folders of code, and a stage uses all but scripts."""
+    files = {file for file in folder.iterdir() if file.suffix in (".py", ".j2")}
+    flat = not any(folder.glob("*/__init__.py"))
+    return flat and len(files) > 1 and all(file in used or file.name in SCRIPTS for file in files)
 
 
 def is_method(file: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 
-from stages.files.model_index import read_index
+from stages.tasks.model_index import read_index
 from tests.pipeline.conftest import Project
 from tests.pipeline.test_honesty import files
 

@@ -17,12 +17,12 @@ from stages.evaluate.baselines import classifiers, descriptors, every_baseline
 from stages.evaluate.baselines.classifiers import FITTED, fitted, majority, probabilities
 from stages.evaluate.baselines.descriptors import colours, described, shapes, shapes_and_colours
 from stages.files.json_files import read_json, write_json
-from stages.files.model_index import read_index
 from stages.files.packs import read_probabilities
 from stages.files.paths import BASELINES, IMAGES, LABELS, PREDICTED_IMAGES, TEST
 from stages.files.tables import read_table, write_table
 from stages.settings import load, values
 from stages.tasks.draws import draw_labelled
+from stages.tasks.model_index import read_index
 from tests.conftest import ROOT
 from tests.pipeline.conftest import SMALL, change
 from tests.unit.test_stages import write_part

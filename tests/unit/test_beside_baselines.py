@@ -13,10 +13,10 @@ from stages.compare.measured import Measured
 from stages.compare.statistics import Design
 from stages.compare.terminal import flat
 from stages.errors import InputError
-from stages.files.model_index import Model, write_index
 from stages.files.packs import write_array
 from stages.files.paths import BASELINES, PREDICTED_IMAGES, PREDICTIONS
 from stages.files.tables import write_table
+from stages.tasks.model_index import Model, write_index
 from tests import evidence
 
 LABELS = np.arange(600) % 3

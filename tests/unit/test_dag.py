@@ -31,12 +31,8 @@ FILES = {
 PREPARE = [
     "stages/__init__.py",
     "stages/errors.py",
-    "stages/files/__init__.py",
-    "stages/files/late.py",
-    "stages/files/packs.py",
-    "stages/prepare/__init__.py",
-    "stages/prepare/__main__.py",
-    "stages/prepare/page.html.j2",
+    "stages/files",
+    "stages/prepare",
 ]
 PRETRAIN = [
     "stages/__init__.py",
@@ -97,8 +93,22 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("tree")
-def test_deps_are_the_files_that_a_stage_imports() -> None:
+def test_deps_are_the_files_that_a_stage_imports_or_whole_folders_of_them() -> None:
     assert dag.code_deps("prepare") == PREPARE
+
+
+@pytest.mark.parametrize("script", ["__main__.py", "server.py"])
+def test_a_folder_that_is_used_as_a_whole_may_have_scripts(tree: Path, script: str) -> None:
+    (tree / "stages/files" / script).write_text("import stages.unused")
+    assert dag.code_deps("prepare") == PREPARE
+
+
+@pytest.mark.parametrize("unused", ["more.py", "page.html.j2", "nested/__init__.py"])
+def test_files_are_named_where_a_stage_does_not_use_all_of_a_folder(tree: Path, unused: str) -> None:
+    (tree / "stages/files" / unused).parent.mkdir(exist_ok=True)
+    (tree / "stages/files" / unused).write_text("")
+    files = [f"stages/files/{name}" for name in ("__init__.py", "late.py", "packs.py")]
+    assert dag.code_deps("prepare") == sorted({*PREPARE, *files} - {"stages/files"})
 
 
 @pytest.mark.usefixtures("tree")
@@ -113,9 +123,7 @@ def test_deps_are_those_of_the_package_that_a_stage_runs(tree: Path) -> None:
     )
     file.write_text(start)
     assert dag.main([]) == 0
-    package = ["__init__.py", "errors.py", *(f"evaluate/{name}" for name in (
-        "__init__.py", "more/__init__.py", "more/__main__.py"
-    ))]  # fmt: skip
+    package = ["__init__.py", "errors.py", "evaluate/__init__.py", "evaluate/more"]
     assert file.read_text() == start + "".join(f"      - stages/{name}\n" for name in package)
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from stages.distil import distiller, small_budgets
 from stages.distil.propagation import LeaveOneOut, Propagation
 from stages.files.json_files import read_json
-from stages.files.model_index import Model, read_index, write_index
 from stages.files.paths import CLASSIFIERS, DISTILLED, METRICS
 from stages.finetune import every_draw
 from stages.settings import load
@@ -19,6 +18,7 @@ from stages.tasks import finetuning
 from stages.tasks.draws import draw_labelled
 from stages.tasks.finetuning import Labelled
 from stages.tasks.labels import read_pool_labels
+from stages.tasks.model_index import Model, read_index, write_index
 from stages.training.checkpoint import CHECKPOINTS, Checkpoint
 from tests.pipeline.conftest import change
 from tests.unit.test_stages import project  # noqa: F401 (a fixture)

@@ -8,11 +8,11 @@ import pytest
 
 from stages.compare import measured
 from stages.errors import InputError
-from stages.files.model_index import Model, write_index
 from stages.files.packs import write_array
 from stages.files.paths import PREDICTED_IMAGES, PREDICTIONS
 from stages.files.tables import write_table
 from stages.tasks.labels import units_of
+from stages.tasks.model_index import Model, write_index
 from stages.tasks.scores import measure
 
 LABELS = np.arange(12) % 2

@@ -14,7 +14,6 @@ from stages.evaluate import every_model as evaluate
 from stages.evaluate.frozen import FrozenEncoder
 from stages.files import weights
 from stages.files.json_files import read_json, write_json
-from stages.files.model_index import COLUMNS, INDEX, Model, read_index, write_index
 from stages.files.packs import write_array
 from stages.files.paths import (
     CLASSIFIERS,
@@ -31,6 +30,7 @@ from stages.files.paths import (
 from stages.files.tables import read_table, write_table
 from stages.settings import load
 from stages.tasks.classifier import Classifier, write_classifier
+from stages.tasks.model_index import COLUMNS, INDEX, Model, read_index, write_index
 from tests.conftest import ROOT, tiny_encoder
 from tests.pipeline.conftest import change
 

@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages.errors import InputError
-from stages.files import foreign, weights
+from stages.files import weights
 from stages.networks import imagenet
 from stages.networks.build import build, build_on_meta
 from stages.networks.encoder import Declaration
 from stages.networks.timm import TimmEncoder, create
+from stages.pretrain import foreign
 from stages.pretrain.start import fresh_encoder, given_encoder, imported_encoder
 from stages.settings import load
 from stages.settings.network_names import timm_names

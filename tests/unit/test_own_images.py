@@ -12,12 +12,12 @@ from PIL import Image
 
 from stages.errors import InputError
 from stages.files import packs
-from stages.files.decoding_file import read_decoding
 from stages.images import pictures
 from stages.prepare import near_duplicates, own_images, parts, row_cache
 from stages.prepare.columns import natural_key
 from stages.prepare.parts import Prepared
 from stages.prepare.split import split_by_hash
+from stages.pretrain.decoding_file import read_decoding
 from stages.settings.data import Data, Folder
 from stages.training.randomness import Stream
 from tests.image_files import picture, write_bomb, write_shapes

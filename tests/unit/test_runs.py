@@ -15,7 +15,6 @@ from stages.evaluate.every_model import collect, frozen_tasks
 from stages.evaluate.measuring import Measured, OfModel
 from stages.files import weights
 from stages.files.json_files import write_json
-from stages.files.model_index import Model, read_index
 from stages.files.paths import CLASSIFIERS, IMAGES, LABELS, encoder_file
 from stages.files.tables import read_table, write_table
 from stages.finetune import every_draw
@@ -26,6 +25,7 @@ from stages.settings import load
 from stages.settings.recipes import Recipe
 from stages.tasks.chosen import write_recipes
 from stages.tasks.labels import read_pool_labels
+from stages.tasks.model_index import Model, read_index
 from stages.training.checkpoint import remove_unused
 from stages.training.randomness import Stream
 from tests.conftest import ROOT, tiny_encoder

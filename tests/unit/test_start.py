@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.errors import InputError
-from stages.files import foreign, weights
+from stages.files import weights
 from stages.files.packs import PART, write_array
 from stages.files.paths import IMAGES, encoder_file
 from stages.files.tables import write_table
 from stages.networks.encoder import Encoder
 from stages.pretrain import __main__ as stage
+from stages.pretrain import foreign
 from stages.pretrain.start import fresh_encoder, imported_encoder
 from stages.settings.schema import EncoderParams, Start
 from stages.training.randomness import Stream

@@ -24,7 +24,6 @@ from stages.evaluate.validation import validation_labelled
 from stages.files import provenance
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
-from stages.files.model_index import Model, write_index
 from stages.files.packs import read_pack, write_array
 from stages.files.paths import BASELINES, IMAGES, METRICS, PREDICTED_IMAGES
 from stages.files.tables import write_table
@@ -34,6 +33,7 @@ from stages.settings.schema import Params
 from stages.settings.values import BASELINE, MAJORITY
 from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
 from stages.tasks.labels import read_pool_labels
+from stages.tasks.model_index import Model, write_index
 from stages.tasks.scores import measure
 from stages.training.progress import Bar, progress
 
