@@ -58,7 +58,7 @@ class Choice:
     Attributes:
         budget: its name.
         by: what it was chosen on, or where it is from.
-        accuracy: of each candidate, (C,); None: none was tried for this budget.
+        accuracy: balanced, of each candidate, (C,); None: none was tried for this budget.
     """
 
     budget: str
@@ -73,7 +73,7 @@ class Choice:
         return f"{self.budget}: {'frozen encoder' if recipe.frozen else rate} ({self.by})"
 
     def figures(self, candidates: Sequence[Recipe]) -> dict[str, Any]:
-        """For the metrics: the choice, and the accuracy of each candidate, a fraction."""
+        """For the metrics: the choice, and the balanced accuracy of each candidate, a fraction."""
         accuracies = [] if self.accuracy is None else self.accuracy.round(4).tolist()
         rows = [
             {**candidate.model_dump(exclude={"head_learning_rate"}), "accuracy": accuracy}
@@ -83,12 +83,24 @@ class Choice:
 
 
 def accuracy_of(budget: str, trials: Sequence[Trial], results: Sequence[Scored]) -> np.ndarray | None:
-    """The accuracy of each candidate on all splits of a budget together, (C,); None: it has no split."""
-    correct: dict[Recipe, list[np.ndarray]] = {}
+    """The accuracy of each candidate on all splits of a budget together, (C,); None: it has no split.
+
+    It is the balanced accuracy, as draws are balanced: a model that learned from as many images of a rare
+    class as of a frequent one is by chance more or less ready to answer with the frequent one, and the share
+    of all images that are right would mostly show that.
+    """
+    parts: dict[Recipe, list[tuple[np.ndarray, np.ndarray]]] = {}
     for trial, result in zip(trials, results, strict=True):
         if trial.split.budget == budget:
-            correct.setdefault(trial.recipe, []).append(result.correct)
-    return np.array([np.concatenate(parts).mean() for parts in correct.values()]) if correct else None
+            parts.setdefault(trial.recipe, []).append((result.correct, trial.split.held_labels))
+    if not parts:
+        return None
+    return np.array([balanced_accuracy(*map(np.concatenate, zip(*of, strict=True))) for of in parts.values()])
+
+
+def balanced_accuracy(correct: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over the classes of the share of their images that are right; both arrays are (k,)."""
+    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
 
 def candidates_of(grid: Choose, default: Recipe) -> list[Recipe]:

@@ -95,6 +95,14 @@ def test_a_budget_leans_on_its_neighbours_and_takes_their_choice_where_nothing_w
     assert rates(chosen([low + 0.2, close], CANDIDATES)) == rates(chosen([low, close], CANDIDATES))
 
 
+def test_each_class_counts_the_same_however_many_of_its_images_are_held_out() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    frequent, rare = labels == 0, labels == 1
+    assert every_budget.balanced_accuracy(frequent, labels) == 0.5  # not 0.9
+    assert every_budget.balanced_accuracy(rare, labels) == 0.5
+    assert every_budget.balanced_accuracy(frequent | rare, labels) == 1
+
+
 # --- folds
 
 
@@ -164,7 +172,8 @@ def test_the_candidate_with_the_most_right_answers_wins(
 ) -> None:
     def planted(_: trials.Judge, trial: trials.Trial, __: Any) -> trials.Scored:
         right = trial.recipe.encoder_learning_rate == winner
-        return trials.Scored(1.0, 1, np.arange(100) < (90 if right else 50))
+        number = np.arange(len(trial.split.held))
+        return trials.Scored(1.0, 1, number % 10 < (9 if right else 5))
 
     monkeypatch.setattr(trials.Judge, "judge", planted)
     every_budget.main("scratch")
