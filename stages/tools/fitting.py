@@ -9,6 +9,7 @@ Choices = dict[str, tuple[Any, str]]  # by dotted key: the value and the reason
 
 CPU_SIDE, GPU_SIDE, SMALL_SIDE = 64, 128, 32  # pixels
 MANY = 20_000  # images; with more, a CPU gets the small side
+LONGEST = 60  # minutes that all may take with more pixels than the small side has
 SEEN, STEPS = 220_000, 1500  # images seen in pretraining, and steps at least
 MINUTES = 30  # that the pretrainings of a method may take if there are to be several
 RUNS, DRAWS = 3, 5
@@ -40,6 +41,21 @@ def image_size(headers: Headers, images: int, hardware: Hardware) -> tuple[int, 
     if side >= 2 * SMALL_SIDE:
         return side // 32 * 32, found
     return SMALL_SIDE, f"{found}: small"
+
+
+def affordable(size: tuple[int, str], seconds: float) -> tuple[int, str]:
+    """A smaller side, and why, where `make repro` would take too long; else the same.
+
+    Args:
+        size: the side, and why.
+        seconds: that `make repro` would take with it; they are in proportion to the pixels.
+    """
+    side, minutes = size[0], seconds / 60
+    if side <= SMALL_SIDE or minutes <= LONGEST:
+        return size
+    sides = range(side - 16, SMALL_SIDE, -16)
+    smaller = next((one for one in sides if minutes * (one / side) ** 2 <= LONGEST), SMALL_SIDE)
+    return smaller, f"make repro would take {minutes:.0f} minutes with {side} pixels"
 
 
 def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware) -> Choices:

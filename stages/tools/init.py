@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch.nn import functional
 
 from stages.errors import InputError, reported
 from stages.files.whole import whole_file
@@ -52,15 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = settings_of(text, basis)
     prepared = own_images.prepare(settings.data, Stream.of(settings.seeds.split, "prepare"))
 
-    found = survey(headers, prepared)
+    found, pool = survey(headers, prepared), prepared_pool(prepared)
     choices = fitting.choices(found, path, size, hardware)
     settings = settings_of(text, choices)
-    times = rehearsal.measure(settings, prepared_pool(prepared), len(found.classes))
+    times = rehearsal.measure(settings, pool, len(found.classes))
+    parallel = 1 if hardware.gpu else hardware.cores
+    smaller = fitting.affordable(size, times.whole(settings, found.labels, parallel))
+    if smaller != size:
+        choices = fitting.choices(found, path, smaller, hardware)
+        settings = settings_of(text, choices)
+        times = rehearsal.measure(settings, resized(pool, smaller[0]), len(found.classes))
     choices["pretrain.runs"] = fitting.runs(times.pretraining)
     settings = settings_of(text, choices)
 
     new = changed(text, choices)
-    seconds = times.whole(settings, found.labels, 1 if hardware.gpu else hardware.cores)
+    seconds = times.whole(settings, found.labels, parallel)
     print(*report(found, choices, text, seconds), sep="\n", flush=True)
     if options.dry_run:
         lines = difflib.unified_diff(text.splitlines(), new.splitlines(), str(load.PARAMS), "fitted", n=0)
@@ -86,10 +94,16 @@ def settings_of(text: str, choices: Choices) -> Params:
     return load.validated(load.parsed(changed(text, choices)))
 
 
-def prepared_pool(prepared: Prepared) -> Any:
+def prepared_pool(prepared: Prepared) -> np.ndarray:
     """Images of the pool, uint8 (n, C, H, W): evenly spaced ones, as many as the timing takes."""
     rows = prepared.pool.rows
-    return prepared.pool.images[rows[:: max(1, len(rows) // rehearsal.IMAGES)]]
+    return np.asarray(prepared.pool.images[rows[:: max(1, len(rows) // rehearsal.IMAGES)]])
+
+
+def resized(pool: np.ndarray, side: int) -> np.ndarray:
+    """The images with a smaller side; good enough for timing."""
+    smaller = functional.interpolate(torch.from_numpy(pool).float(), size=(side, side), mode="area")
+    return np.asarray(smaller.byte().numpy())
 
 
 def report(found: Survey, choices: Choices, old: str, seconds: float) -> list[str]:

@@ -49,6 +49,26 @@ def test_the_image_size_is_what_the_images_have_and_the_machine_can_do(
 
 
 @pytest.mark.parametrize(
+    ("side", "minutes", "fits"),
+    [
+        (64, 60, 64),
+        (64, 100, 48),
+        (64, 107, 32),
+        (64, 5000, 32),
+        (32, 5000, 32),
+        (28, 5000, 28),
+        (128, 100, 96),
+    ],
+)
+def test_on_a_slow_machine_the_images_are_smaller(side: int, minutes: int, fits: int) -> None:
+    smaller, reason = fitting.affordable((side, "as they are"), 60.0 * minutes)
+    assert smaller == fits
+    assert reason == (
+        "as they are" if fits == side else f"make repro would take {minutes} minutes with {side} pixels"
+    )
+
+
+@pytest.mark.parametrize(
     ("classes", "labels", "budgets"),
     [
         (5, 2623, [50, 300, "all"]),

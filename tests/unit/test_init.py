@@ -54,6 +54,25 @@ def test_the_parameters_fit_the_folder_and_all_else_stays(
     assert load.PARAMS.read_bytes() == first
 
 
+def test_a_slow_machine_gets_smaller_images_and_is_timed_with_them(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in images.rglob("*.png"):
+        with Image.open(file) as image:
+            image.resize((70, 64)).save(file)
+    timed = []
+
+    def measure(_: object, pool: np.ndarray, __: int) -> Times:
+        timed.append(pool.shape[2:])
+        return Times(pool.shape[2] ** 2 / 1600, 0.01, 1719)
+
+    monkeypatch.setattr(rehearsal, "measure", measure)
+    init.main([str(images)])
+    assert timed == [(64, 64), (48, 48)]
+    assert load.validated(load.read(load.PARAMS)).data.image_size == 48
+    assert "  data.image_size: 48 (make repro would take 7" in capsys.readouterr().out  # minutes
+
+
 def test_a_dry_run_prints_the_changes_and_writes_nothing(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
