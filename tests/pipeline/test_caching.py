@@ -36,17 +36,14 @@ def test_choose_parameter_reruns_the_methods_whose_recipes_are_chosen(
     assert draws["n50"]["finetuned"] == draws["n50"]["linear"]
 
 
-def test_distil_parameter_reruns_distil_to_compare_only(project: Project) -> None:
-    project.set(distil__steps=4)
-    assert set(project.repro()) == columns("distil", "evaluate")
-
-
-def test_without_small_budgets_nothing_is_distilled(project: Project) -> None:
+def test_a_distil_parameter_reruns_distil_to_compare_and_without_small_budgets_none_is_distilled(
+    project: Project,
+) -> None:
     shown = b"distilled"
     assert shown in project.read("metrics/label_efficiency.csv")
     assert "distilled" in json.loads(project.read("metrics/summary.json"))["simclr"]["n10"]
     project.set(distil__few=10)
-    project.repro()
+    assert set(project.repro()) == columns("distil", "evaluate")
     assert [path.name for path in (project.path / "models/distilled/simclr").iterdir()] == ["index.csv"]
     for file in ("label_efficiency.csv", "summary.json", "details.json"):
         assert shown not in project.read(f"metrics/{file}")
@@ -75,6 +72,10 @@ def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project)
     }  # fmt: skip
     assert project.read(results[1]) != on_main[results[1]]
     project.commit("a lower temperature")
+    key = "pretrain.simclr.temperature"
+    difference = json.loads(project.run("dvc", "params", "diff", "main", "--json").stdout)
+    assert difference == {"params.yaml": {key: {"old": 1.0, "new": 0.1, "diff": -0.9}}}
+    assert key in project.run("dvc", "params", "diff", "main").stdout
 
     shown = project.run(
         "dvc", "metrics", "diff", "main", "--json", "--targets", "metrics/summary.json"
@@ -88,6 +89,12 @@ def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project)
         assert method == "simclr"
         assert values["old"] == old[method][budget].get(metric)  # equal draws have no interval
         assert values["new"] == new[method][budget].get(metric)
+
+    page = project.run("dvc", "plots", "diff", "main").stdout.strip().removeprefix("file://")
+    with open(page, encoding="utf-8") as file:
+        content = file.read()
+    assert "simclr" in content
+    assert '"rev": "main"' in content.replace('":"', '": "')
 
     (project.path / "params.yaml").write_bytes(on_main["params.yaml"])
     assert project.repro() == [], "reverting should restore from the run cache"
@@ -112,26 +119,19 @@ def test_added_method_runs_its_column_only_and_leaves_no_row_when_removed(projec
         assert b"autoencoder" not in project.read(f"metrics/{table}")
 
 
-def test_removed_budget_leaves_no_row(project: Project) -> None:
-    project.set(finetune__budgets=[50])
+def test_all_labels_are_a_budget_and_removed_ones_leave_no_row(project: Project) -> None:
+    project.set(finetune__budgets=["all"])
     ran = project.repro()
     assert not [name for name in ran if name.startswith(("prepare", "pretrain"))]
     summary = json.loads(project.read("metrics/summary.json"))
-    assert {budget for budgets in summary.values() for budget in budgets} == {"n50"}
+    assert {budget for budgets in summary.values() for budget in budgets} == {"nall"}
     assert b"n10," not in project.read("metrics/confusion.csv")
     classifiers = project.path / "models" / "classifiers" / "simclr"
     assert sorted(path.name for path in classifiers.iterdir()) == [
         "index.csv",
-        "n50-draw0.safetensors",
-        "n50-draw1.safetensors",
+        "nall-draw0.safetensors",
+        "nall-draw1.safetensors",
     ]
-
-
-def test_all_labels_are_a_budget(project: Project) -> None:
-    project.set(finetune__budgets=["all"])
-    project.repro()
-    summary = json.loads(project.read("metrics/summary.json"))
-    assert set(summary["simclr"]) == {"nall"}
     # All draws have the same images, so only the randomness of finetuning differs.
     draws = json.loads(project.read("metrics/evaluate/simclr.json"))["nall"]
     assert draws["linear"][0] == draws["linear"][1]
