@@ -13,6 +13,7 @@ from stages.errors import InputError
 from stages.files.json_files import write_json
 from stages.files.paths import CLASSIFIERS, METRICS
 from stages.images import pictures
+from stages.networks.decoding import Decoding
 from stages.tasks.classifier import Classifier, probabilities, write_classifier
 from stages.tools import predict
 from stages.training.machine import Machine
@@ -81,6 +82,37 @@ def test_files_are_classified_as_their_pixels_are(
     assert distinct.sum() > 15
     labels = np.array([CLASSES[number] for number in index[:, 0].tolist()])
     assert list(table["label"][distinct]) == list(labels[distinct])
+
+
+@pytest.mark.parametrize(
+    ("rule", "other", "image"),
+    [
+        (Decoding(fit="stretch"), Decoding(), "ink"),
+        (Decoding(fit="pad"), Decoding(), "ink"),
+        (Decoding(ground="black"), Decoding(), "ink"),
+        (Decoding(uint16=4095), Decoding(uint16=65535), "deep"),
+    ],
+)
+def test_images_become_pixels_by_the_rule_that_the_model_was_trained_with(
+    in_copy: Path, rule: Decoding, other: Decoding, image: str
+) -> None:
+    random, file = np.random.default_rng(0), in_copy / "image.png"
+    if image == "ink":
+        Image.fromarray(random.integers(0, 256, (20, 50, 2), dtype=np.uint8), "LA").save(file)
+    else:
+        Image.fromarray(random.integers(0, 4096, (20, 50)).astype(np.uint16)).save(file)
+    trained = Classifier(tiny_encoder(decoding=rule), 10).eval()
+    torch.nn.init.normal_(trained.head.weight, 0, 0.2, generator=torch.Generator().manual_seed(0))
+    write_classifier(CLASSIFIERS / "simclr/n10-draw0.safetensors", trained, CLASSES)
+    change(in_copy / "params.yaml", {"runtime.device": "cpu", "runtime.precision": "fp32"})
+    cpu = Machine(torch.device("cpu"), "fp32")
+    expected, wrong = (
+        probabilities(trained, torch.tensor(pictures.read(file, 28, 1, one))[None], cpu).max().item()
+        for one in (rule, other)
+    )
+    assert abs(expected - wrong) > 1e-3
+    _, table = run(file, "--model", "simclr/n10")
+    assert table["probability"][0] == pytest.approx(expected, abs=6e-5)
 
 
 @pytest.mark.usefixtures("classifier")
