@@ -11,8 +11,9 @@ from stages.files.packs import read_pack
 from stages.files.paths import IMAGES
 from stages.images.tensors import as_tensor
 from stages.settings.schema import Params
+from stages.tasks.classifier import Classifier
 from stages.tasks.draws import draw_labelled, parse_budget
-from stages.tasks.features import encode
+from stages.tasks.features import encode, encode_rows
 from stages.tasks.probe import fit_linear, knn_probabilities
 from stages.training.machine import Machine
 
@@ -28,6 +29,7 @@ class FrozenEncoder:
 
     Attributes:
         test: features of the test images, (N, D).
+        validation: of those of validation, once they were asked for.
     """
 
     def __init__(
@@ -37,6 +39,18 @@ class FrozenEncoder:
         self.pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
         self.encoder = weights.read_encoder(file).to(machine.device)
         self.test = encode(self.encoder, images, machine)
+        self.validation: Tensor | None = None
+
+    def is_of(self, classifier: Classifier) -> bool:
+        """Whether a model has this very encoder, because no training has changed it."""
+        own, other = self.encoder.state_dict(), classifier.encoder.state_dict()
+        return all(torch.equal(own[name], other[name]) for name in own)
+
+    def of_validation(self, images: np.ndarray, rows: np.ndarray) -> Tensor:
+        """Features (K, D) of images of validation, uint8 (N, C, H, W), at some rows (K,): always the same."""
+        if self.validation is None:
+            self.validation = encode_rows(self.encoder, images, rows, self.machine)
+        return self.validation
 
     def predict(self, budget: str, draw: int) -> dict[str, np.ndarray]:
         """Probabilities (N, classes) of the test images by protocol, with the labels of one draw."""

@@ -19,13 +19,12 @@ from stages.files.paths import encoder_file
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.classifier import Classifier, probabilities, read_classifier
+from stages.tasks.features import apply_head, encode_rows
 from stages.tasks.labels import read_pool_labels
 from stages.tasks.model_index import Model
 from stages.tasks.scores import measure
 from stages.training.machine import Machine, peak_memory_mb, set_up
 from stages.training.progress import Bar
-
-PART = 256  # validation images that are read at once
 
 
 @dataclass(frozen=True)
@@ -141,18 +140,28 @@ class Evaluator:
             )
         return self.encoders[run]
 
-    def validation_accuracy(self, classifier: Classifier) -> float | None:
+    def predict(self, classifier: Classifier, run: int) -> Tensor:
+        """Probabilities (N, classes) of the test images.
+
+        A model whose encoder was not trained needs no more than the features of the pretrained one.
+        """
+        frozen = self.frozen(run)
+        if frozen.is_of(classifier):
+            return apply_head(classifier.head, frozen.test, self.machine).softmax(1)
+        return probabilities(classifier, self.test.images, self.machine)
+
+    def validation_accuracy(self, classifier: Classifier, run: int) -> float | None:
         """The accuracy of a model on validation; None: it has too few labels to choose a model by."""
         labelled = validation_labelled()
         if labelled is None:
             return None
         images, rows, labels = labelled
-        right = 0
-        for start in range(0, len(rows), PART):  # not all in memory at once
-            part = slice(start, start + PART)
-            predicted = probabilities(classifier, images[rows[part]], self.machine).cpu().numpy().argmax(1)
-            right += int((predicted == labels[part]).sum())
-        return right / len(rows)
+        frozen = self.frozen(run)
+        if frozen.is_of(classifier):
+            logits = apply_head(classifier.head, frozen.of_validation(images, rows), self.machine)
+        else:
+            logits = encode_rows(classifier.encoder, images, rows, self.machine, classifier.head)
+        return float((logits.argmax(1).cpu().numpy() == labels).mean())
 
     def measure(self, task: OfModel | OfEncoder, bar: Bar) -> Measured:
         """Do one task."""
@@ -160,7 +169,7 @@ class Evaluator:
         classifier = None
         if isinstance(task, OfModel):
             classifier = self.classifier(task.path)
-            predicted = probabilities(classifier, self.test.images, self.machine).cpu().numpy()
+            predicted = self.predict(classifier, task.run).cpu().numpy()
             protocols = {task.model.protocol: predicted}
         else:
             protocols = self.frozen(task.run).predict(task.budget, task.draws[0])
@@ -170,7 +179,7 @@ class Evaluator:
             for draw in task.draws:
                 write_array(self.job.folder / predictions_file(task.budget, draw, protocol), predicted)
             figures[protocol] = measure(predicted, self.test.labels)
-        on_validation = self.validation_accuracy(classifier) if classifier is not None else None
+        on_validation = self.validation_accuracy(classifier, task.run) if classifier is not None else None
         bar.advance(1, str(task))
         return Measured(figures, seconds, peak_memory_mb(), on_validation)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.images.tensors import as_tensor, pixels
@@ -39,3 +40,20 @@ def encode(
             features = encoder(pixels(filled, machine.device)).float()
         parts.append((head(features) if head else features)[: len(part)])
     return torch.cat(parts)
+
+
+def encode_rows(
+    encoder: Encoder, pack: np.ndarray, rows: np.ndarray, machine: Machine, head: nn.Module | None = None
+) -> Tensor:
+    """`encode` for some rows (K,) of a pack; one chunk is in memory at a time."""
+    size = CHUNK[machine.device.type]
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return torch.cat([encode(encoder, pack[part], machine, head) for part in parts])
+
+
+@torch.no_grad()
+def apply_head(head: nn.Module, features: Tensor, machine: Machine) -> Tensor:
+    """What `encode` gives with this head, to the last bit, from features (N, D) that it gave without one."""
+    size = CHUNK[machine.device.type]
+    filled = [(len(part), F.pad(part, (0, 0, 0, size - len(part)))) for part in features.split(size)]
+    return torch.cat([head(part)[:count] for count, part in filled])

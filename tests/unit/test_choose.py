@@ -14,6 +14,8 @@ from stages.choose.splits import fold_numbers, splits_of
 from stages.distil import small_budgets
 from stages.errors import InputError
 from stages.evaluate.frozen import FrozenEncoder
+from stages.evaluate.measuring import Evaluator, Job
+from stages.evaluate.test_split import TestSplit
 from stages.files.json_files import read_json
 from stages.files.paths import CLASSIFIERS, DISTILLED, IMAGES, METRICS, encoder_file
 from stages.files.tables import read_table, write_table
@@ -221,7 +223,7 @@ def test_a_candidate_that_diverges_is_not_chosen_and_stops_nothing(
 
 @pytest.mark.usefixtures("small")
 def test_a_chosen_frozen_encoder_is_its_own_linear_probe_also_when_distilled(
-    cpu: Machine, small: Path
+    cpu: Machine, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(
         small / "params.yaml", {"choose.encoder_learning_rates": [0], "distil.few": 20, "distil.images": 100}
@@ -235,6 +237,14 @@ def test_a_chosen_frozen_encoder_is_its_own_linear_probe_also_when_distilled(
         classifier, _ = read_classifier(CLASSIFIERS / "scratch" / f"{budget}-draw0.safetensors")
         found = probabilities(classifier, images, cpu).numpy()
         np.testing.assert_allclose(found, probe.predict(budget, 0)["linear"], atol=1e-6)
+    job = Job("scratch", load.read(load.PARAMS), small)
+    test = TestSplit(images, labels.numpy()[: len(images)], [], [], np.arange(len(images)))
+    evaluator = Evaluator(job, settings, cpu, test, labels, classes)
+    frozen, _ = read_classifier(CLASSIFIERS / "scratch" / "n10-draw0.safetensors")
+    assert torch.equal(evaluator.predict(frozen, 0), probabilities(frozen, images, cpu))
+    on_validation = evaluator.validation_accuracy(frozen, 0)
+    monkeypatch.setattr(FrozenEncoder, "is_of", lambda *_: False)  # as if the encoder was finetuned
+    assert evaluator.validation_accuracy(frozen, 0) == on_validation
     small_budgets.main("scratch")
     given, _ = read_classifier(CLASSIFIERS / "scratch" / "n10-draw0.safetensors")
     spread, _ = read_classifier(DISTILLED / "scratch" / "n10-draw0.safetensors")

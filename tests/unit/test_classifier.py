@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from stages.tasks.classifier import (
     read_classifier,
     write_classifier,
 )
+from stages.tasks.features import apply_head, encode, encode_rows
 from stages.training.machine import Machine
 from tests.conftest import tiny_encoder
 
@@ -45,6 +47,19 @@ def test_probabilities_do_not_depend_on_the_images_beside_to_the_last_bit(
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
     assert torch.equal(probabilities(model, images[order], machine), together[order])
     assert torch.equal(probabilities(model, images.numpy(), machine), together)  # a pack
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_on_features_gives_the_bits_that_it_gives_behind_the_encoder(
+    precision: str, digits: tuple[Tensor, Tensor]
+) -> None:
+    model, images, machine = classifier(), digits[0][:300], Machine(CPU, precision)
+    features = encode(model.encoder, images, machine)
+    assert torch.equal(
+        apply_head(model.head, features, machine).softmax(1), probabilities(model, images, machine)
+    )
+    rows = np.array([299, 5, 7, *range(100, 250)])
+    assert torch.equal(encode_rows(model.encoder, images.numpy(), rows, machine), features[rows])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
