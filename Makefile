@@ -6,7 +6,7 @@ READY := .venv/.requirements.lock
 DEVELOPMENT := .venv/.requirements-dev.lock
 PEERS := .venv-peers/.requirements-peers.lock
 
-.PHONY: help setup setup-dev init repro show test test-full check dag fresh bench setup-bench pull remote-demo audit quality readme lock
+.PHONY: help setup setup-dev init views repro show test test-full check dag fresh bench setup-bench pull remote-demo audit quality readme lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,10 @@ endif
 
 init: setup ## write the parameters that fit your own images into params.yaml: make init FOLDER=data/images
 	@python -m stages.tools.init $(FOLDER)
+
+views: setup ## try each preset of views on your own labels and write the best one into params.yaml
+	dvc repro prepare
+	@python -m stages.tools.views --write
 
 show: setup ## print the summary of the last run
 	@python -m stages.compare --show

@@ -85,9 +85,8 @@ class Choice:
 def accuracy_of(budget: str, trials: Sequence[Trial], results: Sequence[Scored]) -> np.ndarray | None:
     """The accuracy of each candidate on all splits of a budget together, (C,); None: it has no split.
 
-    It is the balanced accuracy, as draws are balanced: a model that learned from as many images of a rare
-    class as of a frequent one is by chance more or less ready to answer with the frequent one, and the share
-    of all images that are right would mostly show that.
+    It is the balanced accuracy, because draws are balanced: which class a model leans to is then chance, and
+    where one class is much more frequent than the others, plain accuracy would mostly measure that.
     """
     parts: dict[Recipe, list[tuple[np.ndarray, np.ndarray]]] = {}
     for trial, result in zip(trials, results, strict=True):

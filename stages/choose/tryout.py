@@ -15,8 +15,8 @@ from stages.training.checkpoint import CHECKPOINTS
 from stages.views.augment import random_views
 
 STAGE = "choose"
-# Other budgets and candidates, and labels that are not its own: a trial does not depend on them. Its own
-# recipe, schedule, labels and encoder are in the key of its checkpoint.
+# Left out of the key of a trial's checkpoint: other budgets, candidates and labels. The key has recipe,
+# schedule, labels and encoder of the trial itself.
 NOT_IN_KEY = (
     *("finetune.budgets", "finetune.schedule", "finetune.recipe.default", "choose.encoder_learning_rates"),
     *("choose.weight_decays", "choose.length", "choose.validation", "choose.folds"),

@@ -81,14 +81,14 @@ class SimpleBaselines:
 
     def gains(self, evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
         """Method → budget → the paired gain of its finetuned models over the best simple baseline."""
-        found: dict[str, dict[str, dict[str, float]]] = {}
+        gains: dict[str, dict[str, dict[str, float]]] = {}
         for method, budgets in evaluations.items():
             for budget, protocols in budgets.items():
                 if (best := self.best(budget)) is not None:
                     base = self.measured[best][budget].replicates("accuracy")
                     gain = protocols["finetuned"].replicates("accuracy").over(base)
-                    found.setdefault(method, {})[budget] = named(GAIN, gain.estimate())
-        return found
+                    gains.setdefault(method, {})[budget] = named(GAIN, gain.estimate())
+        return gains
 
     def sentence(
         self, row: Mapping[str, float], method: str, budget: str, design: Design, number: Format = unmarked

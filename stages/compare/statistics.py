@@ -172,7 +172,7 @@ def half_width(units: np.ndarray, runs: Sequence[int], overlap: float) -> float:
       degrees of freedom of the runs.
     - The mean of few units is skewed where most are right. Therefore the spread of each extreme of the units
       is added once more, as A. Agresti and Y. Min add observations (Biometrics 61, 2005), and three degrees
-      of freedom are taken off: so many that six groups have their coverage in the simulations.
+      of freedom are subtracted: with three, intervals of six groups reach their coverage in the simulations.
 
     Args:
         units: (R, U), R at least 2.

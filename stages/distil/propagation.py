@@ -44,7 +44,7 @@ class LeaveOneOut:
 
     @property
     def helps(self) -> bool:
-        """Whether the graph is worth to be trained on: it finds no fewer labels than there are without it."""
+        """Whether to train on the spread labels: it finds as many as the nearest image does."""
         return self.graph >= self.nearest
 
 

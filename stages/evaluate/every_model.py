@@ -152,14 +152,14 @@ def validation_accuracies(
     tasks: Sequence[OfModel | OfEncoder], measured: dict[int, Measured]
 ) -> dict[str, dict[str, float]]:
     """Budget → protocol → mean accuracy of the models on validation, by which `predict` chooses one."""
-    found: dict[str, dict[str, list[float]]] = {}
+    accuracies: dict[str, dict[str, list[float]]] = {}
     for number, task in enumerate(tasks):
         accuracy = measured[number].validation
         if isinstance(task, OfModel) and accuracy is not None:
-            found.setdefault(task.budget, {}).setdefault(task.model.protocol, []).append(accuracy)
+            accuracies.setdefault(task.budget, {}).setdefault(task.model.protocol, []).append(accuracy)
     return {
         budget: {protocol: round(float(np.mean(values)), 4) for protocol, values in protocols.items()}
-        for budget, protocols in found.items()
+        for budget, protocols in accuracies.items()
     }
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from stages.errors import InputError
 from stages.evaluate import diagnostics
 from stages.evaluate.frozen import FrozenEncoder
+from stages.evaluate.held_out import HeldOut
 from stages.evaluate.results import predictions_file
-from stages.evaluate.test_split import TestSplit
 from stages.evaluate.validation import validation_labelled
 from stages.files.packs import write_array
 from stages.files.paths import encoder_file
@@ -118,7 +118,7 @@ class Evaluator:
     job: Job
     settings: Params
     machine: Machine
-    test: TestSplit
+    test: HeldOut
     labels: Tensor
     classes: list[str]
     encoders: dict[int, FrozenEncoder] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class Evaluator:
         settings = load.parameters("evaluate", job.method, job.raw)
         machine = set_up(settings.runtime, settings.runtime.threads.evaluate, worker)
         labels, classes = read_pool_labels()
-        return Evaluator(job, settings, machine, TestSplit.read(), labels, classes)
+        return Evaluator(job, settings, machine, HeldOut.read(), labels, classes)
 
     def frozen(self, run: int) -> FrozenEncoder:
         """The pretrained encoder of a run, with the features of the test images."""

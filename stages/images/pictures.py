@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from stages.errors import InputError
 from stages.images import squares, tones
 from stages.images.listing import FORMATS
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 
 # A decompression bomb of a few bytes can claim more pixels than fit into memory.
 MAX_PIXELS = 200_000_000

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from stages.networks.decoding import Fit
+from stages.networks.pixel_rule import Fit
 
 
 def square(image: Image.Image, size: int, fit: Fit) -> Image.Image:

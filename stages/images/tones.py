@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from stages.errors import InputError
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 GROUNDS = {"white": 255, "black": 0, "grey": 128}  # the first is taken where it makes no difference

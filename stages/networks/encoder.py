@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 
 SMALL = ("cnn", "residual", "vit")
 TIMM = "timm/"  # before the name of one of timm's networks

@@ -161,7 +161,7 @@ def small_stem(network: nn.Module) -> None:
     - MobileNet, EfficientNet and their kin: stride 1 instead of 2, all weights as they were;
     - ConvNeXt: patches of 2 × 2 pixels instead of 4 × 4.
 
-    Others stay as they are. To vision transformers, `create` gives smaller patches.
+    Others stay as they are. Vision transformers get smaller patches from `create`.
     """
     if isinstance(first := getattr(network, "conv_stem", None), nn.Conv2d):
         first.stride = (1, 1)

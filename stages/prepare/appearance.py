@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.images import pictures, tones
 from stages.images.pictures import ImageError
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 from stages.prepare.decode import DEEP, FileInfos
 from stages.prepare.row_cache import RowCache
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.images import pictures
 from stages.images.pictures import CONTENT, THUMBNAIL, Header, ImageError
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 from stages.prepare.row_cache import CACHE, DIGEST, RowCache, parallel
 
 DEEP = (None, "uint16", "int32", "float32", "colours")  # what `Header.deep` may be

@@ -23,7 +23,7 @@ from stages.training.progress import progress
 FREQUENCIES = 8  # per axis and channel
 IMAGES, REFERENCES = 256, 2048  # size of a block of bounds that is computed at once: it limits the memory
 ROUNDING = 1e-4  # numerical error of the bound
-SAMPLE, REFERENCE_SAMPLE = 2_000, 20_000  # images; what is only told is estimated where there are more
+SAMPLE, REFERENCE_SAMPLE = 2_000, 20_000  # images; with more, resemblance is estimated on a sample
 EQUAL = 1 - 1e-5  # rounding may reduce the correlation of equal images to this
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import InputError
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 from stages.prepare import mnist, torchvision_datasets
 from stages.prepare.mnist import Source
 from stages.prepare.parts import NO_LABEL, Part, Prepared
@@ -40,7 +40,7 @@ def prepare(data: Data, stream: Stream) -> Prepared:
         make_part(train, validation, "validation"),
         make_part(test, tested, "test"),
         train.classes,
-        decoding=Decoding(fit=data.fit) if "/" in data.source else None,  # mnist is no image files
+        decoding=Decoding(fit=data.fit) if "/" in data.source else None,  # mnist does not come as image files
     )
 
 

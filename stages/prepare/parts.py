@@ -14,7 +14,7 @@ from stages.files.paths import DECODING, IMAGES, LABELS, LARGE_POOL, METRICS, TE
 from stages.files.tables import write_pieces, write_table
 from stages.files.whole import whole_folder
 from stages.images import thumbnails
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 from stages.tasks import power
 
 NO_LABEL = -1

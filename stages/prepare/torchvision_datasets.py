@@ -15,7 +15,7 @@ import numpy as np
 
 from stages.errors import InputError
 from stages.images import pictures
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 from stages.prepare.mnist import DOWNLOADS, Source
 from stages.prepare.parts import NO_LABEL
 from stages.training.progress import progress

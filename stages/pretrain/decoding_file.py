@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from stages.errors import InputError
 from stages.files.json_files import read_json
 from stages.files.paths import DECODING, IMAGES
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 
 
 def read_decoding() -> Decoding:

@@ -10,8 +10,8 @@ from stages.errors import InputError
 from stages.files import weights
 from stages.files.packs import part_size
 from stages.networks.build import build, build_on_meta
-from stages.networks.decoding import Decoding
 from stages.networks.encoder import Declaration, Encoder
+from stages.networks.pixel_rule import Decoding
 from stages.networks.timm import TimmEncoder
 from stages.pretrain import foreign
 from stages.pretrain.decoding_file import read_decoding

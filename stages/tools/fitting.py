@@ -79,13 +79,13 @@ def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware)
             f"small enough for {'a GPU and' if hardware.gpu else ''} {size[0]} pixels",
         ),
         "encoder.width": (64, "a GPU") if hardware.gpu else (32, "a CPU"),
-        "views.pretrain": (views[0], f"{views[1]}; python -m stages.tools.views compares presets"),
+        "views.pretrain": (views[0], f"{views[1]}; make views compares presets"),
         "views.finetune": (views[0], "the same"),
         "pretrain.simclr.images": (seen, about),
         "pretrain.simclr.steps": (STEPS, "fewer did harm on other folders"),
         "pretrain.simclr.temperature": (0.5, "SimCLR's own for small photographs; 1 is MNIST's"),
         "finetune.budgets": budgets(found),
-        "finetune.draws": (DRAWS, "so many choices of labels give an interval"),
+        "finetune.draws": (DRAWS, "enough draws of labels for an interval"),
     }
     return {key: (value, " ".join(reason.split())) for key, (value, reason) in chosen.items()}
 

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     with whole_file(load.PARAMS) as temporary:
         temporary.write_text(new, encoding="utf-8")
-    print(f"{load.PARAMS} is written; next: make repro")
+    print(f"{load.PARAMS} is written; next: make views, make repro")
 
 
 def inside(folder: Path) -> str:

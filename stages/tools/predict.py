@@ -30,7 +30,7 @@ from stages.files.paths import CLASSIFIERS, DISTILLED, METRICS, SUMMARY
 from stages.files.tables import write_table
 from stages.images import pictures
 from stages.images.listing import NO_UTF8, SUFFIXES, is_utf8, list_images
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 from stages.settings import load
 from stages.settings.values import first_pretrained
 from stages.tasks.classifier import Classifier, probabilities, read_classifier

@@ -220,7 +220,7 @@ def test_without_baselines_or_labels_nothing_is_measured(
     project: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(project / "params.yaml", {"data.source": "folder"} | changes)
-    monkeypatch.setattr(every_baseline.TestSplit, "read", None)  # it is not read
+    monkeypatch.setattr(every_baseline.HeldOut, "read", None)  # it is not read
     every_baseline.main()
     assert list(BASELINES.iterdir()) == []
     content = read_json(every_baseline.FIGURES)

@@ -14,8 +14,8 @@ from stages.choose.splits import fold_numbers, splits_of
 from stages.distil import small_budgets
 from stages.errors import InputError
 from stages.evaluate.frozen import FrozenEncoder
+from stages.evaluate.held_out import HeldOut
 from stages.evaluate.measuring import Evaluator, Job
-from stages.evaluate.test_split import TestSplit
 from stages.files.json_files import read_json
 from stages.files.paths import CLASSIFIERS, DISTILLED, IMAGES, METRICS, encoder_file
 from stages.files.tables import read_table, write_table
@@ -238,7 +238,7 @@ def test_a_chosen_frozen_encoder_is_its_own_linear_probe_also_when_distilled(
         found = probabilities(classifier, images, cpu).numpy()
         np.testing.assert_allclose(found, probe.predict(budget, 0)["linear"], atol=1e-6)
     job = Job("scratch", load.read(load.PARAMS), small)
-    test = TestSplit(images, labels.numpy()[: len(images)], [], [], np.arange(len(images)))
+    test = HeldOut(images, labels.numpy()[: len(images)], [], [], np.arange(len(images)))
     evaluator = Evaluator(job, settings, cpu, test, labels, classes)
     frozen, _ = read_classifier(CLASSIFIERS / "scratch" / "n10-draw0.safetensors")
     assert torch.equal(evaluator.predict(frozen, 0), probabilities(frozen, images, cpu))

@@ -13,7 +13,7 @@ from stages.errors import InputError
 from stages.files.json_files import write_json
 from stages.files.paths import CLASSIFIERS, METRICS
 from stages.images import pictures
-from stages.networks.decoding import Decoding
+from stages.networks.pixel_rule import Decoding
 from stages.tasks.classifier import Classifier, probabilities, write_classifier
 from stages.tools import predict
 from stages.training.machine import Machine

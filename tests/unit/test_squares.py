@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from stages.images.squares import square
-from stages.networks.decoding import Fit
+from stages.networks.pixel_rule import Fit
 
 FITS = get_args(Fit)
 

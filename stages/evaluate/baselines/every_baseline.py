@@ -18,8 +18,8 @@ from torch import Tensor
 from stages.evaluate.accuracies import print_accuracies
 from stages.evaluate.baselines.classifiers import FITTED, fitted, majority, probabilities
 from stages.evaluate.baselines.descriptors import described
+from stages.evaluate.held_out import HeldOut
 from stages.evaluate.results import predictions_file
-from stages.evaluate.test_split import TestSplit
 from stages.evaluate.validation import validation_labelled
 from stages.files import provenance
 from stages.files.json_files import write_json
@@ -72,7 +72,7 @@ class Data:
     pool: np.ndarray
     labels: np.ndarray
     classes: int
-    test: TestSplit
+    test: HeldOut
     validation: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
@@ -103,7 +103,7 @@ def main() -> None:
     predictions: list[Prediction] = []
     with whole_folder(BASELINES) as folder:
         if names:
-            data = Data(pool, labels.numpy(), len(classes), TestSplit.read(), validation_labelled())
+            data = Data(pool, labels.numpy(), len(classes), HeldOut.read(), validation_labelled())
             with progress("baselines", len(names) * len(draws), "fits") as bar, threadpool_limits(1):
                 predictions = list(predicted(names, draws, data, bar))
             for name in names:
@@ -154,7 +154,7 @@ def predicted(names: Sequence[str], draws: Sequence[Draw], data: Data, bar: Bar)
             bar.advance(1, MAJORITY)
 
 
-def write_predictions(folder: Path, predictions: Sequence[Prediction], test: TestSplit) -> None:
+def write_predictions(folder: Path, predictions: Sequence[Prediction], test: HeldOut) -> None:
     """Write the predictions of one baseline as evaluate@METHOD does: an array of each draw, and the index."""
     models = []
     for of in predictions:
@@ -178,11 +178,11 @@ def figures_of(predictions: Sequence[Prediction], labels: np.ndarray) -> dict[st
 
 def validation_accuracies(predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
     """Budget → baseline → its mean accuracy on validation, by which the best one is chosen."""
-    found: dict[str, dict[str, list[float]]] = {}
+    accuracies: dict[str, dict[str, list[float]]] = {}
     for of in predictions:
         if of.right is not None:
-            found.setdefault(of.draw.budget, {}).setdefault(of.name, []).append(of.right)
+            accuracies.setdefault(of.draw.budget, {}).setdefault(of.name, []).append(of.right)
     return {
         budget: {name: round(float(np.mean(right)), 4) for name, right in of_budget.items()}
-        for budget, of_budget in found.items()
+        for budget, of_budget in accuracies.items()
     }

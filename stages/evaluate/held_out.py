@@ -12,7 +12,7 @@ from stages.tasks.labels import read_labels, units_of
 
 
 @dataclass(frozen=True)
-class TestSplit:
+class HeldOut:
     """The test split.
 
     Attributes:
@@ -30,7 +30,7 @@ class TestSplit:
     units: np.ndarray
 
     @staticmethod
-    def read() -> "TestSplit":
+    def read() -> "HeldOut":
         """Read it from disk.
 
         Raises:
@@ -40,7 +40,7 @@ class TestSplit:
         images = read_pack(TEST / "images.npy", rows=len(labels))
         table = read_table(TEST / "index.csv", "id", text=True)
         files = table["file"].fillna("").tolist() if "file" in table else [""] * len(table)
-        return TestSplit(images, labels, table["id"].tolist(), files, units_of(table))
+        return HeldOut(images, labels, table["id"].tolist(), files, units_of(table))
 
     def names(self) -> pd.DataFrame:
         """What a person finds an image by: the columns id and file."""
