@@ -17,7 +17,7 @@ def test_the_parameters_that_init_writes_run(baseline: Project, tmp_path: Path) 
     write_shapes(project.path / "data/images", each=60, unlabelled=100)
     (project.path / "params.yaml").write_bytes((Path(__file__).parents[2] / "params.yaml").read_bytes())
     output = project.stage("stages.tools.init", "data/images").stdout
-    assert "params.yaml is written; next: make repro" in output
+    assert "params.yaml is written; next: make views, make repro" in output
     written = load.read(project.path / "params.yaml")
     assert written["data"]["path"] == "data/images"
     assert written["finetune"]["budgets"] == [50, "all"]
