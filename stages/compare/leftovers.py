@@ -20,17 +20,32 @@ def outputs(method: str) -> set[Path]:
 
     Its metrics files, which are under `plots` in dvc.yaml, and the folder of its predictions.
     """
+    return {Path(pattern.replace(METHOD, method)) for pattern in _patterns()}
+
+
+def _patterns() -> list[str]:
+    """The paths of these outputs in dvc.yaml, in which METHOD stands for the method."""
     stages = read(PIPELINE)["stages"].values()
     paths = [path for stage in stages for entry in stage.get("plots", []) for path in entry]
-    paths += [str(PREDICTIONS / METHOD)]
-    return {Path(path.replace(METHOD, method)) for path in paths if METHOD in path}
+    return [path for path in [*paths, str(PREDICTIONS / METHOD)] if METHOD in path]
+
+
+def _complete() -> set[str]:
+    """The names with which every output is there, also those of methods whose module was deleted."""
+
+    def names(pattern: str) -> set[str]:
+        before, _, after = pattern.partition(METHOD)
+        paths = [path.as_posix() for path in Path().glob(f"{before}*{after}")]
+        return {path[len(before) : len(path) - len(after)] for path in paths}
+
+    return set.intersection(*map(names, _patterns()))
 
 
 def remove_leftovers(listed: Collection[str]) -> list[str]:
     """Remove metrics and predictions of methods that are not listed; print one line that names the methods.
 
-    Only files with the name of a stage's output are removed. Other files stay, and so do the files of a
-    method that has no module in stages/pretrain/methods any more.
+    Only files with the name of a stage's output are removed. Of a method that has no module in
+    stages/pretrain/methods any more, they are removed if all are there; a lone file may be the user's own.
 
     Args:
         listed: the methods in params.yaml.
@@ -41,7 +56,7 @@ def remove_leftovers(listed: Collection[str]) -> list[str]:
     # NOTE: names of two methods can give the same path: `a_model` and `a` both give `evaluate/a_model.json`.
     needed = {path for method in listed for path in outputs(method)}
     removed = []
-    for method in available_methods():
+    for method in sorted({*available_methods(), *_complete()}):
         leftovers = [path for path in outputs(method) - needed if path.exists()]
         if method not in listed and leftovers:
             for path in leftovers:

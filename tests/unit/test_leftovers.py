@@ -52,6 +52,13 @@ def test_files_of_a_dropped_method_are_removed_and_named(capsys: pytest.CaptureF
     assert "git has the metrics" in line
 
 
+def test_so_are_those_of_a_method_whose_module_was_deleted() -> None:
+    expected = write_outputs("scratch", "a", "a_model")
+    write_outputs("deleted")
+    assert remove_leftovers(["scratch", "a", "a_model"]) == ["deleted"]
+    assert files() == expected
+
+
 def test_nothing_to_remove_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     expected = write_outputs(*METHODS)
     assert remove_leftovers(METHODS) == []
