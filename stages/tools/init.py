@@ -19,15 +19,14 @@ import torch
 from torch.nn import functional
 
 from stages.errors import InputError, reported
-from stages.files.whole import whole_file
 from stages.prepare import layout, own_images
 from stages.prepare.parts import Prepared
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tools import doubtful, fitting, rehearsal
 from stages.tools.fitting import Choices, Hardware
+from stages.tools.params_file import with_values, write_values
 from stages.tools.survey import Survey, read_headers, survey
-from stages.tools.yaml_comments import changed
 from stages.training.randomness import Stream
 from stages.training.resources import cores
 
@@ -67,15 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     choices["pretrain.runs"] = fitting.runs(times.pretraining)
     settings = settings_of(text, choices)
 
-    new = changed(text, choices)
     seconds = times.whole(settings, found.labels, parallel)
     print(*report(found, choices, text, seconds), sep="\n", flush=True)
     if options.dry_run:
-        lines = difflib.unified_diff(text.splitlines(), new.splitlines(), str(load.PARAMS), "fitted", n=0)
-        print(*lines, sep="\n")
+        new = with_values(text, *parts(choices)).splitlines()
+        print(*difflib.unified_diff(text.splitlines(), new, str(load.PARAMS), "fitted", n=0), sep="\n")
         return
-    with whole_file(load.PARAMS) as temporary:
-        temporary.write_text(new, encoding="utf-8")
+    write_values(*parts(choices))
     print(f"{load.PARAMS} is written; next: make views, make repro")
 
 
@@ -91,7 +88,13 @@ def settings_of(text: str, choices: Choices) -> Params:
     Raises:
         InputError: they do not fit together; the file itself has no mistake.
     """
-    return load.validated(load.parsed(changed(text, choices)))
+    return load.validated(load.parsed(with_values(text, *parts(choices))))
+
+
+def parts(choices: Choices) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values and the reasons, by key."""
+    values = {key: value for key, (value, _) in choices.items()}
+    return values, {key: reason for key, (_, reason) in choices.items()}
 
 
 def prepared_pool(prepared: Prepared) -> np.ndarray:

@@ -23,26 +23,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 
 from stages.choose.every_budget import accuracy_of, candidates_of
 from stages.choose.trials import Trial, shortened
 from stages.choose.tryout import Tryout
 from stages.errors import InputError, reported
 from stages.files.tables import write_table
-from stages.files.whole import whole_file
 from stages.settings import load
 from stages.settings.findings import unknown
 from stages.settings.recipes import Choose, Finetune, Schedule
 from stages.settings.values import DEFAULT
 from stages.tasks.draws import CHOOSING
+from stages.tools.params_file import write_values
 from stages.training.workers import warm_up
 
 RESULT = Path("benchmarks/results/tuning.csv")
 KNOBS = ["encoder_learning_rate", "weight_decay"]
 FACTORS = {"encoder_learning_rate": 10**0.5, "weight_decay": 4.0}  # from the edge of the grid to a new value
-TAG = "tag:yaml.org,2002:"
 ROUNDS = 8  # extensions at most: the accuracy of a value far outside tells of a mistake elsewhere
 
 
@@ -211,25 +208,6 @@ def save(file: Path, dataset: str, tuned: Tuned, steps: int, draws: int) -> None
         old = pd.read_csv(file)
         rows = pd.concat([old[(old["dataset"] != dataset) | (old["method"] != tuned.method)], rows])
     write_table(file, rows)
-
-
-def write_values(values: dict[str, Any]) -> None:
-    """Set values in params.yaml by their dotted keys; comments and all other lines stay."""
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 4096
-    # NOTE: by default it writes nothing for `null`.
-    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar(f"{TAG}null", "null"))
-    content = yaml.load(load.PARAMS)
-    for key, value in values.items():
-        *parents, last = key.split(".")
-        section = content
-        for parent in parents:
-            section = section[parent]
-        section[last] = CommentedMap(value) if isinstance(value, dict) else value
-        if isinstance(value, dict):
-            section[last].fa.set_flow_style()  # in one line, as a recipe with `{}`
-    with whole_file(load.PARAMS) as temporary:
-        yaml.dump(content, temporary)
 
 
 if __name__ == "__main__":

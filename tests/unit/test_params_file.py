@@ -49,30 +49,86 @@ def test_the_reason_that_init_gave_goes_with_the_value_that_it_was_for() -> None
     assert with_values(text, {"a": 4}) == "a: 4 # how many\nb: 2 # [so] what\nc: 3\n"
 
 
-def test_a_mapping_is_merged_into_its_section() -> None:
-    text = with_values("recipe:\n  simclr: {} # tuned\n  byol:\n    rate: 1 # peak\n    decay: 2\n", {
-        "recipe.simclr": {"rate": 0.1}, "recipe.byol": {"rate": 3},
-    })  # fmt: skip
-    lines = ["recipe:", "  simclr: # tuned", "    rate: 0.1", "  byol:", "    rate: 3 # peak", "    decay: 2"]
-    assert text.splitlines() == lines
+def test_a_mapping_takes_the_place_of_its_section() -> None:
+    text = "recipe:\n  simclr: {} # tuned\n  byol:\n    rate: 1 # peak\n    decay: 2\nlast: 1\n"
+    new = with_values(text, {"recipe.simclr": {"rate": 0.1}, "recipe.byol": {"rate": 3}})
+    assert new == "recipe:\n  simclr: {rate: 0.1} # tuned\n  byol: {rate: 3}\nlast: 1\n"
 
 
-def test_missing_sections_are_added_and_none_is_null() -> None:
-    assert with_values("a: 1\n", {"b.c": None}) == "a: 1\nb:\n  c: null\n"
+def test_a_new_key_is_added_and_none_is_null() -> None:
+    assert with_values("b:\n  a: 1\n", {"b.c": None}) == "b:\n  a: 1\n  c: null\n"
 
 
-def test_a_key_below_a_value_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"a\.b cannot be set: a is not a section"):
-        with_values("a: 1\n", {"a.b": 2})
+@pytest.mark.parametrize(("text", "state"), [("a: 1\n", "is not a section"), ("b: 1\n", "is missing")])
+def test_a_missing_section_is_named(text: str, state: str) -> None:
+    with pytest.raises(InputError, match=rf"^params\.yaml: a\.b: the section a {state}"):
+        with_values(text, {"a.b": 2})
+
+
+SMALL = """\
+# about the file
+methods: [a, b, c] # one column each
+
+data:
+  path: data/raw # the folder; for mnist a folder
+    # that may hold its files
+  limit: null # none
+  size: 32
+short: {first: 1, second: 2} # both
+"""
+
+
+def test_reasons_stand_in_front_of_the_comments() -> None:
+    changes = {
+        "methods": ["a", "x"],
+        "data.path": "images",
+        "data.size": 64,
+        "short.first": 3,
+        "data.new": None,
+    }
+    reasons = {
+        "methods": "two", "data.path": "yours", "data.size": "large [very]",
+        "short.first": "in braces there is no room", "data.new": "was missing",
+    }  # fmt: skip
+    assert (
+        with_values(SMALL, changes, reasons)
+        == """\
+# about the file
+methods: [a, x] # [two] one column each
+
+data:
+  path: images # [yours] the folder; for mnist a folder
+    # that may hold its files
+  limit: null # none
+  size: 64 # [large (very)]
+  new: null # [was missing]
+short: {first: 3, second: 2} # both
+"""
+    )
+
+
+def test_a_second_change_replaces_the_reasons() -> None:
+    keys = ("methods", "data.size")
+    once = with_values(SMALL, dict(zip(keys, (["a"], 64), strict=True)), dict.fromkeys(keys, "first"))
+    values, reasons = {"methods": ["a", "b"], "data.size": 8}, dict.fromkeys(keys, "second")
+    assert with_values(once, values, reasons) == with_values(SMALL, values, reasons)
+
+
+def test_a_value_that_stays_keeps_its_reason() -> None:
+    text = "a: 1 # [few images] how many\n"
+    assert with_values(text, {"a": 1}) == text
+    assert with_values(text, {"a": 1}, {"a": "none"}) == "a: 1 # [none] how many\n"
 
 
 def test_only_what_differs_is_named_and_the_file_stays_if_nothing_does(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(TEXT)
     before = file.stat().st_mtime_ns
-    assert write_values({"views.pretrain": "digits"}, file) == []
+    assert write_values({"views.pretrain": "digits"}, path=file) == []
     assert file.stat().st_mtime_ns == before
-    assert write_values({"views.pretrain": "photos", "views.finetune": "digits"}, file) == ["views.pretrain"]
+    assert write_values({"views.pretrain": "photos", "views.finetune": "digits"}, path=file) == [
+        "views.pretrain"
+    ]
     assert load.validated(load.read(file)).views.pretrain == "photos"
 
 
@@ -80,5 +136,5 @@ def test_invalid_values_are_refused_and_the_file_stays(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(TEXT)
     with pytest.raises(InputError, match=r"views\.pretrain: unknown name 'none'"):
-        write_values({"views.pretrain": "none"}, file)
+        write_values({"views.pretrain": "none"}, path=file)
     assert file.read_text() == TEXT
