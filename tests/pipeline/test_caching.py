@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 
 from tests.pipeline.conftest import Project
 
@@ -139,6 +140,7 @@ def test_all_labels_are_a_budget_and_removed_ones_leave_no_row(project: Project)
     assert b",500," in project.read("metrics/label_efficiency.csv")
 
 
+@pytest.mark.full
 def test_the_classic_network_goes_all_the_way(project: Project) -> None:
     before = project.read("metrics/summary.json")
     project.set(encoder__name="cnn")

@@ -47,6 +47,7 @@ def test_a_wrong_key_is_one_line_and_nothing_is_run(project: Project, experiment
     assert files(project, "params.yaml") | files(project, "metrics") | files(project, "dvc.lock") == before
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("experiment")
 def test_quality_is_measured_in_a_clone_that_shares_the_cache(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -40,6 +40,7 @@ def import_encoder(project: Project, other: Project) -> str:
     return message[1]
 
 
+@pytest.mark.full
 def test_an_encoder_of_another_repository_is_a_column_like_the_others(
     project: Project, other: Project
 ) -> None:

@@ -20,7 +20,11 @@ SETTINGS = load.validated(load.read(ROOT / load.PARAMS))
 CPU = Machine(torch.device("cpu"), "fp32")
 ENCODERS = {"mae": "vit"}  # for the others: residual
 STEPS = {"mae": 768}  # for the others: 320
-LEARNING = [name for name in values.available_methods() if name not in ("scratch", "imported")]
+LEARNING = [
+    pytest.param(name, marks=[] if name == "simclr" else pytest.mark.full)
+    for name in values.available_methods()
+    if name not in ("scratch", "imported")
+]
 
 
 @pytest.mark.parametrize("name", LEARNING)

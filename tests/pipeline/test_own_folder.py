@@ -111,6 +111,7 @@ def test_a_label_in_the_validation_split_does_not_train_again(shapes: Project) -
     assert shapes.read("models/encoders/simclr/run0.safetensors") == encoder
 
 
+@pytest.mark.full
 def test_labels_may_be_added_in_the_table(project: Project) -> None:
     files = write_shapes(project.path / "data/images", each=1, unlabelled=99)
     flat = project.path / "data/images"
@@ -173,6 +174,7 @@ def test_images_without_labels_are_pretrained_on_and_finetuning_reports_why_it_i
     project.stage("stages.tools.suggest", "--count", "5")
 
 
+@pytest.mark.full
 def test_fashion_mnist_as_files_gives_the_same_results(project: Project) -> None:
     project.set(data__source="fashion-mnist")
     project.repro()
