@@ -89,7 +89,7 @@ def test_a_colleague_pulls_all_results_and_runs_nothing(
     anna = shared(project, remote)
     # The results of a branch are shared too.
     anna.run("git", "checkout", "--quiet", "-b", "heavier")
-    anna.set(finetune__recipe__simclr__weight_decay=0.5)
+    anna.set(finetune__recipe__simclr__weight_decay=0.75)
     assert "finetune@simclr" in anna.repro()
     anna.commit("a larger weight decay")
     heavier = outputs(anna)
