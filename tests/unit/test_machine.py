@@ -41,6 +41,18 @@ def test_auto_uses_bf16_if_and_only_if_the_cpu_multiplies_in_it() -> None:
     assert precision == ("bf16" if capable else "fp32")
 
 
+def test_auto_is_fp32_where_the_system_does_not_list_what_the_cpu_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """macOS has no /proc."""
+
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", missing)
+    assert set_up(runtime(device="cpu", precision="auto"), 1).precision == "fp32"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_an_error() -> None:
     with pytest.raises(InputError, match=r"runtime\.device is 'cuda'.*allowed on this machine: auto, cpu"):

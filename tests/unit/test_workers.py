@@ -1,6 +1,7 @@
 """Workers with tasks that take no time: what each gives, and what happens when one fails or is killed."""
 
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -120,6 +121,15 @@ def test_every_task_is_done_once_whatever_the_number_of_workers(count: int, tmp_
     results = run(tmp_path, power, list(range(7)), count)
     assert results == {number: number**2 for number in range(7)}
     assert len(list(tmp_path.glob("opened-*"))) == count
+
+
+def test_they_work_where_processes_cannot_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS each worker is started from nothing; the same is simulated here."""
+    monkeypatch.setattr(workers, "FORKS", False)
+    monkeypatch.setattr(workers, "_context", multiprocessing.get_context("spawn"))
+    workers.warm_up("stages.choose.trials")  # starts no server
+    assert run(tmp_path, power, [1, 2, 3], 2) == {0: 1, 1: 4, 2: 9}
+    assert len(list(tmp_path.glob("opened-*"))) == 2
 
 
 def test_no_more_workers_are_started_than_there_are_tasks(tmp_path: Path) -> None:
