@@ -131,7 +131,8 @@ def simulated(
         if setting.group > 1:
             units = units.reshape(setting.draws, -1, setting.group).mean(2)
         overlap = measured.overlap([setting.labels // 10] * 10, f"n{BUDGET}")
-        arms.append(Replicates(units.mean(1).tolist(), units, runs.tolist(), overlap))
+        bounds = measured.RIGHT if setting.score == "accuracy" and setting.group == 1 else None
+        arms.append(Replicates(units.mean(1).tolist(), units, runs.tolist(), overlap, bounds))
     return (arms[0], arms[1]), (truths[0], truths[1])
 
 

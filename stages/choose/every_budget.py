@@ -15,6 +15,7 @@ from stages.settings.values import DEFAULT
 from stages.tasks.chosen import write_recipes
 from stages.tasks.draws import budget_name
 
+GRID = "choose.encoder_learning_rates"
 BY = {"validation": "labels of validation", "pool": "cross-validation"}  # the pack of the held images
 
 
@@ -44,6 +45,10 @@ def main(method: str) -> None:
             choices.append(Choice(name, candidates[number], by, accuracy))
     for choice in choices:
         print(f"choose {method} {choice}", flush=True)
+        if choice.at_edge(settings.choose):
+            print(
+                f"warning: choose {method}: the highest rate was best; add a higher one to {GRID}", flush=True
+            )
     made_from = stage.made_from()
     write_recipes(method, {choice.budget: choice.recipe for choice in choices})
     figures = {choice.budget: choice.figures(candidates) for choice in choices}
@@ -71,6 +76,13 @@ class Choice:
         recipe = self.recipe
         rate = f"encoder rate {recipe.encoder_learning_rate:g}, decay {recipe.weight_decay:g}"
         return f"{self.budget}: {'frozen encoder' if recipe.frozen else rate} ({self.by})"
+
+    def at_edge(self, grid: Choose) -> bool:
+        """Whether the grid has no higher rate, although one might be better."""
+        return (
+            self.accuracy is not None
+            and self.recipe.encoder_learning_rate == max(grid.encoder_learning_rates) > 0
+        )
 
     def figures(self, candidates: Sequence[Recipe]) -> dict[str, Any]:
         """For the metrics: the choice, and the balanced accuracy of each candidate, a fraction."""

@@ -19,6 +19,8 @@ from stages.tasks.model_index import Model, read_index
 from stages.tasks.ranking import Ranking
 from stages.tasks.scores import by_unit, contributions, measure
 
+RIGHT = (0.0, 1.0)  # what an image contributes to an accuracy
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -65,14 +67,19 @@ class Measured:
     def replicates(self, metric: str) -> Replicates:
         """One metric of each model."""
         values = [figures[metric] for figures in self.figures]
-        return Replicates(values, self.contributed[metric], self.runs, self.overlap)
+        bounds = RIGHT if metric == "accuracy" and self.units.max(initial=0) + 1 == len(self.units) else None
+        return Replicates(values, self.contributed[metric], self.runs, self.overlap, bounds)
 
     def recall(self, label: int) -> Replicates:
         """The recall of a class: the accuracy on its images, with the units that have such images."""
         values = [figures["recall"][label] for figures in self.figures]
         rows = self.labels == label
-        _, units = np.unique(self.units[rows], return_inverse=True)
-        return Replicates(values, by_unit(self.right[:, rows].astype(float), units), self.runs, self.overlap)
+        names, units = np.unique(self.units[rows], return_inverse=True)
+        right, bounds = (
+            by_unit(self.right[:, rows].astype(float), units),
+            RIGHT if len(names) == sum(rows) else None,
+        )
+        return Replicates(values, right, self.runs, self.overlap, bounds)
 
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Measured]]]  # method → budget → protocol

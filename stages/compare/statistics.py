@@ -92,12 +92,15 @@ class Replicates:
             unit is a test image, or a group of them (`tasks.scores.by_unit`).
         runs: the pretraining run of each replicate.
         overlap: the share of labelled images that two draws have in common, on average; 1: they have all.
+        bounds: what a unit can contribute at least and at most, such as 0 and 1 where each is an image; None:
+            not known.
     """
 
     values: Sequence[float]
     units: np.ndarray
     runs: Sequence[int]
     overlap: float
+    bounds: tuple[float, float] | None = None
 
     def over(self, control: "Replicates") -> "Replicates":
         """The gain over the control, replicate by replicate and unit by unit.
@@ -129,7 +132,7 @@ class Replicates:
         # labels, a protocol without randomness gives equal draws, and only the test images vary.
         if (equal and self.overlap < 1) or np.ptp(self.units) <= ROUNDING:
             return Estimate(mean, math.nan)
-        return Estimate(mean, half_width(self.units, self.runs, self.overlap))
+        return Estimate(mean, half_width(self.units, self.runs, self.overlap, self.bounds))
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -158,7 +161,9 @@ def paired_gain(values: Sequence[float], control: Sequence[float]) -> Estimate:
     return estimate([value - base for value, base in zip(values, control, strict=True)])
 
 
-def half_width(units: np.ndarray, runs: Sequence[int], overlap: float) -> float:
+def half_width(
+    units: np.ndarray, runs: Sequence[int], overlap: float, bounds: tuple[float, float] | None = None
+) -> float:
     """Half the width of the 95% interval of the mean of all entries.
 
     The variance of the mean has parts: of the replicates, of the units, and of their interaction, which is in
@@ -171,13 +176,15 @@ def half_width(units: np.ndarray, runs: Sequence[int], overlap: float) -> float:
     - Replicates of one pretraining run vary together: what runs vary beyond replicates is added, with the
       degrees of freedom of the runs.
     - The mean of few units is skewed where most are right. Therefore the spread of each extreme of the units
-      is added once more, as A. Agresti and Y. Min add observations (Biometrics 61, 2005), and three degrees
-      of freedom are subtracted: with three, intervals of six groups reach their coverage in the simulations.
+      (of what they can be, where it is known) is added once more, as A. Agresti and Y. Min add observations
+      (Biometrics 61, 2005), and three degrees of freedom are subtracted: with three, intervals of six groups
+      reach their coverage in the simulations.
 
     Args:
         units: (R, U), R at least 2.
         runs: of each replicate.
         overlap: in [0, 1]; 1: the draws have the same labels, and the interval holds for these.
+        bounds: of a unit, as in `Replicates`.
     """
     count, size = units.shape
     grand, of_replicate, of_unit = units.mean(), units.mean(1), units.mean(0)
@@ -187,8 +194,8 @@ def half_width(units: np.ndarray, runs: Sequence[int], overlap: float) -> float:
     interaction = max(rest, 0.0) / ((count - 1) * (size - 1)) / (count * size)
 
     replicates = between_replicates / (count - 1) / count
-    extremes = float((of_unit.max() - grand) ** 2 + (of_unit.min() - grand) ** 2)
-    of_units = (between_units + extremes) / (size - 1) / size
+    extremes = sum((end - grand) ** 2 for end in bounds or (of_unit.min(), of_unit.max()))
+    of_units = (between_units + float(extremes)) / (size - 1) / size
     of_units = max(of_units - interaction, of_units / 4)  # the interaction is estimated: it may be too large
 
     squared = student(count - 1) ** 2 * replicates + student(max(size - 4, 1)) ** 2 * of_units

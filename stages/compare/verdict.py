@@ -194,7 +194,9 @@ def labels_for_same(
 def needed_clause(needed: LabelsNeeded) -> str:
     """How many labels the control needs, as a clause of a sentence."""
     if needed.bound == "more":
-        return f"{CONTROL} does not reach that with {needed.labels:,} labels, the most that were measured"
+        return (
+            f"{CONTROL}'s mean does not reach that with {needed.labels:,} labels, the most that were measured"
+        )
     if needed.bound == "fewer":
-        return f"{CONTROL} reaches that with fewer than {needed.labels:,} labels"
-    return f"{CONTROL} needs about {needed.labels:,} labels to reach the same mean accuracy"
+        return f"{CONTROL}'s mean reaches that with fewer than {needed.labels:,} labels"
+    return f"{CONTROL} needs about {needed.labels:,} labels to reach the same mean (without an interval)"

@@ -159,9 +159,8 @@ def test_an_interval_is_never_rounded_to_zero(evaluations: dict[str, dict[str, d
     old = evaluations["simclr"]["n10"]["finetuned"]
     tiny = replace(old, figures=[dict.fromkeys(contributed, 0.9)] * 4, contributed=contributed)
     evaluations["simclr"]["n10"]["finetuned"] = tiny
-    assert figures_of.summary(evaluations)["simclr"]["n10"]["accuracy_ci95"] == 0.0001
     details = figures_of.details(evaluations)["simclr"]["n10"]["finetuned"]
-    assert details["accuracy"] == {"mean": 0.9, "ci95": 0.0001}
+    assert details["recall_macro"] == {"mean": 0.9, "ci95": 0.0001}
 
 
 def test_details_have_an_interval_for_every_figure(evaluations: Evaluations) -> None:
@@ -173,7 +172,8 @@ def test_details_have_an_interval_for_every_figure(evaluations: Evaluations) -> 
     metrics = {"accuracy", "recall_macro", "precision_macro", "f1_macro", "nll", "ece", "recall"}
     assert knn.keys() == metrics | {"accuracy_gain", "recall_macro_gain"}
     assert details["scratch"]["n10"]["knn"].keys() == metrics  # the control has no gain over itself
-    assert all(knn[metric].keys() == {"mean", "ci95"} for metric in metrics - {"recall"})
+    assert all(knn[metric].keys() == {"mean", "ci95"} for metric in metrics - {"recall", "ece"})
+    assert knn["ece"].keys() == {"mean"}  # on few images it is too large, by more than an interval would be
     assert knn["recall"][1] is None  # no test images
     of_class = evaluations["simclr"]["n10"]["knn"].recall(2).estimate()
     assert knn["recall"][2] == {"mean": round(of_class.mean, 4), "ci95": round(of_class.ci95, 4)}

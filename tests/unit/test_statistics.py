@@ -31,6 +31,23 @@ def test_over_draws_alone_the_interval_is_that_of_students_t(n: int, seed: int) 
     assert ours.mean + ours.ci95 == pytest.approx(high)
 
 
+def test_an_accuracy_near_one_on_few_images_is_not_certain() -> None:
+    units = np.ones((10, 60))
+    units[3, 7] = 0  # one image is wrong in one draw
+    within = [0.0] * 10, 0.0
+    known = Replicates(units.mean(1).tolist(), units, *within, bounds=(0, 1)).estimate()
+    unknown = Replicates(units.mean(1).tolist(), units, *within).estimate()
+    assert known.mean - known.ci95 < 0.97  # 60 right ones of 60 happen once in six times if 97 % are right
+    assert unknown.mean - unknown.ci95 > 0.98
+    half_of_all = np.repeat([[1.0, 0.0]], 30, axis=0).reshape(1, 60).repeat(10, axis=0)
+    half_of_all[0, 0] = 0  # of the extremes one is there
+    both = (
+        Replicates(half_of_all.mean(1).tolist(), half_of_all, *within, end).estimate().ci95
+        for end in (None, (0, 1))
+    )
+    assert len({round(value, 3) for value in both}) == 1  # the extremes are in the data
+
+
 def test_gain_is_taken_draw_by_draw() -> None:
     control, values = [0.70, 0.80, 0.90], [0.73, 0.82, 0.94]
     ours = paired_gain(values, control)

@@ -33,7 +33,7 @@ SUMMARY: dict[str, Any] = {
 def test_a_gain_is_reported_with_the_labels_that_it_saves() -> None:
     assert sentence(SUMMARY, "simclr", "n10", LABELS, FIVE) == (
         "With 10 labels, simclr pretraining raises accuracy from 60.00 % to 94.00 %, +34.00 ± 6.00 points, "
-        "over 5 draws; scratch needs about 320 labels to reach the same mean accuracy."
+        "over 5 draws; scratch needs about 320 labels to reach the same mean (without an interval)."
     )
 
 
@@ -185,8 +185,9 @@ def test_labels_that_scratch_needs(curve: dict[int, float], accuracy: float, exp
 
 def test_bounds_are_named() -> None:
     more = needed_clause(LabelsNeeded(1000, "more"))
-    assert more == "scratch does not reach that with 1,000 labels, the most that were measured"
-    assert needed_clause(LabelsNeeded(10, "fewer")) == "scratch reaches that with fewer than 10 labels"
+    assert more == "scratch's mean does not reach that with 1,000 labels, the most that were measured"
+    fewer = needed_clause(LabelsNeeded(10, "fewer"))
+    assert fewer == "scratch's mean reaches that with fewer than 10 labels"
 
 
 def test_labels_saved_are_known_only_for_a_measurable_gain_below_the_last_budget() -> None:
