@@ -18,7 +18,6 @@ points. A simulation without an interval, because nothing varies in it, is not c
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -26,6 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from benchmarks.situations import BUDGET, Setting, all_settings
 from stages.compare import measured
 from stages.compare.statistics import Replicates
 from stages.errors import reported
@@ -41,47 +41,10 @@ from stages.training.workers import Workers, fitting
 
 RESULT = Path("benchmarks/results/coverage.csv")
 SIMULATIONS, SUBSETS = 2000, 2000
-DRAWS, TESTS, LABELS = (3, 5, 10), (60, 300, 10_000), (210, 2000, 55_000)
-AGREEMENTS, GROUPS = (0.0, 0.5, 0.9), (1, 10)
-BUDGET = 100  # labelled images of a draw
-ACCURACIES = (0.80, 0.85)  # true, of the control and of the contender
 # Variances of the effects, 1 in all: of the labels, for both models alike and for each alone; of finetuning.
 SHARED, OWN, FINETUNING = 0.01, 0.01, 0.005
 PRETRAINING = 0.005  # of a pretraining run, where there are several
 SHARES = (0.4, 0.3, 0.15, 0.1, 0.05)  # of the classes among the test images, for the macro recall
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A simulated situation: draws, test images, labelled images, agreement in [0, 1], images of a group.
-
-    Attributes:
-        runs: pretrainings of each model; draw d uses run d mod runs.
-        score: accuracy, or recall_macro over classes of unequal size, each with the same true recall.
-    """
-
-    draws: int
-    test: int
-    labels: int
-    agreement: float
-    group: int
-    runs: int = 1
-    score: str = "accuracy"
-
-    def __str__(self) -> str:  # noqa: D105
-        given = f"{BUDGET} from {self.labels}" if self.labels > BUDGET else f"all {self.labels}"
-        pretrained = f", {self.runs} runs" if self.runs > 1 else ""
-        return (
-            f"{self.draws} draws of {given} labels, {self.test} test images in groups of "
-            f"{self.group}, agreement {self.agreement}{pretrained}"
-        )
-
-    def numbers(self) -> tuple[int, ...]:
-        """The seed of its random numbers."""
-        numbers = (self.draws, self.test, self.labels, int(10 * self.agreement), self.group)
-        return (
-            numbers if (self.runs, self.score) == (1, "accuracy") else (*numbers, self.runs, len(self.score))
-        )
 
 
 def of_labels(setting: Setting, random: np.random.Generator, count: int) -> np.ndarray:
@@ -112,7 +75,7 @@ def simulated(
     rest = 1 - SHARED - OWN - FINETUNING - pretraining
     runs = np.arange(setting.draws) % setting.runs
     arms, truths = [], []
-    for accuracy, of_arm in zip(ACCURACIES, own, strict=True):
+    for accuracy, of_arm in zip(setting.accuracies, own, strict=True):
         draws = np.sqrt(SHARED) * shared + np.sqrt(OWN) * of_arm
         truths.append(accuracy)
         if setting.labels == BUDGET:  # every draw has all labels: the truth is that of these
@@ -233,26 +196,7 @@ def main() -> None:
 
 def of_settings() -> Iterator[dict[str, float | int | str]]:
     """The rows of all settings, simulated side by side."""
-    settings = [Setting(*values) for values in product(DRAWS, TESTS, LABELS, AGREEMENTS, GROUPS)]
-    # Two draws; all labels, so that the draws are equal; several pretraining runs; another score.
-    settings += [
-        Setting(2, test, labels, 0.5, group)
-        for test, labels, group in product((60, 300), (210, 55_000), GROUPS)
-    ]
-    settings += [
-        Setting(draws, test, BUDGET, 0.5, group) for draws, test, group in product(DRAWS, TESTS, GROUPS)
-    ]
-    settings += [
-        Setting(draws, test, labels, agreement, 1, runs=3)
-        for draws, test, labels, agreement in product(
-            (3, 5, 10), (60, 300, 10_000), (2000, 55_000), (0.0, 0.9)
-        )
-    ]
-    settings += [
-        Setting(draws, test, 2000, agreement, 1, score="recall_macro")
-        for draws, test, agreement in product(DRAWS, (60, 300), AGREEMENTS)
-    ]
-    title = "coverage"
+    settings, title = all_settings(), "coverage"
     with progress(title, len(settings), "settings") as bar, Workers(title, opened, fitting(1)) as workers:
         rows = dict(workers.run(cover, settings, bar))
     for number in sorted(rows):

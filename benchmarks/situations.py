@@ -1,0 +1,64 @@
+"""The situations in which the coverage of intervals is simulated."""
+
+from dataclasses import dataclass
+from itertools import product
+
+DRAWS, TESTS, LABELS = (3, 5, 10), (60, 300, 10_000), (210, 2000, 55_000)
+AGREEMENTS, GROUPS = (0.0, 0.5, 0.9), (1, 10)
+BUDGET = 100  # labelled images of a draw
+DEFAULT, HIGH = 0.8, 0.98  # accuracies of the control
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A simulated situation: draws, test images, labelled images, agreement in [0, 1], images of a group.
+
+    Attributes:
+        runs: pretrainings of each model; draw d uses run d mod runs.
+        score: accuracy, or recall_macro over classes of unequal size, each with the same true recall.
+        accuracy: the true one of the control.
+    """
+
+    draws: int
+    test: int
+    labels: int
+    agreement: float
+    group: int
+    runs: int = 1
+    score: str = "accuracy"
+    accuracy: float = DEFAULT
+
+    @property
+    def accuracies(self) -> tuple[float, float]:
+        """The true ones of the control and of the contender, which has a quarter fewer errors."""
+        return self.accuracy, 1 - 0.75 * (1 - self.accuracy)
+
+    def __str__(self) -> str:  # noqa: D105
+        given = f"{BUDGET} from {self.labels}" if self.labels > BUDGET else f"all {self.labels}"
+        of_control = f", accuracy {self.accuracy}" if self.accuracy != DEFAULT else ""
+        pretrained = f", {self.runs} runs" if self.runs > 1 else ""
+        return (
+            f"{self.draws} draws of {given} labels, {self.test} test images in groups of "
+            f"{self.group}, agreement {self.agreement}{pretrained}{of_control}"
+        )
+
+    def numbers(self) -> tuple[int, ...]:
+        """The seed of its random numbers."""
+        numbers = (self.draws, self.test, self.labels, int(10 * self.agreement), self.group)
+        others = (self.runs, len(self.score), round(1000 * self.accuracy))
+        return numbers if others == (1, len("accuracy"), 1000 * DEFAULT) else (*numbers, *others)
+
+
+def all_settings() -> list[Setting]:
+    """The grid; two draws; all labels, so that draws are equal; several runs; few errors; another score."""
+    return [
+        *(Setting(*values) for values in product(DRAWS, TESTS, LABELS, AGREEMENTS, GROUPS)),
+        *(Setting(2, *values) for values in product((60, 300), (210, 55_000), (0.5,), GROUPS)),
+        *(Setting(*values) for values in product(DRAWS, TESTS, (BUDGET,), (0.5,), GROUPS)),
+        *(Setting(*values, runs=3) for values in product(DRAWS, TESTS, (2000, 55_000), (0.0, 0.9), (1,))),
+        *(Setting(*values, accuracy=HIGH) for values in product(DRAWS, (60, 300), LABELS, AGREEMENTS, (1,))),
+        *(
+            Setting(*values, score="recall_macro")
+            for values in product(DRAWS, (60, 300), (2000,), AGREEMENTS, (1,))
+        ),
+    ]
