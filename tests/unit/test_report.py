@@ -322,24 +322,36 @@ def test_a_small_test_split_is_said_with_the_gain_that_it_shows() -> None:
     assert "small test split" not in words
 
 
-def claims_only_what_intervals_allow(page: Page, summary: Any) -> None:
-    """Each sentence of the verdict that says "raises accuracy" has an interval above 0 in the summary."""
-    claims = re.findall(r"With ([\d,]+) labels, (\w+) pretraining raises accuracy", page.words)
-    for labels, method in claims:
+CLAIMS = {  # a sentence of the verdict that says something for sure: its figure in the summary, and the sign
+    "pretraining raises accuracy": ("gain", 1), "pretraining lowers accuracy": ("gain", -1),
+    "raises it to": ("distilled_gain", 1), "lowers it to": ("distilled_gain", -1),
+}  # fmt: skip
+
+
+def claims_only_what_intervals_allow(page: Page, summary: Any) -> list[str]:
+    """The claims of the verdict, each of which must have an interval without 0 in the summary."""
+    made = []
+    for labels, method, text in re.findall(r"With ([\d,]+) labels, (\w+) (.+)", page.words):
         row = summary[method][f"n{labels.replace(',', '')}"]
-        assert row["gain"] > row["gain_ci95"], f"{method} at {labels} labels is said to raise accuracy"
-    shown = sum(row["gain"] > row.get("gain_ci95", 1) for row in summary["simclr"].values())
-    assert len(claims) == shown
+        for words, (name, sign) in CLAIMS.items():
+            if words in text:
+                made.append(words)
+                assert sign * row[name] > row[f"{name}_ci95"], f"{method} at {labels} labels: {words}"
+    return made
 
 
+@pytest.mark.parametrize("claim", CLAIMS)
 @pytest.mark.usefixtures("_without_drawing")
-def test_a_planted_claim_beyond_the_interval_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+def test_a_planted_claim_beyond_the_interval_is_noticed(claim: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up, (name, sign) = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES), CLAIMS[claim]
     row = made_up.summary["simclr"]["n10"]
-    row["gain_ci95"] = round(2 * abs(row["gain"]), 4)
+    row[name] = sign * 0.05
+    row[f"{name}_ci95"] = 0.02
+    assert claim in claims_only_what_intervals_allow(rendered(made_up), made_up.summary)
+    row[f"{name}_ci95"] = 0.1
     claims_only_what_intervals_allow(rendered(made_up), made_up.summary)
-    monkeypatch.setattr(verdict, "measurable", lambda row, name="gain": row.get(name, 0) > 0)
-    with pytest.raises(AssertionError, match="simclr at 10 labels is said to raise accuracy"):
+    monkeypatch.setattr(verdict, "measurable", lambda row, name="gain": name in row)
+    with pytest.raises(AssertionError, match=f"simclr at 10 labels: {claim}"):
         claims_only_what_intervals_allow(rendered(made_up), made_up.summary)
 
 
