@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.choose.rivals import Rival, handicapped, possible, trained_in_full
 from stages.choose.rule import chosen
-from stages.choose.trials import Scored, Trial, shortened
+from stages.choose.trials import Trial, accuracy_of, shortened
 from stages.choose.tryout import Tryout, labels_of
 from stages.settings.recipes import Choose, Recipe
 from stages.settings.values import DEFAULT
@@ -30,11 +31,13 @@ def main(method: str) -> None:
         Trial(split, candidate, shortened(split.labels, schedule, settings.choose.length))
         for split, candidate in product([] if fixed else tryout.splits, candidates)
     ]
-    results = tryout.run(trials)
-    accuracies = [accuracy_of(budget_name(budget), trials, results) for budget in tryout.budgets]
-    numbers = chosen(accuracies, candidates)
+    results = tryout.run(trials, possible(tryout, candidates))
+    names = [budget_name(budget) for budget in tryout.budgets]
+    accuracies = [accuracy_of(name, trials, results) for name in names]
+    rivals, all_trials, results = trained_in_full(tryout, trials, results, accuracies, candidates)
+    numbers = chosen(handicapped(accuracies, candidates, rivals), candidates)
     choices = []
-    for budget, accuracy, number in zip(tryout.budgets, accuracies, numbers, strict=True):
+    for budget, accuracy, number, rival in zip(tryout.budgets, accuracies, numbers, rivals, strict=True):
         name = budget_name(budget)
         if number is None:
             labels = labels_of(budget, int((stage.labels >= 0).sum()))
@@ -42,7 +45,7 @@ def main(method: str) -> None:
             choices.append(Choice(name, recipe, "params.yaml" if fixed else "default"))
         else:
             by = "neighbouring budgets" if accuracy is None else BY[tryout.splits[0].pack]
-            choices.append(Choice(name, candidates[number], by, accuracy))
+            choices.append(Choice(name, candidates[number], by, accuracy, rival))
     for choice in choices:
         print(f"choose {method} {choice}", flush=True)
         if choice.at_edge(settings.choose):
@@ -52,7 +55,7 @@ def main(method: str) -> None:
     made_from = stage.made_from()
     write_recipes(method, {choice.budget: choice.recipe for choice in choices})
     figures = {choice.budget: choice.figures(candidates) for choice in choices}
-    images = sum(trial.images for trial in trials)
+    images = sum(trial.images for trial in all_trials)
     stage.write_metrics(made_from, results, images, budgets=figures)
 
 
@@ -64,12 +67,14 @@ class Choice:
         budget: its name.
         by: what it was chosen on, or where it is from.
         accuracy: balanced, of each candidate, (C,); None: none was tried for this budget.
+        rival: that of the frozen encoder; None: another candidate was best.
     """
 
     budget: str
     recipe: Recipe
     by: str
     accuracy: np.ndarray | None = None
+    rival: Rival | None = None
 
     def __str__(self) -> str:
         """What is chosen, for the output."""
@@ -91,27 +96,11 @@ class Choice:
             {**candidate.model_dump(exclude={"head_learning_rate"}), "accuracy": accuracy}
             for candidate, accuracy in zip(candidates, accuracies, strict=False)
         ]
-        return {"by": self.by, "recipe": self.recipe.model_dump(), "candidates": rows}
-
-
-def accuracy_of(budget: str, trials: Sequence[Trial], results: Sequence[Scored]) -> np.ndarray | None:
-    """The accuracy of each candidate on all splits of a budget together, (C,); None: it has no split.
-
-    It is the balanced accuracy, because draws are balanced: which class a model leans to is then chance, and
-    where one class is much more frequent than the others, plain accuracy would mostly measure that.
-    """
-    parts: dict[Recipe, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for trial, result in zip(trials, results, strict=True):
-        if trial.split.budget == budget:
-            parts.setdefault(trial.recipe, []).append((result.correct, trial.split.held_labels))
-    if not parts:
-        return None
-    return np.array([balanced_accuracy(*map(np.concatenate, zip(*of, strict=True))) for of in parts.values()])
-
-
-def balanced_accuracy(correct: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over the classes of the share of their images that are right; both arrays are (k,)."""
-    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
+        figures = {"by": self.by, "recipe": self.recipe.model_dump(), "candidates": rows}
+        if self.rival:
+            rate = candidates[self.rival.number].encoder_learning_rate
+            figures["in_full"] = {"encoder_learning_rate": rate, "accuracy": round(self.rival.accuracy, 4)}
+        return figures
 
 
 def candidates_of(grid: Choose, default: Recipe) -> list[Recipe]:

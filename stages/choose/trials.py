@@ -1,6 +1,7 @@
 """The trials of choose@METHOD, side by side in workers: a candidate is trained on a split and scored."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,26 @@ def shortened(labelled: int, schedule: Schedule, length: float) -> Schedule:
     """The schedule of a budget for so large a part of its steps."""
     steps = math.ceil(length * finetuning.steps_for(labelled, schedule))
     return schedule.model_copy(update={"steps": steps, "epochs": 0})
+
+
+def accuracy_of(budget: str, trials: Sequence[Trial], results: Sequence[Scored]) -> np.ndarray | None:
+    """The accuracy of each candidate on all splits of a budget together, (C,); None: it has no split.
+
+    It is the balanced accuracy, because draws are balanced: which class a model leans to is then chance, and
+    where one class is much more frequent than the others, plain accuracy would mostly measure that.
+    """
+    parts: dict[Recipe, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for trial, result in zip(trials, results, strict=True):
+        if trial.split.budget == budget:
+            parts.setdefault(trial.recipe, []).append((result.correct, trial.split.held_labels))
+    if not parts:
+        return None
+    return np.array([balanced_accuracy(*map(np.concatenate, zip(*of, strict=True))) for of in parts.values()])
+
+
+def balanced_accuracy(correct: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over the classes of the share of their images that are right; both arrays are (k,)."""
+    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
 
 class Judge(Trainer):

@@ -1,6 +1,6 @@
 """The trials of one method: what they share, opened once; they run as often as the grid grows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -55,9 +55,13 @@ class Tryout:
         job = replace(job, checkpoints=CHECKPOINTS / name / method)
         return Tryout(replace(stage, name=name), job, budgets, splits)
 
-    def run(self, trials: Sequence[Trial]) -> list[Scored]:
-        """The result of each trial; those that are done are not done again."""
-        return self.stage.run(Judge, Judge.judge, self.job, trials, sum(trial.images for trial in trials))
+    def run(self, trials: Sequence[Trial], later: Collection[str] = ()) -> list[Scored]:
+        """The result of each trial; those that are done are not done again.
+
+        later: names of trials that may follow; what is done of them stays.
+        """
+        images = sum(trial.images for trial in trials)
+        return self.stage.run(Judge, Judge.judge, self.job, trials, images, later)
 
 
 def labels_of(budget: Budget, labelled: int) -> int:

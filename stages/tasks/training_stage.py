@@ -82,15 +82,22 @@ class TrainingStage:
         return Job(self.name, self.method, self.raw, key, checkpoints, folder, views)
 
     def run(
-        self, opener: type[S], work: Callable[[S, T, Bar], R], job: Job, tasks: Sequence[T], images: int
+        self,
+        opener: type[S],
+        work: Callable[[S, T, Bar], R],
+        job: Job,
+        tasks: Sequence[T],
+        images: int,
+        later: Collection[str] = (),
     ) -> list[R]:
         """The result of each task, in their order; the tasks run side by side.
 
         Args:
             tasks: each has its checkpoint under its name, `str(task)`; other checkpoints are removed.
             images: how many images all trainings see.
+            later: names of tasks that may follow, whose checkpoints stay.
         """
-        remove_unused(job.checkpoints, {str(task) for task in tasks})
+        remove_unused(job.checkpoints, {*map(str, tasks), *later})
         workers = Workers(self.title, partial(opener.open, job), self.workers(len(tasks)))
         with progress(self.title, images) as bar, workers:
             done = dict(workers.run(work, tasks, bar))

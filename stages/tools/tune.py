@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.choose.every_budget import accuracy_of, candidates_of
-from stages.choose.trials import Trial, shortened
+from stages.choose.every_budget import candidates_of
+from stages.choose.trials import Trial, accuracy_of, shortened
 from stages.choose.tryout import Tryout
 from stages.errors import InputError, reported
 from stages.files.tables import write_table

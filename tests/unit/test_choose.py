@@ -100,9 +100,9 @@ def test_a_budget_leans_on_its_neighbours_and_takes_their_choice_where_nothing_w
 def test_each_class_counts_the_same_however_many_of_its_images_are_held_out() -> None:
     labels = np.array([0] * 90 + [1] * 10)
     frequent, rare = labels == 0, labels == 1
-    assert every_budget.balanced_accuracy(frequent, labels) == 0.5  # not 0.9
-    assert every_budget.balanced_accuracy(rare, labels) == 0.5
-    assert every_budget.balanced_accuracy(frequent | rare, labels) == 1
+    assert trials.balanced_accuracy(frequent, labels) == 0.5  # not 0.9
+    assert trials.balanced_accuracy(rare, labels) == 0.5
+    assert trials.balanced_accuracy(frequent | rare, labels) == 1
 
 
 # --- folds
@@ -159,6 +159,10 @@ def test_each_budget_gets_the_candidate_that_the_rule_takes_from_the_metrics() -
     assert list(recipes) == ["n10", "n40"]
     candidates = every_budget.candidates_of(load.parameters("choose", "scratch").choose, DEFAULT)
     accuracies = [np.array([row["accuracy"] for row in measured[name]["candidates"]]) for name in recipes]
+    for name, accuracy in zip(recipes, accuracies, strict=True):
+        if rival := measured[name].get("in_full"):
+            rates = [one.encoder_learning_rate for one in candidates]
+            accuracy[0] -= rival["accuracy"] - accuracy[rates.index(rival["encoder_learning_rate"])]
     expected = [candidates[number or 0] for number in chosen(accuracies, candidates)]
     assert list(recipes.values()) == expected
     for name in recipes:
@@ -180,6 +184,23 @@ def test_the_candidate_with_the_most_right_answers_wins(
     monkeypatch.setattr(trials.Judge, "judge", planted)
     every_budget.main("scratch")
     assert {one.encoder_learning_rate for one in read_recipes("scratch").values()} == {winner}
+
+
+@pytest.mark.parametrize(("in_full", "winner"), [(0.95, 0.01), (0.85, 0.0)])
+@pytest.mark.usefixtures("small")
+def test_the_frozen_encoder_has_to_be_better_than_a_training_in_full(
+    in_full: float, winner: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planted(_: trials.Judge, trial: trials.Trial, __: Any) -> trials.Scored:
+        rate, short = trial.recipe.encoder_learning_rate, trial.schedule.steps < 4
+        accuracy = 0.9 if rate == 0 else 0.7 + rate if short else in_full
+        return trials.Scored(1.0, 1, np.full(len(trial.split.held), accuracy))
+
+    monkeypatch.setattr(trials.Judge, "judge", planted)
+    every_budget.main("scratch")
+    assert {one.encoder_learning_rate for one in read_recipes("scratch").values()} == {winner}
+    for budget in figures().values():
+        assert budget["in_full"] == {"encoder_learning_rate": 0.01, "accuracy": in_full}
 
 
 @pytest.mark.usefixtures("small")
@@ -290,11 +311,18 @@ def test_a_killed_stage_resumes_and_ends_with_the_same_bytes(
 
     monkeypatch.setattr(Checkpoint, "due", lambda _checkpoint: True)
     monkeypatch.setattr(Checkpoint, "write", killed)
-    for _ in range(
-        2 * (1 + 2 * 3)
-    ):  # of each budget: the probe's score; after two steps and the score, twice
-        with pytest.raises(KilledError):
+    kills = 0
+    while True:
+        try:
             every_budget.main("scratch")
+            break
+        except KilledError:
+            kills += 1
+            assert not recipes_file("scratch").exists()
+    # Of each budget: the probe's score; after two steps and the score, twice; and the rivals in full.
+    assert kills >= 2 * (1 + 2 * 3)
+    assert (recipes_file("scratch").read_bytes(), figures()) == expected
+    recipes_file("scratch").unlink()
     assert not recipes_file("scratch").exists()
     capsys.readouterr()
     every_budget.main("scratch")
