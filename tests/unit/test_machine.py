@@ -45,12 +45,17 @@ def test_auto_is_fp32_where_the_system_does_not_list_what_the_cpu_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """macOS has no /proc."""
+    real = open
 
-    def missing(*_: object, **__: object) -> None:
-        raise FileNotFoundError
+    def without_proc(file: Any, *arguments: Any, **options: Any) -> Any:
+        if str(file).startswith("/proc/"):
+            raise FileNotFoundError(file)
+        return real(file, *arguments, **options)
 
-    monkeypatch.setattr("builtins.open", missing)
-    assert set_up(runtime(device="cpu", precision="auto"), 1).precision == "fp32"
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", without_proc)
+        precision = set_up(runtime(device="cpu", precision="auto"), 1).precision
+    assert precision == "fp32"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
