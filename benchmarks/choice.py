@@ -20,7 +20,6 @@ from scipy.stats import norm
 
 from stages.choose import rule
 from stages.files.tables import write_table
-from stages.settings.recipes import Recipe
 from stages.tools.tune import RESULT as MEASURED
 
 RESULT = Path("benchmarks/results/choice.csv")
@@ -28,15 +27,15 @@ LABELS, TRIALS = (30, 100, 300, 2000), 150
 BUDGETS = {"n10": 0.02, "n100": 0.006, "n1000": 0.003}  # standard deviation by the draw of labels
 SHARED = 0.75  # of the variance: what all candidates have in common on an image
 DEFAULT = 2  # the number of the candidate that the one-standard-error rule prefers
-Rule = Callable[[list[np.ndarray], list[Recipe]], list[int]]
+Rule = Callable[[list[np.ndarray]], list[int]]
 
 
-def highest(correct: list[np.ndarray], _: list[Recipe]) -> list[int]:
+def highest(correct: list[np.ndarray]) -> list[int]:
     """The candidate with the highest accuracy; of each budget by itself."""
     return [int(one.mean(1).argmax()) for one in correct]
 
 
-def one_standard_error(correct: list[np.ndarray], _: list[Recipe]) -> list[int]:
+def one_standard_error(correct: list[np.ndarray]) -> list[int]:
     """The candidate nearest to the default within one standard error of the best, by paired images."""
     choices = []
     for one in correct:
@@ -46,12 +45,15 @@ def one_standard_error(correct: list[np.ndarray], _: list[Recipe]) -> list[int]:
     return choices
 
 
-def smoothed(correct: list[np.ndarray], candidates: list[Recipe]) -> list[int]:
-    """The rule of the stage `choose`."""
-    return [number or 0 for number in rule.chosen([one.mean(1) for one in correct], candidates)]
+def smoothed(correct: list[np.ndarray]) -> list[int]:
+    """As the stage `choose`: the best rate that trains the encoder, or the frozen encoder."""
+    accuracies = [one.mean(1) for one in correct]
+    trained = [1 + (number or 0) for number in rule.chosen([one[1:] for one in accuracies])]
+    ahead = rule.chosen([one[[0, number]] for one, number in zip(accuracies, trained, strict=True)])
+    return [number if rank else 0 for rank, number in zip(ahead, trained, strict=True)]
 
 
-def default(correct: list[np.ndarray], _: list[Recipe]) -> list[int]:
+def default(correct: list[np.ndarray]) -> list[int]:
     """No choice."""
     return [DEFAULT] * len(correct)
 
@@ -78,10 +80,6 @@ def main() -> None:
             index="encoder_learning_rate", columns="budget", values="validation_accuracy"
         )
         # The grid's lowest rate hardly moves the encoder: it stands for the frozen one.
-        rates = [0.0, *by_rate.index[1:]]
-        candidates = [
-            Recipe(encoder_learning_rate=rate, head_learning_rate=0.01, weight_decay=0.5) for rate in rates
-        ]
         truth = [by_rate[budget].to_numpy() for budget in BUDGETS]
         for labels in LABELS:
             for _ in range(TRIALS):
@@ -90,7 +88,7 @@ def main() -> None:
                     for true, deviation in zip(truth, BUDGETS.values(), strict=True)
                 ]
                 for one in RULES:
-                    for budget, true, number in zip(BUDGETS, truth, one(correct, candidates), strict=True):
+                    for budget, true, number in zip(BUDGETS, truth, one(correct), strict=True):
                         loss = 100 * (true.max() - true[number])
                         rows.append(("/".join(map(str, names)), budget, labels, one.__name__, loss))
     losses = pd.DataFrame(rows, columns=["case", "budget", "labels", "rule", "loss"])

@@ -1,22 +1,16 @@
-"""What choose@METHOD does: each candidate of the grid is tried, and each budget gets its recipe."""
+"""What choose@METHOD does: each budget gets the recipe that the search found for it, or a fixed one."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from stages.choose.rivals import Rival, handicapped, possible, trained_in_full
-from stages.choose.rule import chosen
-from stages.choose.trials import Trial, accuracy_of, shortened
+from stages.choose.search import Rounds, search
 from stages.choose.tryout import Tryout, labels_of
 from stages.settings.recipes import Choose, Recipe
 from stages.settings.values import DEFAULT
 from stages.tasks.chosen import write_recipes
 from stages.tasks.draws import budget_name
 
-GRID = "choose.encoder_learning_rates"
 BY = {"validation": "labels of validation", "pool": "cross-validation"}  # the pack of the held images
 
 
@@ -25,38 +19,32 @@ def main(method: str) -> None:
     tryout = Tryout.open(method)
     stage, settings = tryout.stage, tryout.stage.settings
     schedule, default = settings.finetune.schedule, settings.finetune.recipe[DEFAULT]
-    fixed = settings.finetune.recipe.get(method)
-    candidates = candidates_of(settings.choose, default)
-    trials = [
-        Trial(split, candidate, shortened(split.labels, schedule, settings.choose.length))
-        for split, candidate in product([] if fixed else tryout.splits, candidates)
-    ]
-    results = tryout.run(trials, possible(tryout, candidates))
-    names = [budget_name(budget) for budget in tryout.budgets]
-    accuracies = [accuracy_of(name, trials, results) for name in names]
-    rivals, all_trials, results = trained_in_full(tryout, trials, results, accuracies, candidates)
-    numbers = chosen(handicapped(accuracies, candidates, rivals), candidates)
+    fixed, rounds = settings.finetune.recipe.get(method), Rounds(tryout)
+    recipes = [None] * len(tryout.budgets) if fixed else search(rounds)
     choices = []
-    for budget, accuracy, number, rival in zip(tryout.budgets, accuracies, numbers, rivals, strict=True):
+    for budget, recipe, short, in_full in zip(
+        tryout.budgets, recipes, rounds.short, rounds.in_full, strict=True
+    ):
         name = budget_name(budget)
-        if number is None:
+        if recipe is None:
             labels = labels_of(budget, int((stage.labels >= 0).sum()))
-            recipe = (fixed or default).of(labels, schedule.many)
-            choices.append(Choice(name, recipe, "params.yaml" if fixed else "default"))
+            given = (fixed or default).of(labels, schedule.many)
+            choices.append(Choice(name, given, "params.yaml" if fixed else "default"))
         else:
-            by = "neighbouring budgets" if accuracy is None else BY[tryout.splits[0].pack]
-            choices.append(Choice(name, candidates[number], by, accuracy, rival))
+            by = BY[tryout.splits[0].pack] if short else "neighbouring budgets"
+            choices.append(Choice(name, recipe, by, short, in_full))
     for choice in choices:
         print(f"choose {method} {choice}", flush=True)
-        if choice.at_edge(settings.choose):
+        for knob in choice.at_edge(settings.choose):
             print(
-                f"warning: choose {method}: the highest rate was best; add a higher one to {GRID}", flush=True
+                f"warning: choose {method}: the highest of choose.{knob} was best; add a higher one",
+                flush=True,
             )
     made_from = stage.made_from()
     write_recipes(method, {choice.budget: choice.recipe for choice in choices})
-    figures = {choice.budget: choice.figures(candidates) for choice in choices}
-    images = sum(trial.images for trial in all_trials)
-    stage.write_metrics(made_from, results, images, budgets=figures)
+    figures = {choice.budget: choice.figures() for choice in choices}
+    images = sum(trial.images for trial in rounds.trials.values())
+    stage.write_metrics(made_from, list(rounds.results.values()), images, budgets=figures)
 
 
 @dataclass(frozen=True)
@@ -66,15 +54,14 @@ class Choice:
     Attributes:
         budget: its name.
         by: what it was chosen on, or where it is from.
-        accuracy: balanced, of each candidate, (C,); None: none was tried for this budget.
-        rival: that of the frozen encoder; None: another candidate was best.
+        short, in_full: the balanced accuracy of each recipe that was tried with few and with all steps.
     """
 
     budget: str
     recipe: Recipe
     by: str
-    accuracy: np.ndarray | None = None
-    rival: Rival | None = None
+    short: Mapping[Recipe, float] = field(default_factory=dict)
+    in_full: Mapping[Recipe, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """What is chosen, for the output."""
@@ -82,32 +69,25 @@ class Choice:
         rate = f"encoder rate {recipe.encoder_learning_rate:g}, decay {recipe.weight_decay:g}"
         return f"{self.budget}: {'frozen encoder' if recipe.frozen else rate} ({self.by})"
 
-    def at_edge(self, grid: Choose) -> bool:
-        """Whether the grid has no higher rate, although one might be better."""
-        return (
-            self.accuracy is not None
-            and self.recipe.encoder_learning_rate == max(grid.encoder_learning_rates) > 0
-        )
+    def at_edge(self, grid: Choose) -> list[str]:
+        """The lists of the grid that end with the chosen value, although a higher one might be better."""
+        if self.recipe.frozen or not self.short:
+            return []
+        highest = {
+            "encoder_learning_rates": self.recipe.encoder_learning_rate == max(grid.encoder_learning_rates),
+            "weight_decays": len(grid.weight_decays) > 1
+            and self.recipe.weight_decay == max(grid.weight_decays),
+        }
+        return [name for name, is_highest in highest.items() if is_highest]
 
-    def figures(self, candidates: Sequence[Recipe]) -> dict[str, Any]:
-        """For the metrics: the choice, and the balanced accuracy of each candidate, a fraction."""
-        accuracies = [] if self.accuracy is None else self.accuracy.round(4).tolist()
-        rows = [
-            {**candidate.model_dump(exclude={"head_learning_rate"}), "accuracy": accuracy}
-            for candidate, accuracy in zip(candidates, accuracies, strict=False)
-        ]
-        figures = {"by": self.by, "recipe": self.recipe.model_dump(), "candidates": rows}
-        if self.rival:
-            rate = candidates[self.rival.number].encoder_learning_rate
-            figures["in_full"] = {"encoder_learning_rate": rate, "accuracy": round(self.rival.accuracy, 4)}
-        return figures
-
-
-def candidates_of(grid: Choose, default: Recipe) -> list[Recipe]:
-    """All points of the grid, the weakest first; the frozen encoder once, because no decay changes it."""
-    rates, decays = sorted(grid.encoder_learning_rates), sorted(grid.weight_decays)
-    points = [(rate, decay) for rate, decay in product(rates, decays) if rate or decay == decays[0]]
-    return [
-        Recipe(encoder_learning_rate=rate, head_learning_rate=default.head_learning_rate, weight_decay=decay)
-        for rate, decay in points
-    ]
+    def figures(self) -> dict[str, Any]:
+        """For the metrics: the choice, and the balanced accuracy of what was tried, a fraction."""
+        tried = {"candidates": self.short, "in_full": self.in_full}
+        rows = {
+            name: [
+                {**recipe.model_dump(exclude={"head_learning_rate"}), "accuracy": round(accuracy, 4)}
+                for recipe, accuracy in scores.items()
+            ]
+            for name, scores in tried.items()
+        }
+        return {"by": self.by, "recipe": self.recipe.model_dump(), **rows}

@@ -75,10 +75,8 @@ class Measured:
         values = [figures["recall"][label] for figures in self.figures]
         rows = self.labels == label
         names, units = np.unique(self.units[rows], return_inverse=True)
-        right, bounds = (
-            by_unit(self.right[:, rows].astype(float), units),
-            RIGHT if len(names) == sum(rows) else None,
-        )
+        right = by_unit(self.right[:, rows].astype(float), units)
+        bounds = RIGHT if len(names) == sum(rows) else None
         return Replicates(values, right, self.runs, self.overlap, bounds)
 
 

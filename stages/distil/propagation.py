@@ -44,7 +44,7 @@ class LeaveOneOut:
 
     @property
     def helps(self) -> bool:
-        """Whether to train on the spread labels: it finds as many as the nearest image does."""
+        """Whether to train on the spread labels: the graph finds as many as the nearest image does."""
         return self.graph >= self.nearest
 
 

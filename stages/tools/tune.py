@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.choose.every_budget import candidates_of
-from stages.choose.trials import Trial, accuracy_of, shortened
+from stages.choose.search import IN_FULL, candidates_of
+from stages.choose.trials import Trial, accuracy_of
 from stages.choose.tryout import Tryout
 from stages.errors import InputError, reported
 from stages.files.tables import write_table
@@ -34,6 +34,7 @@ from stages.settings.findings import unknown
 from stages.settings.recipes import Choose, Finetune, Schedule
 from stages.settings.values import DEFAULT
 from stages.tasks.draws import CHOOSING
+from stages.tasks.finetuning import steps_for
 from stages.tools.params_file import write_values
 from stages.training.workers import warm_up
 
@@ -111,13 +112,13 @@ def tune(method: str, lengths: Sequence[int], draws: int) -> Tuned:
     for _ in range(1 + ROUNDS):
         points = candidates_of(grid, settings.finetune.recipe[DEFAULT])
         trials = [
-            Trial(split, point, shortened(split.labels, with_steps(settings.finetune, length), 1.0))
+            Trial.of(split, point, with_steps(settings.finetune, length), IN_FULL)
             for split, point, length in product(tryout.splits, points, lengths)
         ]
         results = tryout.run(trials)
         parts = []
         for budget, length in product(sizes, lengths):
-            steps = shortened(sizes[budget], with_steps(settings.finetune, length), 1.0).steps
+            steps = steps_for(sizes[budget], with_steps(settings.finetune, length))
             pairs = [(t, r) for t, r in zip(trials, results, strict=True) if t.schedule.steps == steps]
             accuracy = accuracy_of(budget, *zip(*pairs, strict=True))
             knobs = pd.DataFrame([point.model_dump() for point in points])

@@ -1,5 +1,6 @@
 """Choosing a recipe: the rule on planted accuracies, folds, and the stage in this process on a few digits."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.choose import every_budget, trials
+from stages.choose import every_budget, search, trials
 from stages.choose.rule import chosen, smoothed
 from stages.choose.splits import fold_numbers, splits_of
 from stages.distil import small_budgets
@@ -45,11 +46,11 @@ GRID = Choose(
     validation=50,
     folds=3,
 )
-CANDIDATES = every_budget.candidates_of(GRID, DEFAULT)
+RATES = GRID.encoder_learning_rates[1:]
 
 
 def rates(numbers: list[int | None]) -> list[float | None]:
-    return [None if number is None else CANDIDATES[number].encoder_learning_rate for number in numbers]
+    return [None if number is None else RATES[number] for number in numbers]
 
 
 # --- the grid and the rule
@@ -57,44 +58,35 @@ def rates(numbers: list[int | None]) -> list[float | None]:
 
 def test_the_frozen_encoder_is_one_candidate_whatever_the_decays() -> None:
     grid = GRID.model_copy(update={"weight_decays": (2.0, 0.5), "encoder_learning_rates": (0.01, 0.0)})
-    points = [
-        (one.encoder_learning_rate, one.weight_decay) for one in every_budget.candidates_of(grid, DEFAULT)
-    ]
+    points = [(one.encoder_learning_rate, one.weight_decay) for one in search.candidates_of(grid, DEFAULT)]
     assert points == [(0, 0.5), (0.01, 0.5), (0.01, 2.0)]
 
 
 @pytest.mark.parametrize(
     ("accuracy", "rate"),
     [
-        ([0.80, 0.70, 0.65, 0.60, 0.50], 0.0),  # every rate throws features away
-        ([0.30, 0.60, 0.70, 0.78, 0.70], 0.01),
-        ([0.30, 0.60, 0.70, 0.74, 0.80], 0.03),
-        ([0.50, 0.76, 0.66, 0.75, 0.75], 0.03),  # a lone peak is luck
-        ([0.70, 0.70, 0.70, 0.70, 0.70], 0.0),  # of equally good ones the weakest
+        ([0.60, 0.70, 0.78, 0.70], 0.01),
+        ([0.60, 0.70, 0.74, 0.80], 0.03),
+        ([0.76, 0.66, 0.75, 0.75], 0.03),  # a lone peak is luck
+        ([0.70, 0.70, 0.70, 0.70], 0.001),  # of equally good ones the first
     ],
 )
 def test_the_best_candidate_among_good_neighbours_is_chosen(accuracy: list[float], rate: float) -> None:
-    assert rates(chosen([np.array(accuracy)], CANDIDATES)) == [rate]
+    assert rates(chosen([np.array(accuracy)])) == [rate]
 
 
-def test_the_frozen_encoder_is_no_neighbour_of_a_low_rate() -> None:
-    result = smoothed(np.array([0.9, 0.1, 0.1, 0.1, 0.1]), CANDIDATES)
-    assert result.tolist() == pytest.approx([0.9, 0.1, 0.1, 0.1, 0.1])
-    two = every_budget.candidates_of(GRID.model_copy(update={"weight_decays": (0.5, 2.0)}), DEFAULT)
-    planted = np.zeros(len(two))
-    planted[3] = 1.0  # rate 0.003, decay 0.5; the candidate beside it has decay 2
-    near = {n for n, value in enumerate(smoothed(planted, two)) if value > 0}
-    assert {(two[n].encoder_learning_rate, two[n].weight_decay) for n in near} == {
-        (0.003, 0.5), (0.001, 0.5), (0.01, 0.5), (0.003, 2.0),
-    }  # fmt: skip
+def test_a_candidate_counts_with_the_ones_before_and_after_it() -> None:
+    assert smoothed(np.array([0.0, 0.0, 1.0, 0.0])).tolist() == pytest.approx([0, 0.25, 0.5, 1 / 3])
+    assert smoothed(np.array([0.9, 0.6])).tolist() == pytest.approx([0.8, 0.7])
+    assert smoothed(np.array([0.4])).tolist() == [0.4]
 
 
 def test_a_budget_leans_on_its_neighbours_and_takes_their_choice_where_nothing_was_measured() -> None:
-    low, close = np.array([0.50, 0.7, 0.68, 0.6, 0.5]), np.array([0.4, 0.58, 0.60, 0.62, 0.60])
-    assert rates(chosen([close], CANDIDATES)) == [0.01]
-    assert rates(chosen([low, close], CANDIDATES))[1] < 0.01
-    assert rates(chosen([None, low, None, None], CANDIDATES)) == [0.001, 0.001, 0.001, None]
-    assert rates(chosen([low + 0.2, close], CANDIDATES)) == rates(chosen([low, close], CANDIDATES))
+    low, close = np.array([0.7, 0.68, 0.6, 0.5]), np.array([0.58, 0.60, 0.62, 0.60])
+    assert rates(chosen([close])) == [0.01]
+    assert rates(chosen([low, close]))[1] < 0.01
+    assert rates(chosen([None, low, None, None])) == [0.001, 0.001, 0.001, None]
+    assert rates(chosen([low + 0.2, close])) == rates(chosen([low, close]))
 
 
 def test_each_class_counts_the_same_however_many_of_its_images_are_held_out() -> None:
@@ -137,7 +129,8 @@ def small(project: Path) -> Path:  # noqa: F811
     """Three candidates, two steps each; validation has 312 labels."""
     change(project / "params.yaml", {
         "finetune.budgets": [10, 40], "finetune.draws": 1, "distil.steps": 3,
-        "choose.encoder_learning_rates": [0, 0.003, 0.01], "choose.validation": 60, "choose.folds": 2,
+        "choose.encoder_learning_rates": [0, 0.003, 0.01], "choose.weight_decays": [0.5, 2.0],
+        "choose.validation": 60, "choose.folds": 2,
     })  # fmt: skip
     recipes_file("scratch").unlink()
     return project
@@ -152,55 +145,118 @@ def figures() -> Any:
     return read_json(METRICS / "choose" / "scratch.json")["budgets"]
 
 
+def accuracies(rows: list[dict[str, float]]) -> dict[tuple[float, float], float]:
+    return {(row["encoder_learning_rate"], row["weight_decay"]): row["accuracy"] for row in rows}
+
+
 @pytest.mark.usefixtures("small")
-def test_each_budget_gets_the_candidate_that_the_rule_takes_from_the_metrics() -> None:
+def test_the_recipes_follow_from_the_accuracies_in_the_metrics() -> None:
     every_budget.main("scratch")
     recipes, measured = read_recipes("scratch"), figures()
     assert list(recipes) == ["n10", "n40"]
-    candidates = every_budget.candidates_of(load.parameters("choose", "scratch").choose, DEFAULT)
-    accuracies = [np.array([row["accuracy"] for row in measured[name]["candidates"]]) for name in recipes]
-    for name, accuracy in zip(recipes, accuracies, strict=True):
-        if rival := measured[name].get("in_full"):
-            rates = [one.encoder_learning_rate for one in candidates]
-            accuracy[0] -= rival["accuracy"] - accuracy[rates.index(rival["encoder_learning_rate"])]
-    expected = [candidates[number or 0] for number in chosen(accuracies, candidates)]
-    assert list(recipes.values()) == expected
-    for name in recipes:
+    short, known, rates = [], [], []
+    for name, recipe in recipes.items():
         assert measured[name]["by"] == "labels of validation"
-        assert measured[name]["recipe"] == recipes[name].model_dump()
+        assert measured[name]["recipe"] == recipe.model_dump()
+        short.append(accuracies(measured[name]["candidates"]))
+        known.append(short[-1] | accuracies(measured[name]["in_full"]))
+    trained = chosen([np.array([one[rate, 0.5] for rate in (0.003, 0.01)]) for one in short])
+    rates = [(0.003, 0.01)[number or 0] for number in trained]
+    for one, rate in zip(short, rates, strict=True):
+        assert set(one) == {(0, 0.5), (0.003, 0.5), (0.01, 0.5), (rate, 2.0)}
+    decays = chosen(
+        [np.array([one[rate, 0.5], one[rate, 2.0]]) for one, rate in zip(short, rates, strict=True)]
+    )
+    pairs = [(rate, (0.5, 2.0)[number or 0]) for rate, number in zip(rates, decays, strict=True)]
+    ahead = chosen([np.array([one[0, 0.5], one[pair]]) for one, pair in zip(known, pairs, strict=True)])
+    expected = [pair if number else (0, 0.5) for pair, number in zip(pairs, ahead, strict=True)]
+    assert [(one.encoder_learning_rate, one.weight_decay) for one in recipes.values()] == expected
     assert read_json(METRICS / "timings" / "choose" / "scratch.json")["workers"] == 1
 
 
-@pytest.mark.parametrize("winner", [0.0, 0.003, 0.01])
-@pytest.mark.usefixtures("small")
-def test_the_candidate_with_the_most_right_answers_wins(
-    winner: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def planted(_: trials.Judge, trial: trials.Trial, __: Any) -> trials.Scored:
-        right = trial.recipe.encoder_learning_rate == winner
-        number = np.arange(len(trial.split.held))
-        return trials.Scored(1.0, 1, number % 10 < (9 if right else 5))
+Plan = Callable[[trials.Trial], float]
 
-    monkeypatch.setattr(trials.Judge, "judge", planted)
-    every_budget.main("scratch")
-    assert {one.encoder_learning_rate for one in read_recipes("scratch").values()} == {winner}
+
+@pytest.fixture
+def planted(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], list[str]]:
+    """Runs the stage with these accuracies instead of trainings; returns the trials' names, in order."""
+
+    def run(accuracy: Plan) -> list[str]:
+        tried = []
+
+        def judge(_: trials.Judge, trial: trials.Trial, __: Any) -> trials.Scored:
+            tried.append(str(trial))
+            return trials.Scored(1.0, 1, np.full(len(trial.split.held), accuracy(trial)))
+
+        monkeypatch.setattr(trials.Judge, "judge", judge)
+        every_budget.main("scratch")
+        return tried
+
+    return run
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.003, 0.01])
+@pytest.mark.parametrize("decay", [0.5, 2.0])
+def test_the_best_recipe_wins(planted: Callable[[Plan], list[str]], rate: float, decay: float) -> None:
+    """The best decay is looked for at the best rate."""
+
+    def accuracy(trial: trials.Trial) -> float:
+        points = (trial.recipe.encoder_learning_rate == rate) + (trial.recipe.weight_decay == decay) / 4
+        return 0.5 + points / 3
+
+    planted(accuracy)
+    expected = (rate, decay if rate else 0.5)
+    for recipe in read_recipes("scratch").values():
+        assert (recipe.encoder_learning_rate, recipe.weight_decay) == expected
 
 
 @pytest.mark.parametrize(("in_full", "winner"), [(0.95, 0.01), (0.85, 0.0)])
-@pytest.mark.usefixtures("small")
 def test_the_frozen_encoder_has_to_be_better_than_a_training_in_full(
-    in_full: float, winner: float, monkeypatch: pytest.MonkeyPatch
+    planted: Callable[[Plan], list[str]], in_full: float, winner: float
 ) -> None:
-    def planted(_: trials.Judge, trial: trials.Trial, __: Any) -> trials.Scored:
-        rate, short = trial.recipe.encoder_learning_rate, trial.schedule.steps < 4
-        accuracy = 0.9 if rate == 0 else 0.7 + rate if short else in_full
-        return trials.Scored(1.0, 1, np.full(len(trial.split.held), accuracy))
+    def accuracy(trial: trials.Trial) -> float:
+        rate, is_short = trial.recipe.encoder_learning_rate, trial.schedule.steps < 4
+        return 0.9 if rate == 0 else 0.7 + rate if is_short else in_full
 
-    monkeypatch.setattr(trials.Judge, "judge", planted)
-    every_budget.main("scratch")
+    planted(accuracy)
     assert {one.encoder_learning_rate for one in read_recipes("scratch").values()} == {winner}
     for budget in figures().values():
-        assert budget["in_full"] == {"encoder_learning_rate": 0.01, "accuracy": in_full}
+        assert accuracies(budget["in_full"]) == {(0.01, 0.5): in_full}
+
+
+def test_trials_in_full_are_not_made_twice(planted: Callable[[Plan], list[str]], small: Path) -> None:
+    change(small / "params.yaml", {"choose.length": 1})
+    tried = planted(lambda trial: 0.9 if trial.recipe.frozen else 0.7)
+    assert len(tried) == len(set(tried)) == 2 * (3 + 1)
+    assert {one.frozen for one in read_recipes("scratch").values()} == {True}
+
+
+def test_a_short_training_has_as_much_decay_in_all(planted: Callable[[Plan], list[str]], small: Path) -> None:
+    """The decay times the number of steps is that of finetuning."""
+    change(small / "params.yaml", {"finetune.schedule.steps": 40, "choose.length": 0.25})
+
+    def accuracy(trial: trials.Trial) -> float:
+        assert trial.schedule.steps * trial.weight_decay == pytest.approx(40 * trial.recipe.weight_decay)
+        return 0.9 if trial.recipe.frozen else 0.7
+
+    assert any("-10x" in name for name in planted(accuracy))
+
+
+@pytest.mark.parametrize(
+    ("rate", "decay", "knobs"),
+    [(0.01, 2.0, ["encoder_learning_rates", "weight_decays"]), (0.003, 0.5, []), (0.0, 0.5, [])],
+)
+def test_a_choice_at_the_edge_of_the_grid_is_said(
+    planted: Callable[[Plan], list[str]], capsys: pytest.CaptureFixture[str], rate: float, decay: float,
+    knobs: list[str],
+) -> None:  # fmt: skip
+    best = (rate, decay)
+    planted(lambda one: 0.9 if (one.recipe.encoder_learning_rate, one.recipe.weight_decay) == best else
+            0.8 if one.recipe.encoder_learning_rate == rate else 0.5)  # fmt: skip
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning:")]
+    assert lines == 2 * [
+        f"warning: choose scratch: the highest of choose.{knob} was best; add a higher one" for knob in knobs
+    ]
 
 
 @pytest.mark.usefixtures("small")
@@ -320,8 +376,8 @@ def test_a_killed_stage_resumes_and_ends_with_the_same_bytes(
             kills += 1
             assert not recipes_file("scratch").exists()
     assert kills < most, "a killed stage starts anew each time"
-    # Of each budget: the probe's score; after two steps and the score, twice; and the rivals in full.
-    assert kills >= 2 * (1 + 2 * 3)
+    # Of each budget: the probe's score; after two steps and the score, of two rates and another decay.
+    assert kills >= 2 * (1 + 3 * 3)
     assert (recipes_file("scratch").read_bytes(), figures()) == expected
     recipes_file("scratch").unlink()
     assert not recipes_file("scratch").exists()
@@ -343,7 +399,7 @@ def test_a_further_candidate_trains_itself_only(small: Path, capsys: pytest.Capt
     steps = 2 * 2 * 32  # images, of two budgets
     assert f"choose scratch: {steps}/{steps} images" in capsys.readouterr().out
     for name, budget in figures().items():
-        assert budget["candidates"][:3] == before[name]["candidates"]
+        assert budget["candidates"][:3] == before[name]["candidates"][:3]
 
 
 def test_a_damaged_file_of_recipes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

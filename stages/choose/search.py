@@ -1,0 +1,108 @@
+"""The search for the recipe of each budget: rounds of trials, each of which leaves less to try.
+
+1. Each encoder rate of the grid, in short trials, and the frozen encoder, which needs no training.
+2. The best rate with each weight decay of the grid, in short trials.
+3. Where the frozen encoder is better than this recipe: the recipe in full, and the comparison once more. A
+   short trial is no fair measure of it, the less so the more labels there are: with many, the frozen encoder
+   would win where it is far worse in the end.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from stages.choose.rule import chosen
+from stages.choose.trials import Scored, Trial, accuracy_of
+from stages.choose.tryout import Tryout
+from stages.settings.recipes import Choose, Recipe
+from stages.settings.values import DEFAULT
+from stages.tasks.draws import budget_name
+
+IN_FULL = 1.0  # the length of a trial with as many steps as finetuning has
+
+
+class Rounds:
+    """The trials so far.
+
+    Attributes:
+        trials, results: all of them, by their names.
+        short, in_full: for each budget, the balanced accuracy of every recipe that was tried so.
+    """
+
+    def __init__(self, tryout: Tryout) -> None:
+        """Nothing was tried yet."""
+        finetune, self.grid = tryout.stage.settings.finetune, tryout.stage.settings.choose
+        self.tryout, self.schedule = tryout, finetune.schedule
+        self.points = candidates_of(self.grid, finetune.recipe[DEFAULT])
+        self.trials: dict[str, Trial] = {}
+        self.results: dict[str, Scored] = {}
+        self.short: list[dict[Recipe, float]] = [{} for _ in tryout.budgets]
+        self.in_full: list[dict[Recipe, float]] = [{} for _ in tryout.budgets]
+
+    def run(
+        self, recipes: Sequence[Sequence[Recipe]], length: float, scores: list[dict[Recipe, float]]
+    ) -> None:
+        """Try the recipes of each budget, and enter their scores; what was tried is not tried again."""
+        names = [budget_name(budget) for budget in self.tryout.budgets]
+        of_budget = dict(zip(names, recipes, strict=True))
+        wanted = [
+            Trial.of(split, recipe, self.schedule, length)
+            for split in self.tryout.splits
+            for recipe in of_budget[split.budget]
+        ]
+        new = {str(trial): trial for trial in wanted if str(trial) not in self.trials}
+        if new:
+            self.results |= zip(new, self.tryout.run(list(new.values()), self.possible()), strict=True)
+            self.trials |= new
+        results = [self.results[str(trial)] for trial in wanted]
+        for name, own, entries in zip(names, recipes, scores, strict=True):
+            accuracy = accuracy_of(name, wanted, results)
+            entries |= {} if accuracy is None else zip(own, accuracy.tolist(), strict=True)
+
+    def possible(self) -> set[str]:
+        """The names of all trials that any round may have."""
+        lengths = (self.grid.length, IN_FULL)
+        return {
+            str(Trial.of(split, point, self.schedule, length))
+            for split, point, length in product(self.tryout.splits, self.points, lengths)
+        }
+
+    def best(self, recipes: Sequence[Sequence[Recipe]]) -> list[Recipe | None]:
+        """The best recipe of each budget, by the longest trial of each recipe."""
+        known = [short | in_full for short, in_full in zip(self.short, self.in_full, strict=True)]
+        numbers = chosen(
+            [
+                np.array([of[recipe] for recipe in own]) if of else None
+                for own, of in zip(recipes, known, strict=True)
+            ]
+        )
+        return [None if n is None else own[n] for own, n in zip(recipes, numbers, strict=True)]
+
+
+def search(rounds: Rounds) -> list[Recipe | None]:
+    """Run the rounds: the recipe of each budget; None: no trial says anything about it."""
+    points, length, count = rounds.points, rounds.grid.length, len(rounds.short)
+    first = [point for point in points if point.weight_decay == points[0].weight_decay]
+    frozen, trained = [one for one in first if one.frozen], [one for one in first if not one.frozen]
+    rounds.run([first] * count, length, rounds.short)
+    if not trained:
+        return rounds.best([frozen] * count)
+    rates = [None if one is None else one.encoder_learning_rate for one in rounds.best([trained] * count)]
+    with_decays = [[point for point in points if point.encoder_learning_rate == rate] for rate in rates]
+    rounds.run(with_decays, length, rounds.short)
+    pairs = [[*frozen, *([] if one is None else [one])] for one in rounds.best(with_decays)]
+    ahead = [one is not None and one.frozen for one in rounds.best(pairs)]
+    in_full = [pair[1:] if is_frozen else [] for pair, is_frozen in zip(pairs, ahead, strict=True)]
+    rounds.run(in_full, IN_FULL, rounds.in_full)
+    return rounds.best(pairs)
+
+
+def candidates_of(grid: Choose, default: Recipe) -> list[Recipe]:
+    """All points of the grid, the weakest first; the frozen encoder once, because no decay changes it."""
+    rates, decays = sorted(grid.encoder_learning_rates), sorted(grid.weight_decays)
+    points = [(rate, decay) for rate, decay in product(rates, decays) if rate or decay == decays[0]]
+    return [
+        Recipe(encoder_learning_rate=rate, head_learning_rate=default.head_learning_rate, weight_decay=decay)
+        for rate, decay in points
+    ]
