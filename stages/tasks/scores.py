@@ -73,10 +73,14 @@ def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np
 
 
 def _ratio(hits: np.ndarray, of: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """What each image contributes to Σ hits / Σ of, for each class, (K, N); `empty` where Σ of is 0."""
+    """What each image contributes to Σ hits / Σ of, for each class, (K, N); `empty` where Σ of is 0.
+
+    The spread is that of n - 1 degrees of freedom, n = Σ of: few images of a class look too much alike.
+    """
     totals = of.sum(1, keepdims=True).astype(np.float64)
     ratio = np.where(totals > 0, hits.sum(1, keepdims=True) / np.maximum(totals, 1), empty)
     linear = (hits - ratio * of) * (hits.shape[1] / np.maximum(totals, 1))
+    linear *= np.sqrt(totals / np.maximum(totals - 1, 1))
     return np.asarray(ratio + np.where(totals > 0, linear, 0.0))
 
 

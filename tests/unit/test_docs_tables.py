@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.situations import all_settings
 from tests.conftest import committed
 
 
@@ -162,19 +163,28 @@ def test_scale_is_as_measured() -> None:
     assert figures("gpu-and-scale.md", "| images | first, s |", slice(None)) == expected
 
 
+def kind_of_situation(setting: str) -> str:
+    situation = next((kind for kind in (" runs", "accuracy 0.98", "macro") if kind in setting), "")
+    return f"{setting.split(',')[0]} {situation}"
+
+
 def test_intervals_cover_and_are_not_much_too_wide() -> None:
     table = results("coverage.csv")
     simulated = table[~table["setting"].str.contains("real test images")]
-    assert len(simulated) == 2 * 3**4 * 2
+    assert len(simulated) == 2 * len(all_settings())
     real = table[table["setting"].str.contains("real test images")]
     assert len(real) == 2 * 3 * 2
     shown = f"{100 * real['coverage'].min():.1f} to {100 * real['coverage'].max():.1f} %"
     assert shown in " ".join(committed("docs/benchmarks.md").split())
-    assert (simulated["simulations"] > 1900).all()  # of 2,000; those in which nothing varies have none
+    # Of 2,000; where nothing varies there is no interval: often where nearly all of few images are right.
+    few_errors = simulated["setting"].str.contains(r" 60 test images .*accuracy 0\.98")
+    assert (simulated[~few_errors]["simulations"] > 1900).all()
+    assert (simulated["simulations"] > 1300).all()
     assert table["coverage"].min() >= 0.93
     assert table["coverage"].median() <= 0.975
-    rows = []
-    for kind in ("gain", "accuracy"):
-        coverage = simulated[simulated["setting"].str.startswith(kind)]["coverage"]
-        rows.append([f"{value:.3f}" for value in (coverage.min(), coverage.median(), coverage.max())])
-    assert figures("benchmarks.md", "| interval of") == rows
+    kinds = simulated["setting"].map(kind_of_situation)
+    expected = [
+        [str(len(part)), *(f"{value:.3f}" for value in (part.min(), part.median(), part.max()))]
+        for part in (simulated["coverage"][kinds == kind] for kind in kinds.unique())
+    ]
+    assert figures("benchmarks.md", "| interval of") == expected
