@@ -1,7 +1,7 @@
 """The verdict in sentences. They are computed, and never claim more than the interval allows."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from stages.compare.statistics import Design
 from stages.settings.values import CONTROL, IMPORTED
 
+UNEQUAL = 1.5  # from so many times the mean size on, the largest class makes accuracy one-sided
 Format = Callable[[str, str, str], str]  # from a number's text, its key in the summary, and its unit
 
 
@@ -137,6 +138,39 @@ def imported_sentence(
     half = number(f"{100 * row[f'{name}_ci95']:.2f}", f"{method}.{budget}.{name}_ci95", "")
     verb = "" if measurable(row, name) else ", which is not measurable"
     return f"{start} {gain} ± {half} points{verb}."
+
+
+def recall_sentence(
+    details: Mapping[str, Any], tested: Sequence[int], method: str, budget: str, design: Design
+) -> str:
+    """What pretraining gained in macro recall; "" where classes are about equal, or there is no control.
+
+    Where one class has most of the test images, accuracy hardly depends on the others.
+
+    Args:
+        details: the content of `metrics/details.json`.
+        tested: how many test images each class has.
+        method, budget, design: as for `sentence`.
+    """
+    of = details[method][budget]["finetuned"]
+    counts = [count for count in tested if count]
+    if "recall_macro_gain" not in of or max(counts) * len(counts) < UNEQUAL * sum(counts):
+        return ""
+    before, after = (
+        f"{100 * details[name][budget]['finetuned']['recall_macro']['mean']:.2f}"
+        for name in (CONTROL, method)
+    )
+    gain, share = of["recall_macro_gain"], f"{100 * max(counts) / sum(counts):.0f} %"
+    by_class = "By macro recall, which counts all classes alike,"
+    start = f"The largest class has {share} of the test images. {by_class}"
+    of_gain = f"{100 * gain['mean']:+.2f}"
+    if "ci95" not in gain:
+        return f"{start} it is {before} % and {after} %, {of_gain} points; {design.why_no_interval()}."
+    of_gain = f"{of_gain} ± {100 * gain['ci95']:.2f} points"
+    if not measurable({"gain": gain["mean"], "gain_ci95": gain["ci95"]}):
+        return f"{start} there is no measurable gain: {before} % without it, {after} % with it, {of_gain}."
+    verb = "lowers" if gain["mean"] < 0 else "raises"
+    return f"{start} it {verb} {before} % to {after} %, {of_gain}."
 
 
 def pool_sentence(

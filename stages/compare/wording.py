@@ -19,9 +19,11 @@ def sentences(evidence: Evidence, method: str) -> list[Markup]:
     """The verdict on a method, a paragraph for each budget: what pretraining bought, and the pool beside."""
     summary, labels, design = evidence.summary, evidence.labels, evidence.design
     not_spread = {result.method: kept(result) for result in evidence.results}
+    tested = evidence.data.classes["test"].tolist()
     paragraphs = [
         (
             verdict.sentence(summary, method, budget, labels, design, number=marked),
+            verdict.recall_sentence(evidence.details, tested, method, budget, design),
             verdict.imported_sentence(summary, method, budget, design, number=marked),
             evidence.simple.sentence(summary[method][budget], method, budget, design, number=marked),
             verdict.pool_sentence(

@@ -392,6 +392,17 @@ def test_a_folder_is_called_by_its_last_name(path: str, name: str) -> None:
     assert report.folder_name(path) == name
 
 
+@pytest.mark.usefixtures("_without_drawing")
+@pytest.mark.parametrize(("largest", "times"), [(10, 0), (110, len(LABELS))])
+def test_macro_recall_is_said_where_one_class_is_frequent(largest: int, times: int) -> None:
+    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    counts = [largest, *[10] * (len(CLASSES) - 1)]
+    table = made_up.data.classes.assign(test=counts)
+    page = report.render(replace(made_up, data=replace(made_up.data, classes=table)))
+    share = 100 * largest / sum(counts)
+    assert page.count(f"The largest class has {share:.0f} % of the test images.") == times
+
+
 def test_balanced_draws_are_said(usual: str) -> None:
     assert "Draws are balanced: equally many labels of each class" in parsed(usual).words
 

@@ -12,8 +12,10 @@ from stages.compare.verdict import (
     measurable,
     needed_clause,
     pool_sentence,
+    recall_sentence,
     sentence,
 )
+from stages.settings.values import CONTROL
 
 LABELS = {"n10": 10, "n100": 100, "n1000": 1000}
 FIVE = Design(draws=5, runs=1, images=400, units=400, labelled=2000)
@@ -200,3 +202,36 @@ def test_labels_saved_are_known_only_for_a_measurable_gain_below_the_last_budget
     assert labels_for_same(summary, "simclr", "n1000", LABELS) is None  # the last budget
     summary["simclr"]["n10"]["gain_ci95"] = 0.3
     assert labels_for_same(summary, "simclr", "n10", LABELS) is None  # not measurable
+
+
+def recalls(mean: float, half: float | None) -> dict[str, Any]:
+    gain = {"mean": mean} if half is None else {"mean": mean, "ci95": half}
+    rows = {
+        CONTROL: {"recall_macro": {"mean": 0.4}},
+        "simclr": {"recall_macro": {"mean": 0.4 + mean}, "recall_macro_gain": gain},
+    }
+    return {method: {"n10": {"finetuned": row}} for method, row in rows.items()}
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "words"),
+    [
+        (0.05, 0.02, "it raises 40.00 % to 45.00 %, +5.00 ± 2.00 points."),
+        (-0.05, 0.02, "it lowers 40.00 % to 35.00 %, -5.00 ± 2.00 points."),
+        (
+            0.05,
+            0.06,
+            "there is no measurable gain: 40.00 % without it, 45.00 % with it, +5.00 ± 6.00 points.",
+        ),
+        (0.05, None, "it is 40.00 % and 45.00 %, +5.00 points; equal draws have no interval."),
+    ],
+)
+def test_where_one_class_is_frequent_macro_recall_is_said_beside_accuracy(
+    mean: float, half: float | None, words: str
+) -> None:
+    details = recalls(mean, half)
+    start = "The largest class has 60 % of the test images. By macro recall, which counts all classes alike,"
+    assert recall_sentence(details, [60, 20, 20], "simclr", "n10", FIVE) == f"{start} {words}"
+    assert recall_sentence(details, [60, 0, 20, 20], "simclr", "n10", FIVE) == f"{start} {words}"
+    assert recall_sentence(details, [40, 30, 30], "simclr", "n10", FIVE) == ""
+    assert recall_sentence(details, [60, 20, 20], CONTROL, "n10", FIVE) == ""
