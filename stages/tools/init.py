@@ -10,6 +10,7 @@ with `--dry-run` it prints the changes instead. Presets, comments and the values
 
 import argparse
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ from stages.tools.survey import Survey, read_headers, survey
 from stages.training.randomness import Stream
 from stages.training.resources import cores
 
+BUSY = 0.25  # of the cores: from so many busy programs on, the times say little
+BUSY_MACHINE = (
+    "other programs were busy in the last minute (load average {:.1f}), so the times are too long, and image "
+    "size and runs may be too small; run this again when they have ended"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Look at the folder, choose, time, and write params.yaml."""
@@ -44,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = load.PARAMS.read_text(encoding="utf-8")
     load.validated(load.read(load.PARAMS))  # mistakes are named before any work
     path, hardware = inside(options.folder), Hardware(cores(), torch.cuda.is_available())
+    busy = others()
 
     records, _, _ = layout.scan(options.folder)
     headers = read_headers(options.folder, [record.file for record in records])
@@ -68,12 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     seconds = times.whole(settings, found.labels, parallel)
     print(*report(found, choices, text, seconds), sep="\n", flush=True)
+    if busy > BUSY * hardware.cores:
+        print(f"doubtful: {BUSY_MACHINE.format(busy)}", flush=True)
     if options.dry_run:
         new = with_values(text, *parts(choices)).splitlines()
         print(*difflib.unified_diff(text.splitlines(), new, str(load.PARAMS), "fitted", n=0), sep="\n")
         return
     write_values(*parts(choices))
     print(f"{load.PARAMS} is written; next: make views, make repro")
+
+
+def others() -> float:
+    """How many programs were busy in the last minute, before this one; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def inside(folder: Path) -> str:

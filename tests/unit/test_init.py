@@ -1,5 +1,6 @@
 """The command `init`: from a folder to params.yaml."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,20 @@ def test_a_slow_machine_gets_smaller_images_and_is_timed_with_them(
     assert timed == [(64, 64), (48, 48)]
     assert load.validated(load.read(load.PARAMS)).data.image_size == 48
     assert "  data.image_size: 48 (make repro would take 7" in capsys.readouterr().out  # minutes
+
+
+@pytest.mark.parametrize(("load", "is_said"), [(0.1, False), (3.0, True), (None, False)])
+def test_a_busy_machine_is_named_because_the_times_are_then_too_long(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], load: float | None,
+    is_said: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(init, "cores", lambda: 2)
+    if load is None:
+        monkeypatch.delattr(os, "getloadavg")
+    else:
+        monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    init.main([str(images), "--dry-run"])
+    assert ("doubtful: other programs were busy" in capsys.readouterr().out) == is_said
 
 
 def test_a_dry_run_prints_the_changes_and_writes_nothing(
