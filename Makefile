@@ -12,6 +12,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 repro: setup ## run the pipeline: only what changed, then print the summary; JOBS=n: n methods at the same time; GPUS=g: on g GPUs
+	@python -m stages.tools.lock_file
 	@python -m stages.settings
 ifdef JOBS
 	dvc repro prepare
@@ -21,12 +22,14 @@ ifdef JOBS
 			dvc --wait-for-lock repro --single-item $$stage@METHOD || exit 255; done'
 endif
 	dvc repro
+	@python -m stages.tools.lock_file --keep
 	@python -m stages.compare --show
 
 init: setup ## write the parameters that fit your own images into params.yaml: make init FOLDER=data/images
 	@python -m stages.tools.init $(FOLDER)
 
 views: setup ## try each preset of views on your own labels and write the best one into params.yaml
+	@python -m stages.tools.lock_file
 	dvc repro prepare
 	@python -m stages.tools.views --write
 

@@ -77,7 +77,8 @@ def write(
         thumbnails.write(
             results.gallery, thumbnails.sheet(gallery, thumbnails.MISTAKES_ACROSS, thumbnails.MISTAKES_SIDE)
         )
-        model: dict[str, Any] = {"made_from": MADE_FROM}
+        of_validation = {budget: {"finetuned": 0.5 + 0.1 * number} for budget in labels}
+        model: dict[str, Any] = {"made_from": MADE_FROM, "validation": of_validation}
         if labels:
             model |= {
                 "encoder": "residual", "image_size": 28, "parameters": 1000 + number, "multiply_adds": 5000,

@@ -13,9 +13,10 @@ class Choice:
 
     Attributes:
         result: the method's results.
-        accuracy: budget → mean accuracy, a fraction.
+        accuracy: budget → mean accuracy on test, a fraction.
         optimal: the budgets at which the method is Pareto-optimal: no other method is at least as good in
-            accuracy, training time and multiply-adds, and better in one of them.
+            accuracy on validation, training time and multiply-adds, and better in one of them. None is where
+            validation has too few labels to choose by.
     """
 
     result: MethodResults
@@ -45,11 +46,23 @@ def choices(
     ]
 
 
+def on_validation(row: Choice, budget: str) -> float | None:
+    """The mean accuracy of a budget's finetuned models on validation; None: it has too few labels."""
+    accuracy = row.result.model["validation"].get(budget, {}).get("finetuned")
+    return None if accuracy is None else float(accuracy)
+
+
 def is_optimal(row: Choice, rows: Sequence[Choice], budget: str) -> bool:
-    """Whether no other row is at least as good in every criterion and better in one."""
+    """Whether no other row is at least as good in every criterion and better in one.
+
+    The test split decides nothing, because a method chosen by its test accuracy looks better than it is.
+    """
+    if any(on_validation(other, budget) is None for other in rows):
+        return False
 
     def criteria(choice: Choice) -> tuple[float, ...]:
-        return (choice.accuracy[budget], -choice.training_seconds, -choice.result.model["multiply_adds"])
+        accuracy = on_validation(choice, budget) or 0.0
+        return (accuracy, -choice.training_seconds, -choice.result.model["multiply_adds"])
 
     values = criteria(row)
     return not any(

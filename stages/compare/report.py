@@ -48,6 +48,7 @@ def render(evidence: Evidence) -> str:
     best = verdict.headline(accuracies)
     pretrained = [accuracy for method, accuracy in accuracies.items() if method != CONTROL]
     others = [method for method in accuracies if method not in (best, CONTROL)]
+    models = choices(evidence.results, evidence.summary, evidence.budgets)
     return environment.get_template("report.html.j2").render(
         evidence=evidence,
         control=CONTROL,
@@ -69,7 +70,8 @@ def render(evidence: Evidence) -> str:
         kept={result.method: wording.kept(result) for result in evidence.results},
         no_interval=evidence.design.why_no_interval() if evidence.design.draws else "",
         labels_for_same=wording.labels_for_same(evidence),
-        choices=choices(evidence.results, evidence.summary, evidence.budgets),
+        choices=models,
+        starred=any(model.optimal for model in models),
         data=data_card(evidence.data),
         simple=evidence.simple.figures(),
         titles=BASELINES,

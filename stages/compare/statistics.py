@@ -58,10 +58,11 @@ class Design:
         return f"An interval covers {parts}, and the choice of the {tested}."
 
     def not_covered(self) -> str:
-        """What an interval does not cover, as a sentence; "" where it covers all that the design varies."""
+        """What an interval does not cover, as a sentence."""
+        recipe = "the choice of the recipe, which is made once for all draws"
         if self.runs > 1:
-            return ""
-        return "It does not cover the randomness of pretraining, because each method was pretrained once."
+            return f"It does not cover {recipe}."
+        return f"It does not cover the randomness of pretraining, of which there is one run, nor {recipe}."
 
 
 @dataclass(frozen=True)

@@ -218,3 +218,38 @@ def test_a_read_only_folder_is_named_before_any_work(folder: str, project: Proje
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: {folder}")
     assert line.endswith("Permission denied")
+
+
+STOPPED_WHILE_WRITING = """
+import sys, time
+from pathlib import Path
+from dvc.cli import main
+from dvc.utils.serialize import _yaml
+
+def stopped(data, stream):
+    Path("writing").touch()
+    time.sleep(60)
+
+_yaml._dump = stopped
+sys.exit(main(["repro"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_lock_that_dvc_was_writing_comes_back(project: Project, number: signal.Signals) -> None:
+    """DVC empties dvc.lock before it writes it."""
+    expected = project.read("dvc.lock")
+    (project.path / "metrics/report.html").unlink()
+    run = project.start(sys.executable, "-c", STOPPED_WHILE_WRITING, preexec_fn=receive_interrupts)
+    while not (project.path / "writing").exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(number)
+    run.communicate(timeout=60)
+    assert project.read("dvc.lock") == b""
+    assert project.run("dvc", "status", check=False).returncode != 0
+    said = project.stage("stages.tools.lock_file").stdout
+    assert "dvc.lock: was cut off" in said
+    assert "the one of the last commit is back" in said
+    assert project.repro() == []
+    assert project.read("dvc.lock") == expected

@@ -230,18 +230,31 @@ def test_at_most_fifty_left_out_files_are_listed() -> None:
     assert "And 10 more" in page.words
 
 
-def test_pareto_optimal_methods_are_marked() -> None:
+@pytest.mark.usefixtures("_without_drawing")
+def test_the_stars_are_decided_on_validation() -> None:
     made_up = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES)
     rows = {row.result.method: row for row in choices(made_up.results, made_up.summary, made_up.budgets)}
-    # Accuracy and training time both grow from method to method, so every method is optimal.
+    # Accuracy on validation and training time both grow from method to method, so every method is optimal.
     assert [rows[m].training_seconds for m in rows] == [0, 30, 60]
     assert all(row.optimal == {"n10", "n100"} for row in rows.values())
-    lowered = {
-        **made_up.summary,
-        "simclr": {b: {**row, "accuracy": 0.1} for b, row in made_up.summary["simclr"].items()},
-    }
-    rows_lowered = choices(made_up.results, lowered, made_up.budgets)
-    assert [row.optimal for row in rows_lowered if row.result.method == "simclr"] == [frozenset()]
+    tested = {of: {b: {**row, "accuracy": 0.1} for b, row in made_up.summary[of].items()} for of in rows}
+    assert [row.optimal for row in choices(made_up.results, tested, made_up.budgets)] == [
+        row.optimal for row in rows.values()
+    ]  # the test decides nothing
+    made_up.results[2].model["validation"]["n10"]["finetuned"] = 0.1
+    lowered = choices(made_up.results, made_up.summary, made_up.budgets)
+    assert [row.optimal for row in lowered if row.result.method == "simclr"] == [{"n100"}]
+    assert "★ marks the Pareto-optimal methods" in rendered(made_up).words
+
+
+@pytest.mark.usefixtures("_without_drawing")
+def test_without_enough_labels_of_validation_there_is_no_star() -> None:
+    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    for result in made_up.results:
+        result.model["validation"] = {}
+    page = rendered(made_up)
+    assert "★" not in page.words
+    assert "No method is marked as the best choice" in page.words
 
 
 def test_the_method_of_the_verdict_is_chosen_on_validation() -> None:
@@ -268,7 +281,7 @@ def test_intervals_are_explained(usual: str) -> None:
     covered = "An interval covers the choice of the labels (3 draws), the randomness of finetuning, and the "
     assert f"{covered}choice of the 400 test images." in words
     assert (
-        "It does not cover the randomness of pretraining, because each method was pretrained once." in words
+        "It does not cover the randomness of pretraining, of which there is one run, nor the choice" in words
     )
     bars = "Error bars: 95 % intervals over 3 draws and the test images"
     assert words.count(bars) == 3 + 1 + 2  # efficiency, gains, recall

@@ -1,0 +1,106 @@
+"""Bring dvc.lock back where an interrupted DVC left it cut off.
+
+    python -m stages.tools.lock_file           (before `dvc repro`; does nothing where the file is whole)
+    python -m stages.tools.lock_file --keep    (after a good run: keep a copy of it)
+
+DVC empties dvc.lock and writes it anew after each stage. If it is killed in that moment, it leaves a file
+that it refuses to read. The copy of the last good run then comes back, else the one of the last commit; `dvc
+repro` goes on from there, and takes what had finished since from its run cache. `make repro` calls both.
+"""
+
+import argparse
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from voluptuous import Invalid
+
+from stages.errors import InputError, reported
+from stages.files.whole import whole_file
+
+LOCK = Path("dvc.lock")
+KEPT = Path(".dvc/tmp/headstart/dvc.lock")  # git ignores the folder
+BROKEN = KEPT.with_name("dvc.lock.broken")
+CONFLICT = b"<<<<<<< "
+PATIENCE = 1.0  # seconds that another DVC may take to write the file
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Restore the lock if it is broken, or keep a copy of it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tools.lock_file", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--keep", action="store_true", help="keep a copy of the whole file instead")
+    if parser.parse_args(arguments).keep:
+        keep()
+    else:
+        restore()
+
+
+def keep() -> None:
+    """Keep a copy of dvc.lock, if it is there and whole."""
+    if LOCK.is_file() and is_whole(content := LOCK.read_bytes()):
+        write(KEPT, content)
+
+
+def restore() -> None:
+    """Replace a broken dvc.lock by the newest whole one, and say so.
+
+    Raises:
+        InputError: the file has the marks of a merge conflict, which only a person can solve.
+    """
+    if not is_broken():
+        return
+    time.sleep(PATIENCE)
+    if not is_broken():
+        return
+    content = LOCK.read_bytes()
+    if CONFLICT in content:
+        raise InputError(f"{LOCK}: has a merge conflict; docs/share.md says how to make the file again")
+    write(BROKEN, content)
+    source, whole = next(candidates(), ("removed, because no whole version of it was found", None))
+    if whole is None:
+        LOCK.unlink()
+    else:
+        write(LOCK, whole)
+    print(f"{LOCK}: was cut off, as by a DVC that was killed while it wrote the file; {source}", flush=True)
+    print(f"dvc repro takes what had finished since from its run cache; the broken file is {BROKEN}")
+
+
+def candidates() -> Iterator[tuple[str, bytes]]:
+    """The whole versions of the lock, the newest first, each with what is said of it."""
+    if KEPT.is_file() and is_whole(content := KEPT.read_bytes()):
+        yield "the one of the last good run is back", content
+    show = ["git", "show", f"HEAD:./{LOCK}"]
+    committed = subprocess.run(show, capture_output=True, check=False)  # noqa: S603 (a fixed command)
+    if committed.returncode == 0 and is_whole(committed.stdout):
+        yield "the one of the last commit is back", committed.stdout
+
+
+def is_broken() -> bool:
+    """Whether there is a lock that DVC refuses to read."""
+    return LOCK.is_file() and not is_whole(LOCK.read_bytes())
+
+
+def is_whole(content: bytes) -> bool:
+    """Whether DVC reads this as a lock."""
+    try:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content.decode()))
+    except (UnicodeDecodeError, YAMLError, Invalid):
+        return False
+    return True
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole, or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

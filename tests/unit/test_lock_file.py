@@ -1,0 +1,91 @@
+"""dvc.lock comes back whole from the last good run or the last commit; nothing else is touched."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stages.errors import InputError
+from stages.tools import lock_file
+from tests.conftest import committed
+
+WHOLE = 'schema: "2.0"\nstages:\n  prepare:\n    cmd: python -m stages.prepare\n'
+OLDER = WHOLE.replace("prepare", "pretrain")
+BROKEN = ["", "schema: '2.", "schema: '2.0'\nstages:\n  prepare:\n    deps:\n    - path: a\n", "\0\0\0", "[]"]
+
+
+@pytest.fixture(autouse=True)
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A whole lock in a git repository whose last commit has an older one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lock_file, "PATIENCE", 0.0)
+    for arguments in (["init", "--quiet"], ["config", "user.name", "x"], ["config", "user.email", "x@y.z"]):
+        subprocess.run(["git", *arguments], check=True)
+    lock_file.LOCK.write_text(OLDER)
+    subprocess.run(["git", "add", "dvc.lock"], check=True)
+    subprocess.run(["git", "commit", "--quiet", "--message", "older"], check=True)
+    lock_file.LOCK.write_text(WHOLE)
+    return lock_file.LOCK
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_the_lock_of_the_last_good_run_comes_back(
+    lock: Path, broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock_file.main(["--keep"])
+    lock.write_text(broken)
+    lock_file.main([])
+    assert lock.read_text() == WHOLE
+    assert lock_file.BROKEN.read_text() == broken
+    assert "the one of the last good run is back" in capsys.readouterr().out
+
+
+def test_without_a_good_run_it_is_that_of_the_last_commit(
+    lock: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock.write_text("")
+    lock_file.main(["--keep"])  # a broken one is not kept
+    lock_file.main([])
+    assert lock.read_text() == OLDER
+    assert "the one of the last commit is back" in capsys.readouterr().out
+
+
+def test_without_any_whole_lock_the_broken_one_goes(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    subprocess.run(["git", "rm", "--quiet", "--cached", "dvc.lock"], check=True)
+    subprocess.run(["git", "commit", "--quiet", "--message", "none"], check=True)
+    lock.write_text("schema")
+    lock_file.main([])
+    assert not lock.exists()
+    assert lock_file.BROKEN.read_text() == "schema"
+    assert "no whole version of it was found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [WHOLE, None])
+def test_a_whole_lock_and_none_stay_as_they_are(
+    lock: Path, content: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock_file.main(["--keep"])
+    lock.unlink() if content is None else lock.write_text(content + "# a comment\n")
+    before = lock.read_text() if lock.exists() else None
+    lock_file.main([])
+    assert (lock.read_text() if lock.exists() else None) == before
+    assert capsys.readouterr().out == ""
+
+
+def test_a_merge_conflict_is_left_to_a_person(lock: Path) -> None:
+    lock.write_text(conflict := f"<<<<<<< HEAD\n{WHOLE}=======\n{OLDER}>>>>>>> other\n")
+    with pytest.raises(InputError, match=r"^dvc\.lock: has a merge conflict"):
+        lock_file.main([])
+    assert lock.read_text() == conflict
+
+
+def test_another_dvc_may_finish_writing(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock.write_text("")
+    monkeypatch.setattr(lock_file.time, "sleep", lambda _: lock.write_text(WHOLE))
+    lock_file.main([])
+    assert lock.read_text() == WHOLE
+    assert not lock_file.BROKEN.exists()
+
+
+def test_the_committed_lock_is_whole() -> None:
+    assert lock_file.is_whole(committed("dvc.lock").encode())
