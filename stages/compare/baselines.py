@@ -1,4 +1,4 @@
-"""The simple baselines beside the methods: the best of them, and each method's paired gain over it."""
+"""The baselines beside the methods: the best simple one, public weights, and each method's gain over them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from stages.compare.statistics import Design
 from stages.compare.verdict import Format, measurable, unmarked
 from stages.files.json_files import read_json
 from stages.files.paths import METRICS
-from stages.settings.values import BASELINE, BASELINES, MAJORITY
+from stages.settings.values import BASELINE, BASELINES, MAJORITY, PUBLIC
 
-GAIN = "gain_over_baseline"  # in the summary
+GAIN, OVER_PUBLIC = "gain_over_baseline", "gain_over_imagenet"  # in the summary
 SHOWN = ("accuracy", "recall_macro", "precision_macro", "f1_macro")  # the others are of probabilities
 FIGURES = METRICS / "baselines.json"
 
 
 @dataclass(frozen=True)
 class SimpleBaselines:
-    """What the simple baselines reach on the test split.
+    """What the baselines reach on the test split.
 
     Attributes:
         measured: name → budget → its models.
@@ -41,13 +41,14 @@ class SimpleBaselines:
         )
 
     def best(self, budget: str) -> str | None:
-        """The name of the best one at a budget; None: there are none.
+        """The name of the best simple one at a budget; None: there are none.
 
         It is chosen on validation. Where validation has too few labels, it is the best one on the test
         split: a description, which is never in favour of a method. `majority` is taken only where there is
         no other: it knows from all labels of the pool how common each class is, which no draw tells.
         """
-        names = [name for name in self.measured if name != MAJORITY] or list(self.measured)
+        simple = [name for name in self.measured if name != PUBLIC]
+        names = [name for name in simple if name != MAJORITY] or simple
         scores = self.validation.get(budget) or {name: self._accuracy(name, budget) for name in names}
         return max(names, key=lambda name: scores[name], default=None)
 
@@ -80,14 +81,20 @@ class SimpleBaselines:
         return pd.DataFrame(rows)
 
     def gains(self, evaluations: Evaluations) -> dict[str, dict[str, dict[str, float]]]:
-        """Method → budget → the paired gain of its finetuned models over the best simple baseline."""
+        """Method → budget → the paired gains of its finetuned models.
+
+        One is over the best simple baseline, the other over public weights.
+        """
         gains: dict[str, dict[str, dict[str, float]]] = {}
         for method, budgets in evaluations.items():
             for budget, protocols in budgets.items():
-                if (best := self.best(budget)) is not None:
-                    base = self.measured[best][budget].replicates("accuracy")
-                    gain = protocols["finetuned"].replicates("accuracy").over(base)
-                    gains.setdefault(method, {})[budget] = named(GAIN, gain.estimate())
+                public = PUBLIC if PUBLIC in self.measured else None
+                for key, base in ((GAIN, self.best(budget)), (OVER_PUBLIC, public)):
+                    if base is not None:
+                        of_base = self.measured[base][budget].replicates("accuracy")
+                        gain = protocols["finetuned"].replicates("accuracy").over(of_base)
+                        row = gains.setdefault(method, {}).setdefault(budget, {})
+                        row |= named(key, gain.estimate())
         return gains
 
     def sentence(
@@ -116,6 +123,21 @@ class SimpleBaselines:
             else:
                 text = f"It is {'above' if row[GAIN] > 0 else 'below'} {beside}: {gain} ± {half} points."
         return " ".join(filter(None, [text, self._caution(row, budget)]))
+
+    def public_sentence(
+        self, row: Mapping[str, float], method: str, budget: str, design: Design, number: Format = unmarked
+    ) -> str:
+        """How a method stands beside public weights; "" where they were not tried; arguments as above."""
+        if OVER_PUBLIC not in row:
+            return ""
+        gain = number(f"{100 * row[OVER_PUBLIC]:+.2f}", f"{method}.{budget}.{OVER_PUBLIC}", "")
+        beside = f"public weights, {BASELINES[PUBLIC]} ({100 * self._accuracy(PUBLIC, budget):.2f} %)"
+        if f"{OVER_PUBLIC}_ci95" not in row:
+            return f"Beside {beside}: {gain} points; {design.why_no_interval()}."
+        half = number(f"{100 * row[f'{OVER_PUBLIC}_ci95']:.2f}", f"{method}.{budget}.{OVER_PUBLIC}_ci95", "")
+        if not measurable(row, OVER_PUBLIC):
+            return f"It is not measurably better or worse than {beside}: {gain} ± {half} points."
+        return f"It is {'above' if row[OVER_PUBLIC] > 0 else 'below'} {beside}: {gain} ± {half} points."
 
     def _caution(self, row: Mapping[str, float], budget: str) -> str:
         """Where always answering the commonest class is right more often than a method."""

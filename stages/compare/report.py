@@ -18,7 +18,7 @@ from stages.compare.inputs import DataSummary, MethodResults
 from stages.compare.method_charts import FEW_CLASSES, NAMED_CLASSES
 from stages.compare.names import shortened
 from stages.files.whole import whole_file
-from stages.settings.values import BASELINES, CONTROL, FOLDER
+from stages.settings.values import BASELINES, CONTROL, FOLDER, PUBLIC
 from stages.tasks import power
 
 LISTED = 50  # of the files that were left out, this many are listed
@@ -75,6 +75,7 @@ def render(evidence: Evidence) -> str:
         data=data_card(evidence.data),
         simple=evidence.simple.figures(),
         titles=BASELINES,
+        public=PUBLIC in evidence.simple.measured,
         best_simple={budget: evidence.simple.best(budget) for budget in evidence.budgets},
         smallest_gains=wording.smallest_gains(evidence),
         enough_test=power.ENOUGH_TEST,

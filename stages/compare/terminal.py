@@ -51,7 +51,7 @@ def show() -> None:
     if not every_interval:
         print(f"no ±: {design.why_no_interval()}")
     if simple:
-        print(f"accuracy: of finetuned models, and of the simple baselines {', '.join(simple)}")
+        print(f"accuracy: of finetuned models, and of what they are compared with: {', '.join(simple)}")
     for method in summary:
         health = read_json(METRICS / "pretrain" / f"{method}.json")
         if health["collapse"] is not None:

@@ -13,11 +13,13 @@ IMPORTED = "imported"  # the second control: weights from elsewhere, as they cam
 CONTROL = "scratch"  # the method that every gain is measured against
 BASELINE = "baseline"  # the protocol of the simple baselines
 MAJORITY = "majority"
-BASELINES = {  # the simple baselines, and what they are called in sentences
+PUBLIC = "imagenet_probe"  # not a simple one: somebody trained its network on a million labelled photographs
+BASELINES = {  # what the methods are compared with, and what it is called in sentences
     MAJORITY: "the commonest class",
     "pixels_1nn": "the nearest image by pixels",
     "hog_svm": "HOG + SVM",
     "hog_forest": "HOG + forest",
+    PUBLIC: "a linear probe of ImageNet's MobileNetV2",
 }
 OFFICIAL = {"mnist": (60_000, 10), "fashion-mnist": (60_000, 10)}  # training images, classes
 FOLDER = "folder"  # the source that is the user's own images

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from stages.settings.values import BASELINES
 from stages.tools.survey import Headers, Survey
 
 Choices = dict[str, tuple[Any, str]]  # by dotted key: the value and the reason
@@ -85,6 +86,7 @@ def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware)
         "pretrain.simclr.steps": (STEPS, "fewer did harm on other folders"),
         "pretrain.simclr.temperature": (0.5, "SimCLR's own for small photographs; 1 is MNIST's"),
         "finetune.budgets": budgets(found),
+        "baselines": (list(BASELINES), "simple ones, and public weights"),
         "finetune.draws": (DRAWS, "enough draws of labels for an interval"),
     }
     return {key: (value, " ".join(reason.split())) for key, (value, reason) in chosen.items()}

@@ -7,22 +7,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+import torchvision
 from skimage.feature import hog
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from stages.evaluate.baselines import classifiers, descriptors, every_baseline
+from stages.evaluate.baselines import classifiers, descriptors, every_baseline, public
 from stages.evaluate.baselines.classifiers import FITTED, fitted, majority, probabilities
 from stages.evaluate.baselines.descriptors import colours, described, shapes, shapes_and_colours
 from stages.files.json_files import read_json, write_json
 from stages.files.packs import read_probabilities
 from stages.files.paths import BASELINES, IMAGES, LABELS, PREDICTED_IMAGES, TEST
 from stages.files.tables import read_table, write_table
+from stages.networks import imagenet
 from stages.settings import load, values
 from stages.tasks.draws import draw_labelled
 from stages.tasks.model_index import read_index
+from stages.tasks.probe import fit_linear
 from tests.conftest import ROOT
 from tests.pipeline.conftest import SMALL, change
 from tests.unit.test_stages import write_part
@@ -94,16 +98,17 @@ def test_every_baseline_finds_a_planted_class(name: str) -> None:
 def test_predictions_are_those_of_scikit_learn(digits: tuple[Tensor, Tensor], classes: int) -> None:
     images, labels = (part.numpy() for part in digits)
     rows = np.flatnonzero(labels < classes)
-    x, y = {name: FITTED[name].describe(images[rows]) for name in FITTED}, labels[rows]
+    y = labels[rows]
     theirs: dict[str, Any] = {
         "pixels_1nn": KNeighborsClassifier(1),
         "hog_svm": LinearSVC(C=classifiers.C, max_iter=classifiers.ITERATIONS, random_state=7),
         "hog_forest": RandomForestClassifier(classifiers.TREES, random_state=7),
     }
-    assert theirs.keys() == FITTED.keys()
+    assert theirs.keys() == FITTED.keys() - {values.PUBLIC}
     for name, model in theirs.items():
-        expected = model.fit(x[name][:40], y[:40]).predict(x[name][40:])
-        predicted = probabilities(fitted(FITTED[name].make, x[name][:40], y[:40], 7), x[name][40:], classes)
+        x = FITTED[name].describe(images[rows])
+        expected = model.fit(x[:40], y[:40]).predict(x[40:])
+        predicted = probabilities(fitted(FITTED[name].make, x[:40], y[:40], 7), x[40:], classes)
         assert predicted.argmax(1).tolist() == expected.tolist(), name
 
 
@@ -117,6 +122,35 @@ def test_a_class_without_labels_is_never_predicted(name: str) -> None:
     assert (some[rows].argmax(1) == labels[rows]).all()
     one = np.flatnonzero(labels == 2)
     assert (probabilities(fitted(FITTED[name].make, x[one], labels[one], 0), x, 3) == [0, 0, 1]).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_public_features_are_those_of_the_encoder_with_imagenets_weights(channels: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (70, channels, 32, 32), dtype=np.uint8)
+    features = public.imagenet(images)
+    assert (features.shape, features.dtype) == ((70, 1280), np.float32)
+    network = torchvision.models.mobilenet_v2()
+    network.load_state_dict(torch.load(imagenet._file(), weights_only=True))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    large = F.interpolate(torch.from_numpy(images[:8]) / 255, (96, 96), mode="bilinear")
+    if channels == 1:  # grey: the mean of the statistics, and the sum over the first layer's channels
+        mean, std = mean.mean().expand(3), std.mean().expand(3)
+        large = large.expand(-1, 3, -1, -1)
+    normalised = (large - mean[:, None, None]) / std[:, None, None]
+    with torch.inference_mode():
+        expected = network.eval().features(normalised).mean((2, 3))
+    np.testing.assert_allclose(features[:8], expected.numpy(), atol=2e-4)
+
+
+def test_the_probe_of_public_weights_is_that_of_the_methods() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 90)
+    described = (random.normal(size=(90, 20)) + 2 * np.eye(3, 20)[labels]).astype(np.float32)
+    fitted_probe = public.Probe().fit(described, 5 * labels)  # the numbers of classes may have gaps
+    head = fit_linear(torch.from_numpy(described), torch.from_numpy(labels), 3, public.L2)
+    expected = head(torch.from_numpy(described)).softmax(1).detach().numpy()
+    np.testing.assert_allclose(fitted_probe.predict_proba(described), expected, atol=1e-6)
+    assert fitted_probe.classes_.tolist() == [0, 5, 10]
 
 
 def test_majority_is_the_share_of_each_class_in_the_pool() -> None:
@@ -133,8 +167,10 @@ def project(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     """A working directory with a pool, validation and test of digits."""
     (in_copy / "stages").symlink_to(ROOT / "stages")
     changes = SMALL | {"finetune.budgets": [10, 50, "all"], "finetune.draws": 3}
-    del changes["baselines"]  # params.yaml has all of them
+    del changes["baselines"]
     change(in_copy / "params.yaml", changes)
+    text = (in_copy / "params.yaml").read_text()
+    (in_copy / "params.yaml").write_text(text.replace("hog_forest]", f"hog_forest, {values.PUBLIC}]"))
     images, labels = (part.numpy() for part in digits)
     end = POOL + VALIDATION
     write_part(IMAGES, "pool", images[:POOL], labels[:POOL])

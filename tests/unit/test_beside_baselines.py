@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stages.compare import figures, inputs, measured, report
-from stages.compare.baselines import GAIN, SimpleBaselines
+from stages.compare.baselines import GAIN, OVER_PUBLIC, SimpleBaselines
 from stages.compare.evidence import collect
 from stages.compare.measured import Measured
 from stages.compare.statistics import Design
@@ -67,6 +67,38 @@ def test_gains_are_paired_by_draw_and_image() -> None:
     assert other[GAIN] == pytest.approx(0.3, abs=1e-4)
 
 
+PROBED = right_on([0.9, 0.92, 0.91], 5)
+WITH_PUBLIC = SimpleBaselines(
+    {**SIMPLE.measured, "imagenet_probe": {"n10": PROBED}},
+    {"n10": {**SIMPLE.validation["n10"], "imagenet_probe": 0.98}},
+)
+
+
+def test_public_weights_are_no_simple_baseline_and_have_a_gain_of_their_own() -> None:
+    assert WITH_PUBLIC.best("n10") == "pixels_1nn"
+    assert SimpleBaselines({"imagenet_probe": {"n10": PROBED}}).best("n10") is None
+    row = WITH_PUBLIC.gains(METHOD)["simclr"]["n10"]
+    assert row[GAIN] == SIMPLE.gains(METHOD)["simclr"]["n10"][GAIN]
+    assert row[OVER_PUBLIC] == pytest.approx(-0.1, abs=1e-4)
+    arm = METHOD["simclr"]["n10"]["finetuned"].replicates("accuracy")
+    assert row[f"{OVER_PUBLIC}_ci95"] == pytest.approx(
+        arm.over(PROBED.replicates("accuracy")).estimate().ci95, abs=1e-4
+    )
+
+
+def test_a_method_is_told_how_it_stands_beside_public_weights() -> None:
+    def sentence(gain: float, half: float | None) -> str:
+        row = {OVER_PUBLIC: gain} | ({} if half is None else {f"{OVER_PUBLIC}_ci95": half})
+        return WITH_PUBLIC.public_sentence(row, "simclr", "n10", DESIGN)
+
+    beside = "public weights, a linear probe of ImageNet's MobileNetV2 (91.00 %)"
+    assert sentence(0.05, 0.02) == f"It is above {beside}: +5.00 ± 2.00 points."
+    assert sentence(-0.05, 0.02) == f"It is below {beside}: -5.00 ± 2.00 points."
+    assert sentence(0.01, 0.02) == f"It is not measurably better or worse than {beside}: +1.00 ± 2.00 points."
+    assert sentence(0.01, None) == f"Beside {beside}: +1.00 points; equal draws have no interval."
+    assert SIMPLE.public_sentence({GAIN: 0.1}, "simclr", "n10", DESIGN) == ""
+
+
 def test_the_majority_has_the_interval_of_the_test_images_alone() -> None:
     accuracy = SIMPLE.figures()["majority"]["n10"]["baseline"]["accuracy"]
     assert accuracy["mean"] == pytest.approx(1 / 3, abs=1e-4)
@@ -119,17 +151,20 @@ def test_the_report_has_rows_and_a_sentence(tmp_path: Path, monkeypatch: pytest.
         }
         for number, (method, shares) in enumerate({"scratch": [0.7] * 3, "simclr": [0.8] * 3}.items())
     }
-    both = {name: dict.fromkeys(labels, of["n10"]) for name, of in SIMPLE.measured.items()}
+    both = {name: dict.fromkeys(labels, of["n10"]) for name, of in WITH_PUBLIC.measured.items()}
     simple = SimpleBaselines(both, {"n10": SIMPLE.validation["n10"]})
     table = pd.concat([figures.label_efficiency(evaluations, labels), simple.efficiency(labels)])
     page = report.render(collect(evaluations, table, labels, inputs.read_data(), simple))
-    assert page.count('<tr class="simple">') == 2 * 3
+    assert page.count('<tr class="simple">') == 2 * 4
     assert page.count(">best baseline</td>") == 2
     assert "above the best simple baseline, the nearest image by pixels (51.00 %)" in page
-    assert "simclr.n10.gain_over_baseline" in page
+    assert "below public weights, a linear probe of ImageNet's MobileNetV2 (91.00 %)" in page
+    for key in ("simclr.n10.gain_over_baseline", "scratch.n50.gain_over_imagenet"):
+        assert key in page
     assert "hog_svm: HOG + SVM" in page
     without = report.render(found)
     assert "simple baseline" not in without
+    assert "ImageNet" not in without
     assert '<tr class="simple">' not in without
 
 

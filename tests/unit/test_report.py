@@ -288,6 +288,7 @@ def test_intervals_are_explained(usual: str) -> None:
     assert "No error bars" not in words
 
 
+@pytest.mark.usefixtures("_without_drawing")
 def test_one_draw_has_no_interval_and_no_measurable_gain() -> None:
     words = rendered(evidence.write(["scratch", "simclr"], LABELS, 1, CLASSES)).words
     assert "95 % interval" not in words
@@ -298,6 +299,7 @@ def test_one_draw_has_no_interval_and_no_measurable_gain() -> None:
     assert "Labels saved" not in words
 
 
+@pytest.mark.usefixtures("_without_drawing")
 def test_equal_draws_have_no_interval_and_no_measurable_gain() -> None:
     made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES, equal=True)
     page = rendered(made_up)
@@ -327,6 +329,7 @@ def test_missing_error_bars_are_explained_beside_the_others() -> None:
     assert wording.describe([math.nan], four_images) == few
 
 
+@pytest.mark.usefixtures("_without_drawing")
 def test_a_small_test_split_is_said_with_the_gain_that_it_shows() -> None:
     words = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES, test=60)).words
     assert "That is a small test split" in words

@@ -1,4 +1,4 @@
-"""The simple baselines: classifiers of scikit-learn on descriptions of images that need no training.
+"""What the methods are compared with: classifiers on descriptions of images that need no training here.
 
 Each is fitted to the labelled images of a draw alone, as every method is. `majority` is no classifier: draws
 are balanced and do not tell which class is the commonest, so it takes that from all labels of the pool.
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate.baselines import descriptors
+from stages.evaluate.baselines import descriptors, public
 from stages.evaluate.baselines.descriptors import Describe
+from stages.settings.values import PUBLIC
 
 # Of the SVM. 0.01, 0.03 and 0.1 were tried on validation images of MNIST, emoji and satellite tiles.
 C = 0.03
@@ -26,7 +27,7 @@ class Baseline:
 
     Attributes:
         describe: the description.
-        make: a classifier of scikit-learn, from a seed.
+        make: a classifier, as scikit-learn has them, from a seed.
     """
 
     describe: Describe
@@ -59,6 +60,7 @@ FITTED: Mapping[str, Baseline] = {
     "pixels_1nn": Baseline(descriptors.pixels, nearest),
     "hog_svm": Baseline(descriptors.shapes_and_colours, svm),
     "hog_forest": Baseline(descriptors.shapes_and_colours, forest),
+    PUBLIC: Baseline(public.imagenet, lambda _seed: public.Probe()),
 }
 
 
