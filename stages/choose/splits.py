@@ -69,7 +69,7 @@ def splits_of(
         draws: their numbers. By default one that no other stage uses, so that the labels of one draw have
             no other weight in the choice than those of another.
     """
-    validation = validation_split(settings.choose.validation)
+    validation = validation_split(settings.choose.validation, classes)
     groups = units_of(read_table(IMAGES / "pool.csv", text=True))
     splits = []
     for budget, draw in product(budgets, draws):
@@ -92,12 +92,12 @@ def splits_of(
     return splits
 
 
-def validation_split(most: int) -> tuple[np.ndarray, np.ndarray] | None:
+def validation_split(most: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Rows and labels of labelled images of validation, evenly spaced, `most` at most; None: too few."""
     table = read_table(IMAGES / "validation.csv")
     if "label" not in table:
         return None
-    labels = read_labels(IMAGES / "validation.csv").numpy()
+    labels = read_labels(IMAGES / "validation.csv", classes).numpy()
     rows = np.flatnonzero(labels >= 0)
     if len(rows) < ENOUGH_VALIDATION:
         return None

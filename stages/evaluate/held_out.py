@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from stages.errors import InputError
 from stages.files.packs import read_pack
 from stages.files.paths import TEST
 from stages.files.tables import read_table
@@ -30,13 +31,21 @@ class HeldOut:
     units: np.ndarray
 
     @staticmethod
-    def read() -> "HeldOut":
+    def read(classes: int) -> "HeldOut":
         """Read it from disk.
 
+        Args:
+            classes: how many there are.
+
         Raises:
-            InputError: images and table do not fit, or a file is damaged.
+            InputError: images and table do not fit, an image has no label, or a file is damaged.
         """
-        labels = read_labels(TEST / "index.csv").numpy()
+        labels = read_labels(TEST / "index.csv", classes).numpy()
+        if len(unlabelled := np.flatnonzero(labels < 0)):
+            raise InputError(
+                f"{TEST / 'index.csv'}: column label, row {unlabelled[0] + 1}, is empty; "
+                "allowed: the number of a class; run `dvc repro`"
+            )
         images = read_pack(TEST / "images.npy", rows=len(labels))
         table = read_table(TEST / "index.csv", "id", text=True)
         files = table["file"].fillna("").tolist() if "file" in table else [""] * len(table)

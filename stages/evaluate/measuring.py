@@ -129,7 +129,7 @@ class Evaluator:
         settings = load.parameters("evaluate", job.method, job.raw)
         machine = set_up(settings.runtime, settings.runtime.threads.evaluate, worker)
         labels, classes = read_pool_labels()
-        return Evaluator(job, settings, machine, HeldOut.read(), labels, classes)
+        return Evaluator(job, settings, machine, HeldOut.read(len(classes)), labels, classes)
 
     def frozen(self, run: int) -> FrozenEncoder:
         """The pretrained encoder of a run, with the features of the test images."""
@@ -152,7 +152,7 @@ class Evaluator:
 
     def validation_accuracy(self, classifier: Classifier, run: int) -> float | None:
         """The accuracy of a model on validation; None: it has too few labels to choose a model by."""
-        labelled = validation_labelled()
+        labelled = validation_labelled(len(self.classes))
         if labelled is None:
             return None
         images, rows, labels = labelled

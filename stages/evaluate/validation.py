@@ -10,8 +10,11 @@ from stages.tasks.power import ENOUGH_VALIDATION
 CHOOSING = 2000  # images at most
 
 
-def validation_labelled() -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def validation_labelled(classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """The images of validation that have a label, evenly spaced, CHOOSING at most.
+
+    Args:
+        classes: how many there are.
 
     Returns:
         All images, uint8 (N, C, H, W), memory-mapped; the rows of those, and their labels, (n,) each. None
@@ -20,7 +23,7 @@ def validation_labelled() -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     Raises:
         InputError: images and table do not fit, or a file is damaged.
     """
-    labels = read_labels(IMAGES / "validation.csv").numpy()
+    labels = read_labels(IMAGES / "validation.csv", classes).numpy()
     rows = np.flatnonzero(labels >= 0)
     if len(rows) < ENOUGH_VALIDATION:
         return None

@@ -15,11 +15,14 @@ from stages.files.paths import IMAGES, LABELS
 from stages.files.tables import read_table
 
 
-def read_labels(path: Path) -> Tensor:
+def read_labels(path: Path, classes: int | None = None) -> Tensor:
     """The `label` column of a table, int64 (N,): indices of classes; -1: the field is empty.
 
+    Args:
+        classes: how many there are; None: not known, as in pretraining, which does not see their names.
+
     Raises:
-        InputError: a label is not a number.
+        InputError: a label is not the number of a class.
     """
     column = read_table(path, "label", text=True)["label"].fillna("")
     parsed = {text: class_number(text) for text in set(column)}
@@ -30,7 +33,14 @@ def read_labels(path: Path) -> Tensor:
             f"{path}: column label, row {row + 1}, is {column.iloc[row]!r}; "
             "allowed: the number of a class, or an empty field"
         )
-    return torch.tensor(labels, dtype=torch.int64)
+    numbers = torch.tensor(labels, dtype=torch.int64)
+    if classes is not None and len(invalid := (numbers >= classes).nonzero()):
+        row = int(invalid[0])
+        raise InputError(
+            f"{path}: column label, row {row + 1}, is {int(numbers[row])}; "
+            f"allowed: 0 to {classes - 1}, the numbers of the classes in {LABELS / 'classes.json'}"
+        )
+    return numbers
 
 
 def read_groups(path: Path) -> Tensor:
@@ -66,14 +76,7 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
     ids, expected = (read_table(file, "id", text=True)["id"] for file in (path, IMAGES / "pool.csv"))
     if not ids.equals(expected):
         raise InputError(f"{path}: its ids differ from those of {IMAGES / 'pool.csv'}; run `dvc repro`")
-    labels = read_labels(path)
-    if len(invalid := (labels >= len(classes)).nonzero()):
-        row = int(invalid[0])
-        raise InputError(
-            f"{path}: column label, row {row + 1}, is {int(labels[row])}; "
-            f"allowed: 0 to {len(classes) - 1}, the numbers of the classes in {LABELS / 'classes.json'}"
-        )
-    return labels, classes
+    return read_labels(path, len(classes)), classes
 
 
 def are_class_names(classes: Any) -> bool:

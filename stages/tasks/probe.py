@@ -91,7 +91,9 @@ def knn_accuracy(
     """
     features = F.normalize(features, dim=1)
     groups = torch.arange(len(features), device=features.device) if groups is None else groups
-    classes, correct, classified = int(labels.max()) + 1, 0, 0
+    # Votes need memory for each class: a table may have any number, and only those that occur get votes.
+    names, labels = labels.unique(return_inverse=True)
+    classes, correct, classified = len(names), 0, 0
     k = min(settings.k, len(features) - 1)
     for start in range(0, len(features), chunk):
         part = slice(start, start + chunk)

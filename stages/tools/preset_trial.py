@@ -55,7 +55,8 @@ class LabelledImages:
         Raises:
             InputError: there are too few, or they have one class only.
         """
-        labels = [read_pool_labels()[0], read_labels(IMAGES / "validation.csv")]
+        of_pool, classes = read_pool_labels()
+        labels = [of_pool, read_labels(IMAGES / "validation.csv", len(classes))]
         units = [read_groups(IMAGES / f"{part}.csv").numpy() for part in ("pool", "validation")]
         units[1] = units[1] + len(units[0])  # numbers of their own: no group is in both parts
         packs = [read_pack(IMAGES / f"{part}.npy") for part in ("pool", "validation")]

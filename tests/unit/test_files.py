@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from stages.choose.splits import validation_split
 from stages.errors import InputError, reported
+from stages.evaluate.held_out import HeldOut
+from stages.evaluate.validation import validation_labelled
 from stages.files import packs
 from stages.files.json_files import read_json, write_json
 from stages.files.locks import CLAIMS, require_writable
 from stages.files.packs import PART, part_size, read_pack, write_array, write_pack
-from stages.files.paths import IMAGES, LABELS
+from stages.files.paths import IMAGES, LABELS, TEST
 from stages.files.tables import read_table, write_pieces, write_table
 from stages.files.whole import whole_file, whole_folder
 from stages.images.tensors import as_tensor, pixels
@@ -309,6 +313,21 @@ def test_writing_large_images_takes_little_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * PART
+
+
+@pytest.mark.parametrize("label", ["2", "12345678"])
+def test_labels_of_validation_and_test_are_those_of_the_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (IMAGES / "validation.csv", TEST / "index.csv"):
+        write_table(path, pd.DataFrame({"id": ["a", "b"], "label": ["1", label]}))
+    for read in (partial(validation_split, 10), validation_labelled, HeldOut.read):
+        with pytest.raises(InputError, match=rf"column label, row 2, is {label}; allowed: 0 to 1"):
+            read(2)
+    (TEST / "index.csv").write_text("id,label\na,1\nb,\n")
+    with pytest.raises(InputError, match=r"index\.csv: column label, row 2, is empty; allowed: the number"):
+        HeldOut.read(2)
 
 
 @pytest.mark.parametrize(

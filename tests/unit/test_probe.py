@@ -142,6 +142,8 @@ def test_leave_one_out_accuracy_is_brute_force(k: int) -> None:
     settings = Neighbours(k=k, temperature=0.5)
     assert probe.knn_accuracy(x, labels, settings) == correct / 150
     assert probe.knn_accuracy(x, labels, settings, chunk=32) == correct / 150
+    far_apart = 20_000_000 * labels  # a vote for each number up to these would take 12 GB
+    assert probe.knn_accuracy(x, far_apart, settings) == correct / 150
 
 
 @pytest.mark.parametrize("changes", [{"k": 1}, {"k": 20}, {"k": 20, "chunk": 7}])

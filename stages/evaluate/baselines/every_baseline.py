@@ -103,7 +103,8 @@ def main() -> None:
     predictions: list[Prediction] = []
     with whole_folder(BASELINES) as folder:
         if names:
-            data = Data(pool, labels.numpy(), len(classes), HeldOut.read(), validation_labelled())
+            count = len(classes)
+            data = Data(pool, labels.numpy(), count, HeldOut.read(count), validation_labelled(count))
             with progress("baselines", len(names) * len(draws), "fits") as bar, threadpool_limits(1):
                 predictions = list(predicted(names, draws, data, bar))
             for name in names:
