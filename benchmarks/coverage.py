@@ -35,7 +35,7 @@ from stages.settings import load
 from stages.settings.values import CONTROL
 from stages.tasks.draws import budget_name, usable_budgets
 from stages.tasks.power import CONFIDENCE
-from stages.tasks.scores import contributions
+from stages.tasks.scores import contributions, recall_bounds
 from stages.training.progress import Bar, progress
 from stages.training.workers import Workers, fitting
 
@@ -44,7 +44,6 @@ SIMULATIONS, SUBSETS = 2000, 2000
 # Variances of the effects, 1 in all: of the labels, for both models alike and for each alone; of finetuning.
 SHARED, OWN, FINETUNING = 0.01, 0.01, 0.005
 PRETRAINING = 0.005  # of a pretraining run, where there are several
-SHARES = (0.4, 0.3, 0.15, 0.1, 0.05)  # of the classes among the test images, for the macro recall
 
 
 def of_labels(setting: Setting, random: np.random.Generator, count: int) -> np.ndarray:
@@ -94,7 +93,7 @@ def simulated(
         if setting.group > 1:
             units = units.reshape(setting.draws, -1, setting.group).mean(2)
         overlap = measured.overlap([setting.labels // 10] * 10, f"n{BUDGET}")
-        bounds = measured.RIGHT if setting.score == "accuracy" and setting.group == 1 else None
+        bounds = bounds_of(setting, right) if setting.group == 1 else None
         arms.append(Replicates(units.mean(1).tolist(), units, runs.tolist(), overlap, bounds))
     return (arms[0], arms[1]), (truths[0], truths[1])
 
@@ -107,10 +106,24 @@ def contributed(setting: Setting, right: np.ndarray) -> np.ndarray:
     """
     if setting.score == "accuracy":
         return right.astype(np.float32)
-    labels = np.repeat(np.arange(len(SHARES)), np.rint(np.array(SHARES) * setting.test).astype(int))
-    guesses = np.where(right, labels, (labels + 1) % len(SHARES))
-    certain = np.eye(len(SHARES))
+    labels = labels_of(setting)
+    guesses = np.where(right, labels, (labels + 1) % len(setting.shares))
+    certain = np.eye(len(setting.shares))
     return np.stack([contributions(certain[guess], labels)[setting.score] for guess in guesses])
+
+
+def labels_of(setting: Setting) -> np.ndarray:
+    """The class of each test image, (test,)."""
+    counts = np.rint(np.array(setting.shares) * setting.test).astype(int)
+    return np.repeat(np.arange(len(counts)), counts)
+
+
+def bounds_of(setting: Setting, right: np.ndarray) -> tuple[float, ...]:
+    """The extremes that an image can contribute, as `compare` knows them."""
+    if setting.score == "accuracy":
+        return measured.RIGHT
+    labels = labels_of(setting)
+    return recall_bounds([right[:, labels == label].mean() for label in np.unique(labels)], labels)
 
 
 def cover(_: None, setting: Setting, bar: Bar) -> list[dict[str, float | int | str]]:

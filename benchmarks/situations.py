@@ -7,6 +7,7 @@ DRAWS, TESTS, LABELS = (3, 5, 10), (60, 300, 10_000), (210, 2000, 55_000)
 AGREEMENTS, GROUPS = (0.0, 0.5, 0.9), (1, 10)
 BUDGET = 100  # labelled images of a draw
 DEFAULT, HIGH = 0.8, 0.98  # accuracies of the control
+FIVE, RARE = (0.4, 0.3, 0.15, 0.1, 0.05), (0.95, 0.05)  # shares of the classes, for the macro recall
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Setting:
         runs: pretrainings of each model; draw d uses run d mod runs.
         score: accuracy, or recall_macro over classes of unequal size, each with the same true recall.
         accuracy: the true one of the control.
+        shares: of the classes among the test images, for the macro recall.
     """
 
     draws: int
@@ -27,6 +29,7 @@ class Setting:
     runs: int = 1
     score: str = "accuracy"
     accuracy: float = DEFAULT
+    shares: tuple[float, ...] = FIVE
 
     @property
     def accuracies(self) -> tuple[float, float]:
@@ -36,10 +39,11 @@ class Setting:
     def __str__(self) -> str:  # noqa: D105
         given = f"{BUDGET} from {self.labels}" if self.labels > BUDGET else f"all {self.labels}"
         of_control = f", accuracy {self.accuracy}" if self.accuracy != DEFAULT else ""
+        rare = f", {len(self.shares)} classes" if self.shares != FIVE else ""
         pretrained = f", {self.runs} runs" if self.runs > 1 else ""
         return (
             f"{self.draws} draws of {given} labels, {self.test} test images in groups of "
-            f"{self.group}, agreement {self.agreement}{pretrained}{of_control}"
+            f"{self.group}, agreement {self.agreement}{pretrained}{of_control}{rare}"
         )
 
     def numbers(self) -> tuple[int, ...]:
@@ -60,5 +64,9 @@ def all_settings() -> list[Setting]:
         *(
             Setting(*values, score="recall_macro")
             for values in product(DRAWS, (60, 300), (2000,), AGREEMENTS, (1,))
+        ),
+        *(
+            Setting(*values, score="recall_macro", shares=RARE)
+            for values in product(DRAWS, (60, 300), (2000,), (0.0, 0.9), (1,))
         ),
     ]

@@ -1,6 +1,6 @@
 """Judge the quality tables: four statements that should hold on any data, each true or false, with figures.
 
-1. No arm is surely worse than scratch: no interval of a gain lies below zero.
+1. No method is measurably worse than scratch: no interval of a gain lies below zero.
 2. Finetuned is not below its own linear probe by more than a point.
 3. The best arm is not below the best simple baseline. Left out are `majority`, which knows from all labels
    how common each class is, and `imagenet_probe`, which is not simple.

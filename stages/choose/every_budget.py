@@ -11,6 +11,7 @@ from stages.settings.values import DEFAULT
 from stages.tasks.chosen import write_recipes
 from stages.tasks.draws import budget_name
 
+HIGHEST = "the highest of choose.encoder_learning_rates was best; add a higher one"
 BY = {"validation": "labels of validation", "pool": "cross-validation"}  # the pack of the held images
 
 
@@ -35,11 +36,8 @@ def main(method: str) -> None:
             choices.append(Choice(name, recipe, by, short, in_full))
     for choice in choices:
         print(f"choose {method} {choice}", flush=True)
-        for knob in choice.at_edge(settings.choose):
-            print(
-                f"warning: choose {method}: the highest of choose.{knob} was best; add a higher one",
-                flush=True,
-            )
+        if choice.at_edge(settings.choose):
+            print(f"warning: choose {method}: {HIGHEST}", flush=True)
     made_from = stage.made_from()
     write_recipes(method, {choice.budget: choice.recipe for choice in choices})
     figures = {choice.budget: choice.figures() for choice in choices}
@@ -69,16 +67,10 @@ class Choice:
         rate = f"encoder rate {recipe.encoder_learning_rate:g}, decay {recipe.weight_decay:g}"
         return f"{self.budget}: {'frozen encoder' if recipe.frozen else rate} ({self.by})"
 
-    def at_edge(self, grid: Choose) -> list[str]:
-        """The lists of the grid that end with the chosen value, although a higher one might be better."""
-        if self.recipe.frozen or not self.short:
-            return []
-        highest = {
-            "encoder_learning_rates": self.recipe.encoder_learning_rate == max(grid.encoder_learning_rates),
-            "weight_decays": len(grid.weight_decays) > 1
-            and self.recipe.weight_decay == max(grid.weight_decays),
-        }
-        return [name for name, is_highest in highest.items() if is_highest]
+    def at_edge(self, grid: Choose) -> bool:
+        """Whether the grid has no higher rate, although one might be better."""
+        rate = self.recipe.encoder_learning_rate
+        return bool(self.short) and rate == max(grid.encoder_learning_rates) > 0
 
     def figures(self) -> dict[str, Any]:
         """For the metrics: the choice, and the balanced accuracy of what was tried, a fraction."""

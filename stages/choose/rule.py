@@ -26,7 +26,7 @@ def smoothed(accuracy: np.ndarray) -> np.ndarray:
 
 
 def chosen(accuracies: Sequence[np.ndarray | None]) -> list[int | None]:
-    """The number of the candidate that is chosen for each budget; None: no accuracy says anything about it.
+    """The number of the candidate that is chosen for each budget; None: nothing was measured for it.
 
     Of equally good ones it is the first.
 

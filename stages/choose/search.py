@@ -2,9 +2,8 @@
 
 1. Each encoder rate of the grid, in short trials, and the frozen encoder, which needs no training.
 2. The best rate with each weight decay of the grid, in short trials.
-3. Where the frozen encoder is better than this recipe: the recipe in full, and the comparison once more. A
-   short trial is no fair measure of it, the less so the more labels there are: with many, the frozen encoder
-   would win where it is far worse in the end.
+3. Where the frozen encoder is better than this recipe: the recipe in full, and the comparison once more. The
+   more labels there are, the more a short trial favours the frozen encoder.
 """
 
 from collections.abc import Sequence
@@ -81,7 +80,7 @@ class Rounds:
 
 
 def search(rounds: Rounds) -> list[Recipe | None]:
-    """Run the rounds: the recipe of each budget; None: no trial says anything about it."""
+    """Run the rounds: the recipe of each budget; None: nothing was measured for it."""
     points, length, count = rounds.points, rounds.grid.length, len(rounds.short)
     first = [point for point in points if point.weight_decay == points[0].weight_decay]
     frozen, trained = [one for one in first if one.frozen], [one for one in first if not one.frozen]
@@ -92,10 +91,16 @@ def search(rounds: Rounds) -> list[Recipe | None]:
     with_decays = [[point for point in points if point.encoder_learning_rate == rate] for rate in rates]
     rounds.run(with_decays, length, rounds.short)
     pairs = [[*frozen, *([] if one is None else [one])] for one in rounds.best(with_decays)]
-    ahead = [one is not None and one.frozen for one in rounds.best(pairs)]
-    in_full = [pair[1:] if is_frozen else [] for pair, is_frozen in zip(pairs, ahead, strict=True)]
+    ahead = rounds.best(pairs)
+    in_full = [pair[1:] if one and one.frozen else [] for one, pair in zip(ahead, pairs, strict=True)]
     rounds.run(in_full, IN_FULL, rounds.in_full)
-    return rounds.best(pairs)
+    return [
+        # Where the recipe was trained in full, no other budget has a say.
+        (pair[1] if of_full[pair[1]] > of_short[pair[0]] else pair[0]) if of_full else one
+        for one, pair, of_short, of_full in zip(
+            rounds.best(pairs), pairs, rounds.short, rounds.in_full, strict=True
+        )
+    ]
 
 
 def candidates_of(grid: Choose, default: Recipe) -> list[Recipe]:

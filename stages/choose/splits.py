@@ -10,6 +10,7 @@ from torch import Tensor
 from stages.files.paths import IMAGES
 from stages.files.tables import read_table
 from stages.settings.schema import Params
+from stages.tasks import folds
 from stages.tasks.draws import CHOOSING, Budget, budget_name, draw_labelled
 from stages.tasks.labels import read_labels, units_of
 from stages.tasks.power import ENOUGH_VALIDATION
@@ -80,14 +81,14 @@ def splits_of(
             splits.append(Split(name, len(rows), draw, None, rows, *validation, stream))
             continue
         given = labels.numpy()[rows]
-        folds = fold_numbers(given, groups[rows], settings.choose.folds, stream.at("folds"))
-        if folds.any() and np.bincount(given).max() > 1:
+        fold_of = folds.assign(given, groups[rows], settings.choose.folds, stream.at("folds"))
+        if fold_of.any() and np.bincount(given).max() > 1:
             splits += [
                 Split(
-                    name, len(rows), draw, fold, rows[folds != fold], rows[folds == fold],
-                    given[folds == fold], stream.at("fold", fold),
+                    name, len(rows), draw, fold, rows[fold_of != fold], rows[fold_of == fold],
+                    given[fold_of == fold], stream.at("fold", fold),
                 )
-                for fold in range(folds.max() + 1)
+                for fold in range(fold_of.max() + 1)
             ]  # fmt: skip
     return splits
 
@@ -103,29 +104,3 @@ def validation_split(most: int, classes: int) -> tuple[np.ndarray, np.ndarray] |
         return None
     rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
     return rows, labels[rows]
-
-
-def fold_numbers(labels: np.ndarray, groups: np.ndarray, folds: int, stream: Stream) -> np.ndarray:
-    """The fold of each image, (n,) integers from 0 on: classes are spread evenly, groups stay together.
-
-    Group by group, the largest first: each goes to the fold that has the fewest images of its classes, then
-    the fewest images.
-
-    Args:
-        labels: (n,) int64.
-        groups: (n,) integers; an image without a group has a number of its own.
-        folds: their number; fewer where there are fewer groups.
-    """
-    names, sizes = np.unique(groups, return_counts=True)
-    order = stream.permutation(len(names)).numpy()
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    classes = int(labels.max()) + 1
-    counts = np.zeros((min(folds, len(names)), classes), int)
-    result = np.zeros(len(labels), int)
-    for name in names[order]:
-        members = groups == name
-        own = np.bincount(labels[members], minlength=classes)
-        fold = min(range(len(counts)), key=lambda n: (int(counts[n] @ own), int(counts[n].sum()), n))
-        result[members] = fold
-        counts[fold] += own
-    return result

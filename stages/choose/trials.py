@@ -41,7 +41,7 @@ class Trial:
 
     @staticmethod
     def of(split: Split, recipe: Recipe, schedule: Schedule, length: float) -> "Trial":
-        """A candidate with so large a part of finetuning's steps.
+        """A trial with a fraction, `length`, of finetuning's steps.
 
         With fewer steps its decay is stronger, so that it shrinks the weights as much as finetuning would.
         """

@@ -17,7 +17,7 @@ from stages.settings.values import BASELINE, MAJORITY
 from stages.tasks.draws import allocate, parse_budget
 from stages.tasks.model_index import Model, read_index
 from stages.tasks.ranking import Ranking
-from stages.tasks.scores import by_unit, contributions, measure
+from stages.tasks.scores import by_unit, contributions, effective, measure, recall_bounds
 
 RIGHT = (0.0, 1.0)  # what an image contributes to an accuracy
 
@@ -67,8 +67,16 @@ class Measured:
     def replicates(self, metric: str) -> Replicates:
         """One metric of each model."""
         values = [figures[metric] for figures in self.figures]
-        bounds = RIGHT if metric == "accuracy" and self.units.max(initial=0) + 1 == len(self.units) else None
-        return Replicates(values, self.contributed[metric], self.runs, self.overlap, bounds)
+        bounds: tuple[float, ...] | None = None
+        if self.units.max(initial=0) + 1 == len(self.units):  # each is an image
+            bounds = {"accuracy": RIGHT, "recall_macro": self._recall_bounds()}.get(metric)
+        return Replicates(
+            values, self.contributed[metric], self.runs, self.overlap, bounds, effective(self.units)
+        )
+
+    def _recall_bounds(self) -> tuple[float, ...]:
+        recalls = [self.right[:, self.labels == label].mean() for label in np.unique(self.labels)]
+        return recall_bounds(recalls, self.labels)
 
     def recall(self, label: int) -> Replicates:
         """The recall of a class: the accuracy on its images, with the units that have such images."""
@@ -77,7 +85,7 @@ class Measured:
         names, units = np.unique(self.units[rows], return_inverse=True)
         right = by_unit(self.right[:, rows].astype(float), units)
         bounds = RIGHT if len(names) == sum(rows) else None
-        return Replicates(values, right, self.runs, self.overlap, bounds)
+        return Replicates(values, right, self.runs, self.overlap, bounds, effective(units))
 
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Measured]]]  # method → budget → protocol

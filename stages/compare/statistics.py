@@ -93,15 +93,18 @@ class Replicates:
             unit is a test image, or a group of them (`tasks.scores.by_unit`).
         runs: the pretraining run of each replicate.
         overlap: the share of labelled images that two draws have in common, on average; 1: they have all.
-        bounds: what a unit can contribute at least and at most, such as 0 and 1 where each is an image; None:
-            not known.
+        bounds: the extreme contributions that a unit can have, such as 0 and 1 to an accuracy, where each
+            unit is an image; None: not known.
+        effective: how many units of equal size say as much (`tasks.scores.effective`); None: as many as there
+            are.
     """
 
     values: Sequence[float]
     units: np.ndarray
     runs: Sequence[int]
     overlap: float
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[float, ...] | None = None
+    effective: float | None = None
 
     def over(self, control: "Replicates") -> "Replicates":
         """The gain over the control, replicate by replicate and unit by unit.
@@ -111,7 +114,9 @@ class Replicates:
         """
         pairs = zip(self.values, control.values, strict=True)
         gains = [value - base for value, base in pairs]
-        return Replicates(gains, self.units - control.units, self.runs, self.overlap)
+        return Replicates(
+            gains, self.units - control.units, self.runs, self.overlap, effective=self.effective
+        )
 
     def estimate(self) -> Estimate:
         """Mean and half-width of the 95% interval.
@@ -127,13 +132,14 @@ class Replicates:
             raise ValueError("a mean needs at least 1 draw, not 0")
         mean = math.fsum(self.values) / len(self.values)
         equal = bool((np.ptp(self.units, axis=0) <= ROUNDING).all())
-        if len(self.values) == 1 or self.units.shape[1] < FEWEST_UNITS:
+        effective = self.units.shape[1] if self.effective is None else self.effective
+        if len(self.values) == 1 or effective < FEWEST_UNITS:
             return Estimate(mean, math.nan)
         # Equal draws of different labels do not measure how much draws vary. Where all draws have the same
         # labels, a protocol without randomness gives equal draws, and only the test images vary.
         if (equal and self.overlap < 1) or np.ptp(self.units) <= ROUNDING:
             return Estimate(mean, math.nan)
-        return Estimate(mean, half_width(self.units, self.runs, self.overlap, self.bounds))
+        return Estimate(mean, half_width(self.units, self.runs, self.overlap, self.bounds, effective))
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -163,7 +169,11 @@ def paired_gain(values: Sequence[float], control: Sequence[float]) -> Estimate:
 
 
 def half_width(
-    units: np.ndarray, runs: Sequence[int], overlap: float, bounds: tuple[float, float] | None = None
+    units: np.ndarray,
+    runs: Sequence[int],
+    overlap: float,
+    bounds: tuple[float, ...] | None = None,
+    effective: float | None = None,
 ) -> float:
     """Half the width of the 95% interval of the mean of all entries.
 
@@ -174,8 +184,8 @@ def half_width(
     - Draws that share labels vary less than draws of other labels would: with an average overlap of ρ, the
       variance between draws is (1 - ρ) of the whole, and their mean keeps ρ of it however many there are (C.
       Nadeau, Y. Bengio, "Inference for the generalization error", Machine Learning 52, 2003).
-    - Replicates of one pretraining run vary together: what runs vary beyond replicates is added, with the
-      degrees of freedom of the runs.
+    - Replicates of one pretraining run vary together: what varies between runs and is not explained by the
+      replicates is added, with the degrees of freedom of the runs.
     - The mean of few units is skewed where most are right. Therefore the spread of each extreme of the units
       (of what they can be, where it is known) is added once more, as A. Agresti and Y. Min add observations
       (Biometrics 61, 2005), and three degrees of freedom are subtracted: with three, intervals of six groups
@@ -185,7 +195,7 @@ def half_width(
         units: (R, U), R at least 2.
         runs: of each replicate.
         overlap: in [0, 1]; 1: the draws have the same labels, and the interval holds for these.
-        bounds: of a unit, as in `Replicates`.
+        bounds, effective: as in `Replicates`.
     """
     count, size = units.shape
     grand, of_replicate, of_unit = units.mean(), units.mean(1), units.mean(0)
@@ -199,7 +209,9 @@ def half_width(
     of_units = (between_units + float(extremes)) / (size - 1) / size
     of_units = max(of_units - interaction, of_units / 4)  # the interaction is estimated: it may be too large
 
-    squared = student(count - 1) ** 2 * replicates + student(max(size - 4, 1)) ** 2 * of_units
+    squared = (
+        student(count - 1) ** 2 * replicates + student(max(int(effective or size) - 4, 1)) ** 2 * of_units
+    )
     if overlap < 1:
         # The interaction is noise of the images, which draws do not share. Where it hides the rest, half of
         # the variance counts as that of the labels.

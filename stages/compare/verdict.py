@@ -101,20 +101,22 @@ def sentence(
         return f"{start} {method} reaches {after} ± {interval}, {over}; {reason}."
     before = figure(CONTROL, "accuracy", " %")
     gain = figure(method, "gain", sign="+")
+    # Weights from elsewhere were not pretrained here.
+    cause, end = ("the imported weights", "") if method == IMPORTED else (f"{method} pretraining", "s")
     if "gain_ci95" not in row:
         return (
-            f"{start} accuracy is {before} from scratch and {after} with {method} pretraining, "
+            f"{start} accuracy is {before} from scratch and {after} with {cause}, "
             f"{gain} points {equal}; {no_interval}, so the difference cannot be called measurable."
         )
-    start = f"{start} {method} pretraining"
+    start = f"{start} {cause}"
     gain = f"{gain} ± {figure(method, 'gain_ci95')} points, {over}"
     if not measurable(row):
-        return f"{start} brings no measurable gain: {before} without it, {after} with it, {gain}."
+        return f"{start} bring{end} no measurable gain: {before} without it, {after} with it, {gain}."
     if row["gain"] < 0:
-        return f"{start} lowers accuracy from {before} to {after}, {gain}."
+        return f"{start} lower{end} accuracy from {before} to {after}, {gain}."
     needed = labels_for_same(summary, method, budget, labels)
     clause = f"; {needed_clause(needed)}" if needed else ""
-    return f"{start} raises accuracy from {before} to {after}, {gain}{clause}."
+    return f"{start} raise{end} accuracy from {before} to {after}, {gain}{clause}."
 
 
 def imported_sentence(

@@ -16,7 +16,7 @@ from stages.tasks import power
 
 
 def sentences(evidence: Evidence, method: str) -> list[Markup]:
-    """The verdict on a method, a paragraph for each budget: what pretraining bought, and the pool beside."""
+    """The verdict on a method, a paragraph for each budget: what pretraining and distilling bought."""
     summary, labels, design = evidence.summary, evidence.labels, evidence.design
     not_spread = {result.method: kept(result) for result in evidence.results}
     tested = evidence.data.classes["test"].tolist()
@@ -94,7 +94,10 @@ def error_bars(evidence: Evidence) -> dict[str, Any]:
             recall for budget in evidence.budgets
             for recall in evidence.details[method][budget]["finetuned"]["recall"] if recall is not None
         ]  # fmt: skip
-        return describe((recall.get("ci95", math.nan) for recall in recalls), evidence.design)
+        halves = [recall.get("ci95", math.nan) for recall in recalls]
+        few = f"a class with fewer than {power.FEWEST_UNITS} test images or groups has none"
+        tested = evidence.data.classes["test"]
+        return describe(halves, evidence.design, few if (tested < power.FEWEST_UNITS).any() else "")
 
     return {
         "efficiency": {name: describe(halves, evidence.design) for name, halves in of_protocol.items()},
@@ -103,10 +106,13 @@ def error_bars(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def describe(half_widths: Iterable[float], over: Design) -> str:
-    """What the error bars of these half-widths are (NaN: none), and why some are missing."""
+def describe(half_widths: Iterable[float], over: Design, other: str = "") -> str:
+    """What the error bars of these half-widths are (NaN: none), and why some are missing.
+
+    other: a reason beside that of the design.
+    """
     missing = [math.isnan(half) for half in half_widths]
     if all(missing):
         return f"No error bars: {over.why_no_interval()}."
-    reason = f"; {over.why_no_interval()}" if any(missing) else ""
+    reason = "".join(f"; {why}" for why in (over.why_no_interval(), other) if why and any(missing))
     return f"Error bars: 95 % intervals over {over.draws} draws and the test images{reason}."

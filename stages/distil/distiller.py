@@ -38,12 +38,14 @@ class Student:
     Attributes:
         parent: the finetuned model, whose file name the new one takes over.
         rows: (n,) int64, rows of the pool: the images with the labels of the parent's draw.
+        groups: (n,) int64, the group of each.
         recipe: that of the parent. Where it leaves the encoder frozen, so does the student's.
         stream: the random numbers of the training, the same for every method.
     """
 
     parent: Model
     rows: np.ndarray
+    groups: np.ndarray
     recipe: Recipe
     stream: Stream
 
@@ -104,7 +106,7 @@ class Distiller(Trainer):
         classifier.to(self.machine.device)
         started = time.perf_counter()
         if not checkpoint.saved:
-            checkpoint.beside = self._spread(classifier, given)
+            checkpoint.beside = self._spread(classifier, given, torch.from_numpy(student.groups))
         spreading = time.perf_counter() - started
         spread = checkpoint.beside["rows"], checkpoint.beside["labels"]
         check = LeaveOneOut(*checkpoint.beside["check"].tolist())
@@ -127,12 +129,12 @@ class Distiller(Trainer):
         write_classifier(file, classifier, self.classes)
         return Result(seconds, peak_memory_mb(), check, len(spread[0]), spreading)
 
-    def _spread(self, classifier: Classifier, given: Labelled) -> dict[str, Tensor]:
+    def _spread(self, classifier: Classifier, given: Labelled, groups: Tensor) -> dict[str, Tensor]:
         """The check, and rows and labels of the images that a label reaches; none if that does not help."""
         rows = graph_rows(given.rows, len(self.pool), self.settings.distil.images)
         features = torch.cat([self._features(classifier, part) for part in rows.split(PART)])
         propagation = Propagation(features, given.labels, len(self.classes))
-        check = propagation.leave_one_out()
+        check = propagation.leave_one_out(groups)
         labels = propagation.labels()
         reached = labels >= 0
         reached[: len(given)] = False

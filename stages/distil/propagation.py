@@ -30,7 +30,7 @@ CHUNK = 1024  # images whose similarities to all others are computed at once
 class LeaveOneOut:
     """How many labels of a draw are found without themselves: by the graph, and without it.
 
-    A label that is the only one of its class cannot be found, so it is not counted.
+    A label that is the only one of its class, outside its group, cannot be found, so it is not counted.
 
     Attributes:
         graph: labels that spreading gives to their image if they themselves are left out.
@@ -74,12 +74,18 @@ class Propagation:
         labels[: len(self.given)] = self.given
         return labels
 
-    def leave_one_out(self) -> LeaveOneOut:
-        """How well spreading, and the nearest labelled image, find each given label without itself."""
+    def leave_one_out(self, groups: Tensor | None = None) -> LeaveOneOut:
+        """How well spreading, and the nearest labelled image, find each given label without itself.
+
+        groups: (n,) int64, of the given images: a label is found without those of its own group. None: each
+            image is a group of its own.
+        """
         n = len(self.given)
-        counted = torch.bincount(self.given, minlength=self.classes)[self.given] > 1
-        by_graph = self._strongest(self.reach[:n].clone().fill_diagonal_(0))
-        similarity = (self.unit[:n] @ self.unit[:n].T).cpu().fill_diagonal_(-torch.inf)
+        groups = torch.arange(n) if groups is None else groups
+        alike = groups[:, None] == groups
+        counted = ((self.given[:, None] == self.given) & ~alike).any(1)
+        by_graph = self._strongest(self.reach[:n].masked_fill(alike, 0))
+        similarity = (self.unit[:n] @ self.unit[:n].T).cpu().masked_fill(alike, -torch.inf)
         nearest = self.given[similarity.argmax(1)]
         graph, others = (int((found == self.given)[counted].sum()) for found in (by_graph, nearest))
         return LeaveOneOut(graph, others, int(counted.sum()))

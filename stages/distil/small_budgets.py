@@ -7,12 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from stages.distil.distiller import Distiller, Result, Student, parent_file
-from stages.files.paths import CLASSIFIERS, DISTILLED, LABELS
+from stages.files.paths import CLASSIFIERS, DISTILLED, IMAGES, LABELS
 from stages.files.whole import whole_folder
 from stages.settings.recipes import Recipe
 from stages.settings.schema import Params
 from stages.tasks.chosen import read_recipes, recipes_file
 from stages.tasks.draws import draw_labelled, parse_budget
+from stages.tasks.labels import read_groups
 from stages.tasks.model_index import Model, read_index, write_index
 from stages.tasks.training_stage import VALIDATION, TrainingStage
 from stages.training.randomness import Stream
@@ -50,12 +51,12 @@ def students_of(
     models: Sequence[Model], recipes: dict[str, Recipe], settings: Params, labels: Tensor, classes: int
 ) -> list[Student]:
     """A student for each finetuned model with fewer than `distil.few` labels."""
-    students = []
+    students, groups = [], read_groups(IMAGES / "pool.csv").numpy()
     for model in models:
         rows = draw_labelled(labels, classes, parse_budget(model.budget), model.draw, settings.seeds.draws)
         if len(rows) < settings.distil.few:
             stream = Stream.of(settings.seeds.training, "distil", model.budget, model.draw)
-            students.append(Student(model, rows.numpy(), recipes[model.budget], stream))
+            students.append(Student(model, rows.numpy(), groups[rows.numpy()], recipes[model.budget], stream))
     return students
 
 

@@ -1,4 +1,4 @@
-"""Cross-validation of the linear probe, with the images of a group always on one side."""
+"""Folds for cross-validation, with the images of a group always on one side; that of the linear probe."""
 
 import numpy as np
 import torch
@@ -8,21 +8,30 @@ from stages.tasks.probe import fit_linear
 from stages.training.randomness import Stream
 
 
-def assign(labels: Tensor, units: np.ndarray, folds: int, stream: Stream) -> Tensor:
-    """The fold of each image, (n,) int64. Units are spread at random, those of each class evenly.
+def assign(labels: np.ndarray, groups: np.ndarray, folds: int, stream: Stream) -> np.ndarray:
+    """The fold of each image, (n,) integers from 0 on: classes are spread evenly, groups stay together.
+
+    Group by group, the largest first: each goes to the fold that has the fewest images of its classes, then
+    the fewest images.
 
     Args:
         labels: (n,) int64.
-        units: (n,), the unit of each image: a group of images, or the image alone.
-        folds: their number.
-        stream: the random numbers of this split.
+        groups: (n,) integers; an image without a group has a number of its own.
+        folds: their number; fewer where there are fewer groups.
     """
-    names, first, unit = np.unique(units, return_index=True, return_inverse=True)
-    shuffled = stream.permutation(len(names))
-    by_class = labels[torch.from_numpy(first)][shuffled].argsort(stable=True)  # of a unit's first image
-    fold = torch.empty(len(names), dtype=torch.int64)
-    fold[shuffled[by_class]] = torch.arange(len(names)) % folds
-    return fold[torch.from_numpy(unit)]
+    names, sizes = np.unique(groups, return_counts=True)
+    order = stream.permutation(len(names)).numpy()
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    classes = int(labels.max()) + 1
+    counts = np.zeros((min(folds, len(names)), classes), int)
+    result = np.zeros(len(labels), int)
+    for name in names[order]:
+        members = groups == name
+        own = np.bincount(labels[members], minlength=classes)
+        fold = min(range(len(counts)), key=lambda n: (int(counts[n] @ own), int(counts[n].sum()), n))
+        result[members] = fold
+        counts[fold] += own
+    return result
 
 
 def probe_correct(
@@ -40,8 +49,9 @@ def probe_correct(
     """
     correct, classes = torch.zeros(len(labels)), int(labels.max()) + 1
     for split in range(splits):
-        fold = assign(labels.cpu(), units, folds, stream.at("split", split)).to(labels.device)
-        for number in range(folds):
+        numbers = assign(labels.cpu().numpy(), units, folds, stream.at("split", split))
+        fold = torch.from_numpy(numbers).to(labels.device)
+        for number in range(numbers.max() + 1):
             held_out = fold == number
             probe = fit_linear(features[~held_out], labels[~held_out], classes, l2)
             with torch.no_grad():

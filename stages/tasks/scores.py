@@ -1,5 +1,6 @@
 """Scores of predictions: all metrics of one model on one labelled set."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,15 +73,33 @@ def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np
     }
 
 
-def _ratio(hits: np.ndarray, of: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """What each image contributes to Σ hits / Σ of, for each class, (K, N); `empty` where Σ of is 0.
+def recall_bounds(recalls: Sequence[float], labels: np.ndarray) -> tuple[float, ...]:
+    """What an image of each class contributes to the macro recall where it is right, and where it is wrong.
 
-    The spread is that of n - 1 degrees of freedom, n = Σ of: few images of a class look too much alike.
+    Of a class with few images, none is wrong in one sample and some are in another: an interval needs to
+    know what could have been.
+
+    Args:
+        recalls: of each class that has images, in the order of their numbers.
+        labels: (N,) integers, of all images.
     """
+    counts = np.unique(labels, return_counts=True)[1]
+    weights = len(labels) / (len(counts) * counts) * _few(counts)
+    macro, of_class = np.mean(recalls), np.asarray(recalls)
+    return (*(macro + (1 - of_class) * weights), *(macro - of_class * weights))
+
+
+def _few(counts: np.ndarray) -> np.ndarray:
+    """By how much the spread of few images is enlarged, so that it is that of n - 1 degrees of freedom."""
+    return np.asarray(np.sqrt(counts / np.maximum(counts - 1, 1)))
+
+
+def _ratio(hits: np.ndarray, of: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """What each image contributes to Σ hits / Σ of, for each class, (K, N); `empty` where Σ of is 0."""
     totals = of.sum(1, keepdims=True).astype(np.float64)
     ratio = np.where(totals > 0, hits.sum(1, keepdims=True) / np.maximum(totals, 1), empty)
     linear = (hits - ratio * of) * (hits.shape[1] / np.maximum(totals, 1))
-    linear *= np.sqrt(totals / np.maximum(totals - 1, 1))
+    linear *= _few(totals)
     return np.asarray(ratio + np.where(totals > 0, linear, 0.0))
 
 
@@ -99,6 +118,18 @@ def by_unit(contributed: np.ndarray, units: np.ndarray) -> np.ndarray:
     sums = np.zeros((count, *contributed.shape[:-1]))
     np.add.at(sums, units, np.moveaxis(contributed - mean, -1, 0))
     return np.asarray(mean + np.moveaxis(sums, 0, -1) * (count / len(units)))
+
+
+def effective(units: np.ndarray) -> float:
+    """How many units of equal size say as much as these: one of them may have most of the images.
+
+    (Σ n)² / Σ n² (L. Kish, "Survey Sampling", 1965, for weights).
+
+    Args:
+        units: (N,) integers from 0 on, the unit of each image.
+    """
+    sizes = np.bincount(units).astype(np.float64)
+    return float(sizes.sum() ** 2 / max((sizes**2).sum(), 1.0))
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -61,7 +61,7 @@ def what_the_test_shows(found: Survey, budgets: list[int | str]) -> str | None:
         labels = found.labels if budget == "all" else int(budget)
         gain = 100 * smallest_gain(found.test_units, labels / len(found.classes))
         gains.append(f"{gain:.1f} points at {'all ' if budget == 'all' else ''}{labels:,} labels")
-    return f"at best the test shows gains from about {', '.join(gains)}, no smaller ones"
+    return f"the test is likely to show gains from about {', '.join(gains)}"
 
 
 def _listed(names: list[str]) -> str:

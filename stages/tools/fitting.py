@@ -83,7 +83,7 @@ def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware)
         "views.pretrain": (views[0], f"{views[1]}; make views compares presets"),
         "views.finetune": (views[0], "the same"),
         "pretrain.simclr.images": (seen, about),
-        "pretrain.simclr.steps": (STEPS, "fewer did harm on other folders"),
+        "pretrain.simclr.steps": (STEPS, "at least, also for a small pool"),
         "pretrain.simclr.temperature": (0.5, "SimCLR's own for small photographs; 1 is MNIST's"),
         "finetune.budgets": budgets(found),
         "baselines": (list(BASELINES), "simple ones, and public weights"),
@@ -107,7 +107,7 @@ def budgets(found: Survey) -> tuple[list[int | str], str]:
 def runs(seconds: float) -> tuple[int, str]:
     """How many pretrainings a method gets, by the seconds that one takes, and why."""
     minutes = seconds / 60
-    number = max(1, min(RUNS, int(MINUTES / max(minutes, 0.01))))
+    number = RUNS if RUNS * minutes <= MINUTES else 1  # two say hardly anything about how much runs differ
     one = f"one takes {minutes:.0f} minutes" if minutes >= 1.5 else f"one takes {seconds:.0f} s"
     if number == 1:
         return 1, f"{one}; the interval then does not cover what another pretraining would give"

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = settings_of(text, choices)
     times = rehearsal.measure(settings, pool, len(found.classes))
     parallel = 1 if hardware.gpu else hardware.cores
-    smaller = fitting.affordable(size, times.whole(settings, found.labels, parallel))
+    smaller = fitting.affordable(size, times.whole(settings, found.labels, found.test, parallel))
     if smaller != size:
         choices = fitting.choices(found, path, smaller, hardware)
         settings = settings_of(text, choices)
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     choices["pretrain.runs"] = fitting.runs(times.pretraining)
     settings = settings_of(text, choices)
 
-    seconds = times.whole(settings, found.labels, parallel)
+    seconds = times.whole(settings, found.labels, found.test, parallel)
     print(*report(found, choices, text, seconds), sep="\n", flush=True)
     if busy > BUSY * hardware.cores:
         print(f"doubtful: {BUSY_MACHINE.format(busy)}", flush=True)

@@ -72,7 +72,7 @@ def restore() -> None:
 
 
 def candidates() -> Iterator[tuple[str, bytes]]:
-    """The whole versions of the lock, the newest first, each with what is said of it."""
+    """The whole versions of the lock, the newest first, each with its message."""
     if KEPT.is_file() and is_whole(content := KEPT.read_bytes()):
         yield "the one of the last good run is back", content
     show = ["git", "show", f"HEAD:./{LOCK}"]

@@ -52,7 +52,7 @@ def with_values(text: str, changes: Mapping[str, Any], reasons: Mapping[str, str
         changes: values by their dotted keys, such as `views.pretrain`; the last part of a key may be new. A
             mapping takes the place of the section that is there, in one line.
         reasons: for some of the keys, why the value was chosen: it stands in brackets in front of the comment
-            of its line. A reason for a value that is replaced goes.
+            of its line. The reason of a replaced value is removed.
 
     Raises:
         InputError: a section is missing, or is not a section.
@@ -100,7 +100,7 @@ def _set(section: CommentedMap, key: str, value: Any, reason: str) -> None:
 
 
 def _comment_after(section: CommentedMap, key: str) -> CommentToken | None:
-    """The comment behind a value, without an old reason: a list may hold its own, else it is at its key."""
+    """The comment behind a value, without an old reason. ruamel has a list's in the list."""
     old = section.get(key)
     comment = (section.ca.items.get(key) or [None] * 3)[2]
     if comment is None and isinstance(old, CommentedSeq | CommentedMap) and old.ca.comment:

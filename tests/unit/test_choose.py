@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from stages.choose import every_budget, search, trials
 from stages.choose.rule import chosen, smoothed
-from stages.choose.splits import fold_numbers, splits_of
+from stages.choose.splits import splits_of
 from stages.distil import small_budgets
 from stages.errors import InputError
 from stages.evaluate.frozen import FrozenEncoder
@@ -30,7 +29,6 @@ from stages.tasks.labels import read_pool_labels
 from stages.training.checkpoint import CHECKPOINTS, Checkpoint
 from stages.training.machine import Machine
 from stages.training.optimisation import DivergedError
-from stages.training.randomness import Stream
 from tests.conftest import put
 from tests.pipeline.conftest import change
 from tests.unit.test_stages import project  # noqa: F401 (a fixture)
@@ -97,30 +95,6 @@ def test_each_class_counts_the_same_however_many_of_its_images_are_held_out() ->
     assert trials.balanced_accuracy(frequent | rare, labels) == 1
 
 
-# --- folds
-
-
-def test_folds_keep_groups_together_and_spread_classes() -> None:
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(30), rng.integers(1, 6, 30))
-    labels = rng.integers(0, 3, len(groups))
-    folds = fold_numbers(labels, groups, 3, Stream.of(1, "folds"))
-    for group in range(30):
-        assert len(set(folds[groups == group])) == 1
-    table = pd.crosstab(labels, folds)
-    assert table.shape == (3, 3)
-    assert (table.max(axis=1) - table.min(axis=1)).max() <= 5  # the size of a group
-    assert np.array_equal(folds, fold_numbers(labels, groups, 3, Stream.of(1, "folds")))
-    assert not np.array_equal(folds, fold_numbers(labels, groups, 3, Stream.of(2, "folds")))
-
-
-def test_images_without_groups_are_stratified_exactly() -> None:
-    labels = np.repeat([0, 1], [9, 6])
-    folds = fold_numbers(labels, np.arange(15), 3, Stream.of(1, "folds"))
-    assert pd.crosstab(labels, folds).to_numpy().tolist() == [[3, 3, 3], [2, 2, 2]]
-    assert set(fold_numbers(labels, np.zeros(15, int), 3, Stream.of(1, "folds"))) == {0}
-
-
 # --- the stage
 
 
@@ -169,6 +143,10 @@ def test_the_recipes_follow_from_the_accuracies_in_the_metrics() -> None:
     )
     pairs = [(rate, (0.5, 2.0)[number or 0]) for rate, number in zip(rates, decays, strict=True)]
     ahead = chosen([np.array([one[0, 0.5], one[pair]]) for one, pair in zip(known, pairs, strict=True)])
+    ahead = [
+        int(one[pair] > one[0, 0.5]) if measured[name]["in_full"] else number
+        for name, number, one, pair in zip(recipes, ahead, known, pairs, strict=True)
+    ]
     expected = [pair if number else (0, 0.5) for pair, number in zip(pairs, ahead, strict=True)]
     assert [(one.encoder_learning_rate, one.weight_decay) for one in recipes.values()] == expected
     assert read_json(METRICS / "timings" / "choose" / "scratch.json")["workers"] == 1
@@ -242,21 +220,26 @@ def test_a_short_training_has_as_much_decay_in_all(planted: Callable[[Plan], lis
     assert any("-10x" in name for name in planted(accuracy))
 
 
-@pytest.mark.parametrize(
-    ("rate", "decay", "knobs"),
-    [(0.01, 2.0, ["encoder_learning_rates", "weight_decays"]), (0.003, 0.5, []), (0.0, 0.5, [])],
-)
+@pytest.mark.parametrize(("rate", "warnings"), [(0.01, 2), (0.003, 0), (0.0, 0)])
 def test_a_choice_at_the_edge_of_the_grid_is_said(
-    planted: Callable[[Plan], list[str]], capsys: pytest.CaptureFixture[str], rate: float, decay: float,
-    knobs: list[str],
-) -> None:  # fmt: skip
-    best = (rate, decay)
-    planted(lambda one: 0.9 if (one.recipe.encoder_learning_rate, one.recipe.weight_decay) == best else
-            0.8 if one.recipe.encoder_learning_rate == rate else 0.5)  # fmt: skip
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning:")]
-    assert lines == 2 * [
-        f"warning: choose scratch: the highest of choose.{knob} was best; add a higher one" for knob in knobs
-    ]
+    planted: Callable[[Plan], list[str]], capsys: pytest.CaptureFixture[str], rate: float, warnings: int
+) -> None:
+    planted(lambda trial: 0.9 if trial.recipe.encoder_learning_rate == rate else 0.5)
+    said = "warning: choose scratch: the highest of choose.encoder_learning_rates was best; add a higher one"
+    assert capsys.readouterr().out.count(said) == warnings
+
+
+def test_a_training_in_full_is_compared_within_its_own_budget(planted: Callable[[Plan], list[str]]) -> None:
+    """The frozen encoder is far ahead with 10 labels, and a little behind with 40."""
+
+    def accuracy(trial: trials.Trial) -> float:
+        if trial.recipe.frozen:
+            return 0.9
+        is_short = trial.schedule.steps < 4
+        return 0.5 if is_short or trial.split.budget == "n10" else 0.92
+
+    planted(accuracy)
+    assert [recipe.frozen for recipe in read_recipes("scratch").values()] == [True, False]
 
 
 @pytest.mark.usefixtures("small")

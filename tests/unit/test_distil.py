@@ -44,7 +44,7 @@ def finetuned(project: Path) -> Path:  # noqa: F811
 @pytest.fixture
 def spreading(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check finds that spreading helps."""
-    monkeypatch.setattr(Propagation, "leave_one_out", lambda _: LeaveOneOut(3, 2, 4))
+    monkeypatch.setattr(Propagation, "leave_one_out", lambda *_: LeaveOneOut(3, 2, 4))
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_the_finetuned_model_stays_where_spreading_does_not_help(
     monkeypatch: pytest.MonkeyPatch, trained: list[Labelled], capsys: pytest.CaptureFixture[str]
 ) -> None:
     checks = iter([LeaveOneOut(2, 3, 4), LeaveOneOut(3, 3, 4)])
-    monkeypatch.setattr(Propagation, "leave_one_out", lambda _: next(checks))
+    monkeypatch.setattr(Propagation, "leave_one_out", lambda *_: next(checks))
     small_budgets.main("scratch")
     assert len(trained) == 1
     kept, other = (f"n10-draw{draw}.safetensors" for draw in (0, 1))

@@ -13,15 +13,25 @@ from stages.training.randomness import Stream
 STREAM = Stream.of(1, "test")
 
 
-def test_a_unit_is_in_one_fold_and_classes_are_spread_evenly() -> None:
-    units = np.repeat(np.arange(60), 3)
-    labels = torch.from_numpy(units % 4)
-    fold = folds.assign(labels, units, 5, STREAM)
-    assert all(len(set(fold[units == unit].tolist())) == 1 for unit in range(60))
-    for label in range(4):
-        counts = torch.bincount(fold[labels == label], minlength=5)
-        assert counts.tolist() == [9] * 5  # 15 units of each class, three images each
-    assert not torch.equal(fold, folds.assign(labels, units, 5, STREAM.at("another")))
+def test_folds_keep_groups_together_and_spread_classes() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), rng.integers(1, 6, 30))
+    labels = rng.integers(0, 3, len(groups))
+    fold = folds.assign(labels, groups, 3, Stream.of(1, "folds"))
+    for group in range(30):
+        assert len(set(fold[groups == group])) == 1
+    table = pd.crosstab(labels, fold)
+    assert table.shape == (3, 3)
+    assert (table.max(axis=1) - table.min(axis=1)).max() <= 5  # the size of a group
+    assert np.array_equal(fold, folds.assign(labels, groups, 3, Stream.of(1, "folds")))
+    assert not np.array_equal(fold, folds.assign(labels, groups, 3, Stream.of(2, "folds")))
+
+
+def test_images_without_groups_are_stratified_exactly() -> None:
+    labels = np.repeat([0, 1], [9, 6])
+    fold = folds.assign(labels, np.arange(15), 3, Stream.of(1, "folds"))
+    assert pd.crosstab(labels, fold).to_numpy().tolist() == [[3, 3, 3], [2, 2, 2]]
+    assert set(folds.assign(labels, np.zeros(15, int), 3, Stream.of(1, "folds"))) == {0}
 
 
 def test_the_probe_cannot_recognise_an_image_by_its_group() -> None:

@@ -135,3 +135,31 @@ def test_a_group_is_a_unit_and_so_is_an_image_without_one() -> None:
     assert units_of(pd.DataFrame({"id": list("abc")})).tolist() == [0, 1, 2]
     table = pd.DataFrame({"group": ["p1", "", "p2", "p1", ""]})
     assert units_of(table).tolist() == [0, 1, 2, 0, 3]
+
+
+def test_a_class_with_few_images_widens_the_interval_of_macro_recall() -> None:
+    """All of the rare class are right, as often happens where some are wrong elsewhere."""
+    labels = np.repeat([0, 1], [95, 5])
+    random, predictions = np.random.default_rng(0), []
+    for _ in range(5):
+        wrong = random.permutation(95)[:20]
+        guesses = labels.copy()
+        guesses[wrong] = 1
+        predictions.append(np.eye(2, dtype=np.float32)[guesses])
+    of = measured.Measured.of(predictions, labels, np.arange(100), [0] * 5, overlap=0.0)
+    macro, accuracy = (of.replicates(name).estimate().ci95 for name in ("recall_macro", "accuracy"))
+    assert macro > 2 * accuracy
+    assert macro > 0.5 * 0.3  # half of an interval in which a recall of 70 % of five images lies
+
+
+def test_one_group_with_most_of_the_images_is_no_sample() -> None:
+    random, labels = np.random.default_rng(0), np.arange(260) % 2
+    predictions = [random.dirichlet(np.ones(2), 260).astype(np.float32) for _ in range(4)]
+    one_large = np.repeat(np.arange(31), [200, *[2] * 30])
+    alike = np.arange(260) // 8
+    for units, has_interval in ((one_large, False), (alike, True)):
+        of = measured.Measured.of(predictions, labels, units, [0] * 4, overlap=0.0)
+        assert of.replicates("accuracy").estimate().has_interval == has_interval
+        assert of.replicates("accuracy").over(of.replicates("nll")).effective == pytest.approx(
+            1.685 if units is one_large else 32.752, abs=0.001
+        )

@@ -154,6 +154,16 @@ def test_the_only_label_of_a_class_is_not_counted() -> None:
     assert check == LeaveOneOut(graph=2, nearest=2, labels=2)
 
 
+def test_a_label_is_not_found_by_those_of_its_own_group() -> None:
+    features, given = clusters(torch.eye(2), 20), torch.tensor([0, 1, 0, 1])
+    assert Propagation(features, given, 2).leave_one_out() == LeaveOneOut(graph=4, nearest=4, labels=4)
+    one_each = torch.tensor([7, 8, 7, 8])  # both images of a class are of one group
+    none = Propagation(features, given, 2).leave_one_out(one_each)
+    assert none == LeaveOneOut(graph=0, nearest=0, labels=0)
+    some = Propagation(features, given, 2).leave_one_out(torch.tensor([7, 8, 7, 9]))
+    assert some == LeaveOneOut(graph=2, nearest=2, labels=2)
+
+
 def arcs() -> tuple[Tensor, Tensor, Tensor]:
     """Images on two arcs that run beside each other, far longer than the gap between them.
 

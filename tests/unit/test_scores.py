@@ -13,8 +13,10 @@ from stages.tasks.scores import (
     calibration_error,
     confusion,
     contributions,
+    effective,
     measure,
     negative_log_likelihood,
+    recall_bounds,
 )
 
 CLASSES = 7
@@ -177,3 +179,25 @@ def test_units_contribute_what_their_images_do() -> None:
     mean = contributed.mean(1)
     first = mean + 4 / 12 * (contributed[:, :5] - mean[:, None]).sum(1)
     np.testing.assert_allclose(grouped[:, 0], first)
+
+
+def test_the_bounds_of_macro_recall_are_what_an_image_can_contribute() -> None:
+    labels = np.repeat([0, 2, 5], [6, 3, 1])  # numbers of classes may have gaps
+    guesses = np.array([0, 0, 0, 2, 2, 0, 2, 5, 2, 5])
+    certain = np.eye(6)
+    contributed = contributions(certain[guesses], labels)["recall_macro"]
+    bounds = recall_bounds([4 / 6, 2 / 3, 1.0], labels)
+    right, wrong = bounds[:3], bounds[3:]
+    for number, label in enumerate((0, 2, 5)):
+        of_class = contributed[labels == label]
+        hit = guesses[labels == label] == label
+        assert of_class[hit] == pytest.approx(right[number])
+        assert of_class[~hit] == pytest.approx(wrong[number])
+    assert wrong[2] < contributed.min()  # the only image of its class could have been wrong
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"), [([1] * 7, 7.0), ([10] * 6, 6.0), ([200, *[2] * 30], 260**2 / 40_120), ([5], 1.0)]
+)
+def test_one_large_unit_says_less_than_many(sizes: list[int], expected: float) -> None:
+    assert effective(np.repeat(np.arange(len(sizes)), sizes)) == pytest.approx(expected, rel=1e-12)

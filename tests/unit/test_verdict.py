@@ -204,6 +204,17 @@ def test_labels_saved_are_known_only_for_a_measurable_gain_below_the_last_budget
     assert labels_for_same(summary, "simclr", "n10", LABELS) is None  # not measurable
 
 
+def test_imported_weights_are_not_called_a_pretraining() -> None:
+    summary = {**SUMMARY, "imported": SUMMARY["simclr"]}
+    assert "With 10 labels, the imported weights raise accuracy from" in sentence(
+        summary, "imported", "n10", LABELS, FIVE
+    )
+    assert "the imported weights bring no measurable gain" in sentence(
+        summary, "imported", "n100", LABELS, FIVE
+    )
+    assert "the imported weights lower accuracy" in sentence(summary, "imported", "n1000", LABELS, FIVE)
+
+
 def recalls(mean: float, half: float | None) -> dict[str, Any]:
     gain = {"mean": mean} if half is None else {"mean": mean, "ci95": half}
     rows = {

@@ -16,7 +16,7 @@ from stages.tasks.probe import fit_linear
 
 NETWORK, SIDE = "timm/mobilenetv2_100", 96  # smaller images are enlarged to so many pixels a side
 BATCH = 64  # images
-L2 = 0.1  # as probe.l2, with which the methods' encoders are probed
+L2 = 0.1  # as probe.l2 is in the default params.yaml
 
 
 @cache
