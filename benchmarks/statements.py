@@ -2,12 +2,12 @@
 
 1. No method is measurably worse than scratch: no interval of a gain lies below zero.
 2. Finetuned is not below its own linear probe by more than a point.
-3. The best arm is not below the best simple baseline. Left out are `majority`, which knows from all labels
+3. The best method is not below the best simple baseline. Left out are `majority`, which knows from all labels
    how common each class is, and `imagenet_probe`, which is not simple.
-4. The best pretrained arm beats scratch beyond the interval.
+4. The best pretrained method beats scratch beyond the interval.
 
-An arm is a method, finetuned on its own labels alone. `imported`, weights from elsewhere as they came, is an
-arm; it is not a pretrained one. The statements describe what was measured: nothing is chosen by them.
+Methods are finetuned on their own labels alone. `imported`, weights from elsewhere as they came, is not a
+pretrained one. The statements describe what was measured: nothing is chosen by them.
 """
 
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def judged(accuracies: pd.DataFrame, gains: pd.DataFrame) -> list[Statement]:
 def _never_worse(gains: pd.DataFrame) -> Statement:
     worse = [_gain(row) for _, row in gains.iterrows() if row["gain"] + row["ci95"] < 0]
     lowest = [_gain(row) for _, row in gains.sort_values("gain").head(1).iterrows()]
-    text = "no arm is surely worse than scratch"
+    text = "no method is measurably worse than scratch"
     return Statement(text, not worse if len(gains) else None, worse or [f"lowest: {line}" for line in lowest])
 
 
@@ -80,7 +80,7 @@ def _not_below_the_probe(arms: pd.DataFrame, probes: pd.DataFrame) -> Statement:
 
 
 def _not_below_the_baselines(arms: pd.DataFrame, baselines: pd.DataFrame) -> Statement:
-    text = "the best arm is not below the best simple baseline"
+    text = "the best method is not below the best simple baseline"
     lines, reached = [], []
     for labels, of_budget in _by_budget(arms):
         simple = baselines[(baselines["labels"] == labels) & ~baselines["method"].isin(NOT_SIMPLE)]
@@ -105,7 +105,7 @@ def _beats_scratch(gains: pd.DataFrame) -> Statement:
         sure.append(bool(best["gain"] > best["ci95"]))
         lines.append(f"{'sure    ' if sure[-1] else 'not sure'} {_gain(best)}")
     text = (
-        f"the best pretrained arm beats scratch beyond the interval (with {sum(sure)} of {len(sure)} budgets)"
+        f"the best pretrained method beats scratch beyond the interval (with {sum(sure)} of {len(sure)} budgets)"
     )
     return Statement(text, any(sure) if sure else None, lines)
 

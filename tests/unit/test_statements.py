@@ -65,7 +65,7 @@ def test_the_figures_name_every_case_that_decides() -> None:
     gains = [*GAINS, ("300", "simclr", -0.05, 0.01), ("300", "vicreg", -0.06, 0.01)]
     worse, probe, baseline, sure = (str(statement) for statement in statements(rows, gains))
     assert worse.splitlines() == [
-        "FALSE no arm is surely worse than scratch",
+        "FALSE no method is measurably worse than scratch",
         "        300 labels, simclr: -5.00 ± 1.00",
         "        300 labels, vicreg: -6.00 ± 1.00",
     ]
@@ -75,7 +75,7 @@ def test_the_figures_name_every_case_that_decides() -> None:
         "        all labels: scratch 90.00, hog_svm 85.00",
     ]
     assert sure.splitlines() == [
-        "true  the best pretrained arm beats scratch beyond the interval (with 1 of 3 budgets)",
+        "true  the best pretrained method beats scratch beyond the interval (with 1 of 3 budgets)",
         "        sure     50 labels, simclr: +10.00 ± 3.00",
         "        not sure all labels, simclr: -1.00 ± 2.00",
         "        not sure 300 labels, simclr: -5.00 ± 1.00",
