@@ -3,7 +3,7 @@
 1. No method is measurably worse than scratch: no interval of a gain lies below zero.
 2. Finetuned is not below its own linear probe by more than a point.
 3. The best method is not below the best simple baseline. Left out are `majority`, which knows from all labels
-   how common each class is, and `imagenet_probe`, which is not simple.
+   how common each class is, and `imagenet`, which is not simple.
 4. The best pretrained method beats scratch beyond the interval.
 
 Methods are finetuned on their own labels alone. `imported`, weights from elsewhere as they came, is not a
@@ -104,9 +104,8 @@ def _beats_scratch(gains: pd.DataFrame) -> Statement:
         best = of_budget.nlargest(1, "gain").iloc[0]
         sure.append(bool(best["gain"] > best["ci95"]))
         lines.append(f"{'sure    ' if sure[-1] else 'not sure'} {_gain(best)}")
-    text = (
-        f"the best pretrained method beats scratch beyond the interval (with {sum(sure)} of {len(sure)} budgets)"
-    )
+    held = f"with {sum(sure)} of {len(sure)} budgets"
+    text = f"the best pretrained method beats scratch beyond the interval ({held})"
     return Statement(text, any(sure) if sure else None, lines)
 
 

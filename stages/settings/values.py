@@ -13,7 +13,7 @@ IMPORTED = "imported"  # the second control: weights from elsewhere, as they cam
 CONTROL = "scratch"  # the method that every gain is measured against
 BASELINE = "baseline"  # the protocol of the simple baselines
 MAJORITY = "majority"
-PUBLIC = "imagenet_probe"  # not a simple one: somebody trained its network on a million labelled photographs
+PUBLIC = "imagenet"  # not a simple one: somebody trained its network on a million labelled photographs
 BASELINES = {  # what the methods are compared with, and what it is called in sentences
     MAJORITY: "the commonest class",
     "pixels_1nn": "the nearest image by pixels",

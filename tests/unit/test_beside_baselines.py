@@ -69,14 +69,14 @@ def test_gains_are_paired_by_draw_and_image() -> None:
 
 PROBED = right_on([0.9, 0.92, 0.91], 5)
 WITH_PUBLIC = SimpleBaselines(
-    {**SIMPLE.measured, "imagenet_probe": {"n10": PROBED}},
-    {"n10": {**SIMPLE.validation["n10"], "imagenet_probe": 0.98}},
+    {**SIMPLE.measured, "imagenet": {"n10": PROBED}},
+    {"n10": {**SIMPLE.validation["n10"], "imagenet": 0.98}},
 )
 
 
 def test_public_weights_are_no_simple_baseline_and_have_a_gain_of_their_own() -> None:
     assert WITH_PUBLIC.best("n10") == "pixels_1nn"
-    assert SimpleBaselines({"imagenet_probe": {"n10": PROBED}}).best("n10") is None
+    assert SimpleBaselines({"imagenet": {"n10": PROBED}}).best("n10") is None
     row = WITH_PUBLIC.gains(METHOD)["simclr"]["n10"]
     assert row[GAIN] == SIMPLE.gains(METHOD)["simclr"]["n10"][GAIN]
     assert row[OVER_PUBLIC] == pytest.approx(-0.1, abs=1e-4)

@@ -165,7 +165,7 @@ def test_the_time_is_that_of_all_trainings(raw: dict[str, Any]) -> None:
     steps = settings.finetune.draws * (300 + 300 + 300)  # of the budgets 10, 900 and all
     expected = 2 * times.pretraining * settings.pretrain.runs + 3 * steps * 0.01 * 1.5 / 2
     assert times.whole(settings, 900, 500, 2) == pytest.approx(expected)
-    with_public = settings.model_copy(update={"baselines": ("imagenet_probe",)})
+    with_public = settings.model_copy(update={"baselines": ("imagenet",)})
     assert times.whole(with_public, 900, 500, 2) == pytest.approx(expected + 0.008 * 1400)
 
 
