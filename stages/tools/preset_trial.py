@@ -18,6 +18,7 @@ from stages.pretrain.train import Pretraining
 from stages.settings import load
 from stages.settings.schema import Params, Views
 from stages.tasks import folds
+from stages.tasks.draws import draw_labelled
 from stages.tasks.features import encode
 from stages.tasks.labels import read_groups, read_labels, read_pool_labels
 from stages.training import loop, optimisation
@@ -50,7 +51,7 @@ class LabelledImages:
 
     @staticmethod
     def read(stream: Stream) -> "LabelledImages":
-        """Read them from the prepared data; if there are more than MOST_LABELS, a random choice.
+        """Read them from the prepared data; if there are more than MOST_LABELS, a random choice, balanced.
 
         Raises:
             InputError: there are too few, or they have one class only.
@@ -61,7 +62,9 @@ class LabelledImages:
         units[1] = units[1] + len(units[0])  # numbers of their own: no group is in both parts
         packs = [read_pack(IMAGES / f"{part}.npy") for part in ("pool", "validation")]
         place = torch.cat([part >= 0 for part in labels]).nonzero()[:, 0]
-        place = place[stream.permutation(len(place))[:MOST_LABELS].sort().values]
+        if len(place) > MOST_LABELS:  # as in a draw, equally many of each class, as far as it has them
+            drawn = draw_labelled(torch.cat(labels)[place], len(classes), MOST_LABELS, 0, stream.key)
+            place = place[drawn.sort().values]
         of_all, unit = torch.cat(labels)[place], np.concatenate(units)[place.numpy()]
         count = len(np.unique(unit))
         if count < FEWEST_UNITS or len(of_all.unique()) < 2:
@@ -80,11 +83,11 @@ class Measured:
     """What a preset gave.
 
     Attributes:
-        correct: how often the probe was right about each labelled image, (n,) in [0, 1].
+        right: what each labelled image contributes to the probe's balanced accuracy, (n,): it is their mean.
         change: the mean absolute difference between an image and its view, where 1 is from black to white.
     """
 
-    correct: np.ndarray
+    right: np.ndarray
     change: float
 
 
@@ -148,13 +151,14 @@ class Trial:
         return encoder
 
     def probed(self, encoder: Encoder) -> np.ndarray:
-        """How often the probe is right about each labelled image, (n,) in [0, 1]."""
+        """What each labelled image contributes to the probe's balanced accuracy, (n,)."""
         labelled, l2 = self.labelled, self.settings.probe.l2
         features = encode(encoder, labelled.images, self.machine)
         labels = labelled.labels.to(features.device)
-        return folds.probe_correct(
+        correct = folds.probe_correct(
             features, labels, labelled.units, l2, FOLDS, SPLITS, self.stream.at("folds")
         )
+        return folds.balanced(correct, labelled.labels.numpy())
 
     def change(self, views: Views) -> float:
         """How much a preset changes images of the pool: see `Measured`."""

@@ -6,9 +6,11 @@ Needs the prepared data (`dvc repro prepare`). For each preset, the first method
 views is trained for a few hundred steps. The linear probe on its features is cross-validated on the labelled
 images of the pool and of validation; images of one group are never on both sides. The test split is not read.
 
-The preset with the highest accuracy is the best. Of those that differ from it by less than one standard error
-of the paired difference (L. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3), the
-one that changes the images least is chosen. `--write` enters it for pretraining and finetuning.
+The preset with the highest balanced accuracy is the best. Others are as good if they differ from it by less
+than one standard error of the paired difference (L. Breiman et al., "Classification and Regression Trees",
+1984, section 3.4.3). Of all these the one that changes the images most is chosen for pretraining: it is the
+harder task, which gains more from the longer training than a short one shows. The one that changes them least
+is chosen for finetuning. `--write` enters both.
 
 A run that was stopped resumes: what is trained is kept in models/checkpoints/views.
 """
@@ -16,6 +18,7 @@ A run that was stopped resumes: what is trained is kept in models/checkpoints/vi
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +43,22 @@ from stages.training.workers import Workers, fitting, warm_up
 
 STEPS = 300
 FOR_GREY = ("digits", "clothes", "clothes_mild")  # presets that are not tried on colour images unless named
+USES = ("pretrain", "finetune")
 UNTRAINED = "(untrained)"  # the row of the encoder before any training; no preset can have this name
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The names of presets.
+
+    Attributes:
+        best: the most accurate one.
+        pretrain, finetune: what is chosen for pretraining and for finetuning.
+    """
+
+    best: str
+    pretrain: str
+    finetune: str
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -55,18 +73,19 @@ def main(arguments: Sequence[str]) -> None:
         return
     remove_unused(FOLDER, set(settings.views.presets))
     measured = measure(method, presets, options.steps, settings)
-    best, chosen = choose(measured, trial.labelled.units)
-    table = as_table(measured, trial.labelled.units, best, chosen)
+    choice = choose(measured, trial.labelled.units)
+    table = as_table(measured, trial.labelled.units, choice)
     print(table.to_string(index=False, na_rep=""))
-    print(*verdict(measured, trial.labelled.units, best, chosen), sep="\n")
+    print(*verdict(measured, trial.labelled.units, choice), sep="\n")
     if options.csv:
         write_table(options.csv, table.assign(method=method, steps=options.steps))
         print(f"{options.csv}: written")
     if options.write:
-        changed = write_values({"views.pretrain": chosen, "views.finetune": chosen})
-        print(f"{load.PARAMS}: " + (f"{', '.join(changed)}: {chosen}" if changed else "has it already"))
+        changed = write_values({f"views.{use}": getattr(choice, use) for use in USES})
+        print(f"{load.PARAMS}: " + (f"{', '.join(changed)} written" if changed else "has them already"))
     else:
-        print(f"enter it in {load.PARAMS}, or add --write: views: {{pretrain: {chosen}, finetune: {chosen}}}")
+        both = ", ".join(f"{use}: {getattr(choice, use)}" for use in USES)
+        print(f"enter them in {load.PARAMS}, or add --write: views: {{{both}}}")
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -134,15 +153,16 @@ def measure(method: str, presets: Sequence[str], steps: int, settings: Params) -
     with progress("views", images) as bar, Workers("views", opener, count) as workers:
         for number, result in workers.run(Trial.measure, tasks, bar):
             results[number] = result
-            print(f"views: {tasks[number] or UNTRAINED}: {result.correct.mean():.1%}", flush=True)
+            print(f"views: {tasks[number] or UNTRAINED}: {result.right.mean():.1%}", flush=True)
     return {task or UNTRAINED: results[number] for number, task in enumerate(tasks)}
 
 
-def choose(measured: Mapping[str, Measured], units: np.ndarray) -> tuple[str, str]:
-    """The preset with the highest accuracy, and the chosen one: the mildest that is as good within noise."""
+def choose(measured: Mapping[str, Measured], units: np.ndarray) -> Choice:
+    """The best preset, and of those that are as good within noise the strongest and the mildest."""
     presets = [name for name in measured if name != UNTRAINED]
-    best = max(presets, key=lambda name: measured[name].correct.mean())
-    return best, min(as_good(measured, units, best), key=lambda name: measured[name].change)
+    best = max(presets, key=lambda name: measured[name].right.mean())
+    good = sorted(as_good(measured, units, best), key=lambda name: measured[name].change)
+    return Choice(best, pretrain=good[-1], finetune=good[0])
 
 
 def as_good(measured: Mapping[str, Measured], units: np.ndarray, best: str) -> list[str]:
@@ -153,44 +173,45 @@ def as_good(measured: Mapping[str, Measured], units: np.ndarray, best: str) -> l
 
 def gap(measured: Mapping[str, Measured], units: np.ndarray, one: str, other: str) -> tuple[float, float]:
     """By how much one preset is more accurate than another on the same images, and its standard error."""
-    difference = measured[one].correct - measured[other].correct
+    difference = measured[one].right - measured[other].right
     return float(difference.mean()), standard_error(difference, units)
 
 
-def as_table(measured: Mapping[str, Measured], units: np.ndarray, best: str, chosen: str) -> pd.DataFrame:
-    """One row for each preset, the most accurate first; accuracies and their errors in per cent."""
+def as_table(measured: Mapping[str, Measured], units: np.ndarray, choice: Choice) -> pd.DataFrame:
+    """One row for each preset, the most accurate first; balanced accuracies and their errors in per cent."""
     rows = []
-    for name, result in sorted(measured.items(), key=lambda item: -item[1].correct.mean()):
-        behind, error = gap(measured, units, best, name)
-        row = {"preset": name, "accuracy": 100 * float(result.correct.mean())}
-        row["standard_error"] = 100 * standard_error(result.correct, units)
+    for name, result in sorted(measured.items(), key=lambda item: -item[1].right.mean()):
+        behind, error = gap(measured, units, choice.best, name)
+        row = {"preset": name, "accuracy": 100 * float(result.right.mean())}
+        row["standard_error"] = 100 * standard_error(result.right, units)
         row |= {"behind_best": 100 * behind, "its_error": 100 * error, "change_of_images": result.change}
-        rows.append(row | {"chosen": name == chosen})
+        uses = " and ".join(use for use in USES if getattr(choice, use) == name)
+        rows.append(row | {"chosen_for": uses})
     decimals = {"change_of_images": 3} | dict.fromkeys(
         ("accuracy", "standard_error", "behind_best", "its_error"), 1
     )
     return pd.DataFrame(rows).round(decimals)
 
 
-def verdict(measured: Mapping[str, Measured], units: np.ndarray, best: str, chosen: str) -> list[str]:
+def verdict(measured: Mapping[str, Measured], units: np.ndarray, choice: Choice) -> list[str]:
     """What was chosen and why, and what the figures do not show, in sentences."""
-    equal = [name for name in as_good(measured, units, best) if name not in (best, chosen)]
-    lines = [f"views: chosen: {chosen}; it is the most accurate"]
-    if chosen != best:
-        also = f"; within noise too: {', '.join(equal)}" if equal else ""
+    good = as_good(measured, units, choice.best)
+    if len(good) == 1:
+        lines = [f"views: chosen: {choice.best}; it is the most accurate"]
+    else:
         lines = [
-            f"views: chosen: {chosen}; {best} is more accurate by less than the standard error, that is "
-            f"within noise, and {chosen} is milder: it changes the images less{also}"
+            f"views: as good within noise: {', '.join(good)}; chosen: {choice.pretrain} for pretraining, "
+            f"which changes the images most, and {choice.finetune} for finetuning, which changes them least"
         ]
-    elif equal:
-        lines[0] += f", and milder than what is as good within noise: {', '.join(equal)}"
-    points, error = gap(measured, units, chosen, UNTRAINED)
+    points, error = gap(measured, units, choice.pretrain, UNTRAINED)
     if points <= 2 * error:
         lines.append(
             "warning: it is not better than the untrained encoder beyond noise; try more --steps, more "
             "labels, or a preset of your own"
         )
-    lines.append("views: errors are of the choice of images; each preset was trained once")
+    lines.append(
+        "views: accuracy is balanced: each class counts the same; errors are of the choice of images"
+    )
     return lines
 
 

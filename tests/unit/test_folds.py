@@ -60,3 +60,16 @@ def test_the_standard_error_is_the_usual_one_and_larger_where_units_agree() -> N
 def test_units_of_a_table_are_its_groups(tmp_path: Path) -> None:
     write_table(tmp_path / "a.csv", pd.DataFrame({"id": list("abcd"), "group": ["x", "", "x", ""]}))
     assert read_groups(tmp_path / "a.csv").tolist() == [0, 1, 0, 2]
+
+
+def test_the_mean_of_the_balanced_contributions_is_the_mean_recall() -> None:
+    labels = np.repeat([0, 3, 4], [50, 10, 4])
+    correct = np.random.default_rng(0).choice([0, 1 / 3, 1], len(labels))
+    contributed = folds.balanced(correct, labels)
+    recalls = [correct[labels == label].mean() for label in (0, 3, 4)]
+    assert contributed.mean() == pytest.approx(np.mean(recalls))
+    # One image of the smallest class weighs as many times more as the class is smaller.
+    more = correct.copy()
+    more[-1] += 0.1
+    assert folds.balanced(more, labels).mean() - contributed.mean() == pytest.approx(0.1 / 4 / 3)
+    assert folds.balanced(correct, np.zeros(64)) == pytest.approx(correct)

@@ -34,7 +34,7 @@ def test_the_parameters_fit_the_folder_and_all_else_stays(
     settings = load.validated(load.read(load.PARAMS))
     assert (settings.data.source, settings.data.path, settings.data.image_size) == ("folder", "images", 32)
     assert settings.methods == ("scratch", "simclr")
-    assert settings.views.pretrain == settings.views.finetune == "photos_mild"
+    assert (settings.views.pretrain, settings.views.finetune) == ("photos", "photos_mild")
     assert settings.finetune.budgets == (50, "all")
     assert settings.pretrain.runs == 3
     assert settings.encoder.name == "residual"
