@@ -14,7 +14,6 @@ CHEAP = {
     "python -m stages.compare --show": "full report: metrics/report.html",
     "dvc metrics diff main --targets metrics/summary.json": "",
     "sed -i 's/^methods: .*/methods: [scratch, simclr, vicreg]/' params.yaml": "",
-    "python -m stages.tools.suggest --count 50": "suggestions.csv",
     "python -m benchmarks.quality --statements": "is not below its own linear probe",
 }
 
