@@ -91,7 +91,7 @@ pull: setup ## get everything from the remote, so that `make repro` runs nothing
 	@sh .ci/fresh
 	dvc commit --force
 
-remote-demo: setup ## show three people and a remote in a temporary folder, each command printed; two to three minutes
+remote-demo: setup ## show three people and a remote in a temporary folder, each command printed; some minutes
 	@.ci/remote-demo
 
 audit: setup ## list known vulnerabilities of the locked packages, if the advisory data can be reached
