@@ -31,7 +31,7 @@ from stages.tools.survey import Survey, read_headers, survey
 from stages.training.randomness import Stream
 from stages.training.resources import cores
 
-BUSY = 0.25  # of the cores: from so many busy programs on, the times say little
+BUSY = 1.0  # programs for each core; fewer were busy while `make init` installed the packages
 BUSY_MACHINE = (
     "other programs were busy in the last minute (load average {:.1f}), so the times are too long, and image "
     "size and runs may be too small; run this again when they have ended"
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = load.PARAMS.read_text(encoding="utf-8")
     load.validated(load.read(load.PARAMS))  # mistakes are named before any work
     path, hardware = inside(options.folder), Hardware(cores(), torch.cuda.is_available())
-    busy = others()
+    busy = load_average()
 
     records, _, _ = layout.scan(options.folder)
     headers = read_headers(options.folder, [record.file for record in records])
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{load.PARAMS} is written; next: make views, make repro")
 
 
-def others() -> float:
+def load_average() -> float:
     """How many programs were busy in the last minute, before this one; 0 where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
