@@ -31,7 +31,7 @@ from stages.tools.survey import Survey, read_headers, survey
 from stages.training.randomness import Stream
 from stages.training.resources import cores
 
-BUSY = 1.0  # programs for each core; fewer were busy while `make init` installed the packages
+BUSY = 1.0  # programs for each core; fewer may be the installation just before
 BUSY_MACHINE = (
     "other programs were busy in the last minute (load average {:.1f}), so the times are too long, and image "
     "size and runs may be too small; run this again when they have ended"
