@@ -18,7 +18,7 @@ import numpy as np
 from stages.tasks.power import FEWEST_UNITS, student
 
 ONE_DRAW, EQUAL_DRAWS = "one draw has no interval", "equal draws have no interval"
-FEW_UNITS = f"fewer than {FEWEST_UNITS} test images or groups have no interval"
+FEW_UNITS = f"a test that counts as fewer than {FEWEST_UNITS} images has no interval"
 ROUNDING = 1e-9  # what is equal on paper differs by less
 
 
@@ -30,7 +30,8 @@ class Design:
         draws: of labelled images, of each budget; 0 where nothing was finetuned.
         runs: pretrainings of each method.
         images: labelled test images.
-        units: groups of test images that belong together; as many as images where there are no groups.
+        units: independent test images that say as much: as many as there are, or fewer where they are in
+            groups (`tasks.scores.effective`).
         labelled: images of the pool that have a label: with a budget of so many, all draws are the same.
     """
 
@@ -52,7 +53,7 @@ class Design:
             return ""
         tested = f"{self.images:,} test images"
         if self.units < self.images:
-            tested = f"{self.units:,} groups of {tested}"
+            tested += f", whose groups count as {self.units:,}"
         pretraining = f", of pretraining ({self.runs} runs)" if self.runs > 1 else ""
         parts = f"the choice of the labels ({self.draws} draws), the randomness of finetuning{pretraining}"
         return f"An interval covers {parts}, and the choice of the {tested}."
@@ -104,7 +105,7 @@ class Replicates:
     runs: Sequence[int]
     overlap: float
     bounds: tuple[float, ...] | None = None
-    effective: float | None = None
+    effective: int | None = None
 
     def over(self, control: "Replicates") -> "Replicates":
         """The gain over the control, replicate by replicate and unit by unit.
@@ -173,7 +174,7 @@ def half_width(
     runs: Sequence[int],
     overlap: float,
     bounds: tuple[float, ...] | None = None,
-    effective: float | None = None,
+    effective: int | None = None,
 ) -> float:
     """Half the width of the 95% interval of the mean of all entries.
 
@@ -209,9 +210,7 @@ def half_width(
     of_units = (between_units + float(extremes)) / (size - 1) / size
     of_units = max(of_units - interaction, of_units / 4)  # the interaction is estimated: it may be too large
 
-    squared = (
-        student(count - 1) ** 2 * replicates + student(max(int(effective or size) - 4, 1)) ** 2 * of_units
-    )
+    squared = student(count - 1) ** 2 * replicates + student(max((effective or size) - 4, 1)) ** 2 * of_units
     if overlap < 1:
         # The interaction is noise of the images, which draws do not share. Where it hides the rest, half of
         # the variance counts as that of the labels.

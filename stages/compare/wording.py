@@ -95,9 +95,10 @@ def error_bars(evidence: Evidence) -> dict[str, Any]:
             for recall in evidence.details[method][budget]["finetuned"]["recall"] if recall is not None
         ]  # fmt: skip
         halves = [recall.get("ci95", math.nan) for recall in recalls]
-        few = f"a class with fewer than {power.FEWEST_UNITS} test images or groups has none"
-        tested = evidence.data.classes["test"]
-        return describe(halves, evidence.design, few if (tested < power.FEWEST_UNITS).any() else "")
+        few = f"a class that counts as fewer than {power.FEWEST_UNITS} test images has none"
+        rare = (evidence.data.classes["test"] < power.FEWEST_UNITS).any()
+        grouped = evidence.design.units < evidence.design.images  # so that a class may count as fewer
+        return describe(halves, evidence.design, few if rare or grouped else "")
 
     return {
         "efficiency": {name: describe(halves, evidence.design) for name, halves in of_protocol.items()},

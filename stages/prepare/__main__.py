@@ -39,7 +39,7 @@ def what_the_test_shows(prepared: Prepared) -> list[str]:
     images, units = len(prepared.test.rows), prepared.test.units()
     if not images:
         return []
-    named = f"{images:,} labelled images" + (f" in {units:,} groups" if units < images else "")
+    named = f"{images:,} labelled images" + (f", whose groups count as {units:,}" if units < images else "")
     if units < power.FEWEST_UNITS:
         return [f"warning: test: {named}; so few give no interval, and no gain can be shown"]
     gains = [

@@ -16,6 +16,8 @@ from stages.files.whole import whole_folder
 from stages.images import thumbnails
 from stages.networks.pixel_rule import Decoding
 from stages.tasks import power
+from stages.tasks.labels import units_of
+from stages.tasks.scores import effective
 
 NO_LABEL = -1
 ROWS = 4096  # of a table in memory at the same time
@@ -66,14 +68,8 @@ class Part:
             yield table[[name for name in columns if name in table]]
 
     def units(self) -> int:
-        """The number of groups of images; an image without a group is one of its own."""
-        groups: set[str] = set()
-        alone = 0
-        for piece in self.pieces("id", "group"):
-            names = piece["group"] if "group" in piece else pd.Series("", index=piece.index)
-            groups |= set(names) - {""}
-            alone += int((names == "").sum())
-        return len(groups) + alone
+        """How many independent images say as much as these: fewer than there are where some have groups."""
+        return effective(units_of(pd.concat(list(self.pieces("id", "group")), ignore_index=True)))
 
     def take(self, indices: np.ndarray) -> "Part":
         """A subset, by indices into `rows`."""

@@ -55,7 +55,7 @@ def units_of(table: pd.DataFrame) -> np.ndarray:
     groups = table["group"].fillna("").tolist()
     names = [("group", group) if group else ("row", str(row)) for row, group in enumerate(groups)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names])
+    return np.array([numbers[name] for name in names], np.int64)
 
 
 def class_number(text: str) -> int | None:

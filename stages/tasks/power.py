@@ -6,7 +6,7 @@ from functools import cache
 from scipy import special
 
 CONFIDENCE, POWER = 0.95, 0.8
-FEWEST_UNITS = 5  # test images, or groups of them: fewer say nothing about others
+FEWEST_UNITS = 5  # test images, or groups of equal size: fewer say nothing about others
 # Labelled images of a split: below these numbers there is a warning, or nothing is chosen on them.
 ENOUGH_TEST, ENOUGH_VALIDATION = 300, 100
 # Labels per class → the share of test images on which exactly one of two models is right. A guess, made
@@ -27,7 +27,7 @@ def smallest_gain(units: int, labels_per_class: float) -> float:
     Only the choice of the test images is in it. Few draws of labels make it larger.
 
     Args:
-        units: labelled test images, or groups of them.
+        units: labelled test images, or groups of equal size (`tasks.scores.effective`).
         labels_per_class: in a budget, on average.
     """
     if units < FEWEST_UNITS:

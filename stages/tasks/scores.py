@@ -120,16 +120,16 @@ def by_unit(contributed: np.ndarray, units: np.ndarray) -> np.ndarray:
     return np.asarray(mean + np.moveaxis(sums, 0, -1) * (count / len(units)))
 
 
-def effective(units: np.ndarray) -> float:
+def effective(units: np.ndarray) -> int:
     """How many units of equal size say as much as these: one of them may have most of the images.
 
-    (Σ n)² / Σ n² (L. Kish, "Survey Sampling", 1965, for weights).
+    (Σ n)² / Σ n², rounded down (L. Kish, "Survey Sampling", 1965, for weights).
 
     Args:
         units: (N,) integers from 0 on, the unit of each image.
     """
-    sizes = np.bincount(units).astype(np.float64)
-    return float(sizes.sum() ** 2 / max((sizes**2).sum(), 1.0))
+    sizes = np.bincount(units)
+    return int(sizes.sum() ** 2 // max((sizes**2).sum(), 1))
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

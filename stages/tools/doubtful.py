@@ -21,7 +21,7 @@ def doubts(found: Survey, budgets: list[int | str]) -> Iterator[str]:
         )
         return
     if found.test_units < ENOUGH_TEST:
-        groups = f" in {found.test_units:,} groups" if found.test_units < found.test else ""
+        groups = f", whose groups count as {found.test_units:,}" if found.test_units < found.test else ""
         yield (
             f"the test has {found.test:,} labelled images{groups}; {ENOUGH_TEST} or more show smaller gains "
             "(data.folder.test holds out more of them)"
@@ -55,7 +55,7 @@ def what_the_test_shows(found: Survey, budgets: list[int | str]) -> str | None:
     if not found.classes or not found.test:
         return None
     if found.test_units < FEWEST_UNITS:
-        return f"{found.test} labelled test images in {found.test_units} groups: no gain can be shown"
+        return f"{found.test} labelled test images count as {found.test_units}: no gain can be shown"
     gains = []
     for budget in budgets:
         labels = found.labels if budget == "all" else int(budget)

@@ -58,7 +58,7 @@ class Survey:
         pool: number of images to pretrain on.
         classes: number of labels of the pool by class.
         validation_labels: number of labelled images of validation.
-        test, test_units: labelled images of the test, and groups of them.
+        test, test_units: labelled images of the test, and how many independent ones say as much.
         test_classes: number of labels of the test by class.
         counts: images that `prepare` left out or remarked upon, by reason.
     """

@@ -118,7 +118,7 @@ def test_a_good_folder_has_no_doubts() -> None:
     ("changes", "start"),
     [
         ({"test": 60, "test_units": 60}, "the test has 60 labelled images; 300 or more"),
-        ({"test": 808, "test_units": 56}, "the test has 808 labelled images in 56 groups; 300"),
+        ({"test": 808, "test_units": 56}, "the test has 808 labelled images, whose groups count as 56; 300"),
         ({"validation_labels": 40}, "validation has 40 labelled images"),
         ({"pool": 300}, "the pool has 300 images"),
         ({"classes": {"a": 500, "b": 4}}, "classes with fewer than 5 labels for training: 'b'"),

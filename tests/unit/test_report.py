@@ -325,7 +325,7 @@ def test_missing_error_bars_are_explained_beside_the_others() -> None:
     assert wording.describe([0.1, 0.2], three) == f"{bars}."
     assert wording.describe([0.1, math.nan], three) == f"{bars}; equal draws have no interval."
     assert wording.describe([math.nan], one) == "No error bars: one draw has no interval."
-    few = "No error bars: fewer than 5 test images or groups have no interval."
+    few = "No error bars: a test that counts as fewer than 5 images has no interval."
     assert wording.describe([math.nan], four_images) == few
 
 

@@ -150,11 +150,12 @@ def test_where_nothing_varies_there_is_no_interval(
 def test_the_design_is_put_in_words() -> None:
     assert Design(1, 1, 400, 400, 99).why_no_interval() == "one draw has no interval"
     assert Design(4, 1, 400, 400, 99).why_no_interval() == "equal draws have no interval"
-    assert Design(4, 1, 40, 4, 99).why_no_interval() == "fewer than 5 test images or groups have no interval"
+    few = "a test that counts as fewer than 5 images has no interval"
+    assert Design(4, 1, 40, 4, 99).why_no_interval() == few
     several = Design(10, 3, 982, 90, 99)
     assert several.covered() == (
         "An interval covers the choice of the labels (10 draws), the randomness of finetuning, of "
-        "pretraining (3 runs), and the choice of the 90 groups of 982 test images."
+        "pretraining (3 runs), and the choice of the 982 test images, whose groups count as 90."
     )
     assert "the choice of the recipe" in several.not_covered()
     assert "pretraining" not in several.not_covered()
