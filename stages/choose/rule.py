@@ -38,8 +38,8 @@ def chosen(accuracies: Sequence[np.ndarray | None]) -> list[int | None]:
     # Budgets differ in how accurate all candidates are. Here only differences between candidates count.
     leads = [None if one is None else smoothed(one) - one.mean() for one in accuracies]
     choices: list[int | None] = []
-    for number, own in enumerate(leads):
-        near = [one for one in leads[max(0, number - 1) : number + 2] if one is not None and one is not own]
-        parts = [NEIGHBOUR * one for one in near] + ([] if own is None else [own])
+    for number, lead in enumerate(leads):
+        near = [one for one in leads[max(0, number - 1) : number + 2] if one is not None and one is not lead]
+        parts = [NEIGHBOUR * one for one in near] + ([] if lead is None else [lead])
         choices.append(int(np.sum(parts, axis=0).round(9).argmax()) if parts else None)
     return choices

@@ -55,9 +55,9 @@ class Rounds:
             self.results |= zip(new, self.tryout.run(list(new.values()), self.possible()), strict=True)
             self.trials |= new
         results = [self.results[str(trial)] for trial in wanted]
-        for name, own, entries in zip(names, recipes, scores, strict=True):
+        for name, tried, entries in zip(names, recipes, scores, strict=True):
             accuracy = accuracy_of(name, wanted, results)
-            entries |= {} if accuracy is None else zip(own, accuracy.tolist(), strict=True)
+            entries |= {} if accuracy is None else zip(tried, accuracy.tolist(), strict=True)
 
     def possible(self) -> set[str]:
         """The names of all trials that any round may have."""
@@ -72,11 +72,11 @@ class Rounds:
         known = [short | in_full for short, in_full in zip(self.short, self.in_full, strict=True)]
         numbers = chosen(
             [
-                np.array([of[recipe] for recipe in own]) if of else None
-                for own, of in zip(recipes, known, strict=True)
+                np.array([scores[recipe] for recipe in tried]) if scores else None
+                for tried, scores in zip(recipes, known, strict=True)
             ]
         )
-        return [None if n is None else own[n] for own, n in zip(recipes, numbers, strict=True)]
+        return [None if n is None else tried[n] for tried, n in zip(recipes, numbers, strict=True)]
 
 
 def search(rounds: Rounds) -> list[Recipe | None]:

@@ -16,6 +16,7 @@ from stages.images.tensors import as_tensor
 from stages.settings.recipes import Recipe, Schedule
 from stages.tasks import finetuning
 from stages.tasks.classifier import Classifier, probabilities
+from stages.tasks.scores import balanced_accuracy
 from stages.tasks.trainer import Cost, Trainer
 from stages.training.machine import peak_memory_mb
 from stages.training.optimisation import DivergedError
@@ -85,12 +86,9 @@ def accuracy_of(budget: str, trials: Sequence[Trial], results: Sequence[Scored])
             parts.setdefault(trial.recipe, []).append((result.correct, trial.split.held_labels))
     if not parts:
         return None
-    return np.array([balanced_accuracy(*map(np.concatenate, zip(*of, strict=True))) for of in parts.values()])
-
-
-def balanced_accuracy(correct: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over the classes of the share of their images that are right; both arrays are (k,)."""
-    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
+    return np.array(
+        [balanced_accuracy(*map(np.concatenate, zip(*pairs, strict=True))) for pairs in parts.values()]
+    )
 
 
 class Judge(Trainer):

@@ -72,9 +72,9 @@ def collect(
         {
             method: {
                 budget: ranking for budget in ascending
-                if budget in of and (ranking := of[budget]["finetuned"].ranking) is not None
+                if budget in budgets and (ranking := budgets[budget]["finetuned"].ranking) is not None
             }
-            for method, of in evaluations.items()
+            for method, budgets in evaluations.items()
         },
         simple,
     )  # fmt: skip

@@ -135,9 +135,9 @@ def read_baselines(
     Raises:
         InputError, FileNotFoundError: as for `read`.
     """
-    found: dict[str, dict[str, Measured]] = {}
+    measured: dict[str, dict[str, Measured]] = {}
     if not names or not budgets:
-        return found
+        return measured
     paired = _Predictions.read(PREDICTIONS / method)
     for name in names:
         predictions = _Predictions.read(BASELINES / name)
@@ -148,8 +148,8 @@ def read_baselines(
         for budget in budgets:
             # `majority` takes the labels of the whole pool in every draw.
             shared = 1.0 if name == MAJORITY else overlap(labelled, budget)
-            found.setdefault(name, {})[budget] = predictions.measured(budget, shared)[BASELINE]
-    return found
+            measured.setdefault(name, {})[budget] = predictions.measured(budget, shared)[BASELINE]
+    return measured
 
 
 @dataclass(frozen=True)

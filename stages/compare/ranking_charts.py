@@ -25,7 +25,7 @@ def ranking(
     roc: Lines = {f"{title[b]}: area {of.area:.3f}": (GRID, of.recall) for b, of in of_budget.items()}
     precision: Lines = {title[b]: (GRID, of.precision) for b, of in of_budget.items()}
     thresholds: Lines = {
-        positive: (GRID, of_budget[last].found), other: (GRID, of_budget[last].spared)
+        positive: (GRID, of_budget[last].sensitivity), other: (GRID, of_budget[last].specificity)
     }  # fmt: skip
 
     def chart(name: str, heading: str, x: str, y: str, lines: Lines, marked: bool = False) -> str:

@@ -67,7 +67,7 @@ def render(evidence: Evidence) -> str:
         charts=panels.all_charts(evidence),
         error_bars=wording.error_bars(evidence),
         distilled=any("distilled" in row for of in evidence.summary.values() for row in of.values()),
-        kept={result.method: wording.kept(result) for result in evidence.results},
+        not_spread={result.method: wording.not_distilled(result) for result in evidence.results},
         no_interval=evidence.design.why_no_interval() if evidence.design.draws else "",
         labels_for_same=wording.labels_for_same(evidence),
         choices=models,

@@ -176,18 +176,23 @@ def recall_sentence(
 
 
 def pool_sentence(
-    summary: Mapping[str, Any], method: str, budget: str, design: Design, kept: int, number: Format = unmarked
+    summary: Mapping[str, Any],
+    method: str,
+    budget: str,
+    design: Design,
+    not_spread: int,
+    number: Format = unmarked,
 ) -> str:
     """What distilling bought beside pretraining; "" where it was not done.
 
     Args:
         summary, method, budget, design, number: as for `sentence`.
-        kept: in how many draws the finetuned model stays, because spreading did not help.
+        not_spread: in how many draws the finetuned model stays, because spreading did not help.
     """
     row = summary[method][budget]
     if "distilled" not in row:
         return ""
-    if kept == design.draws:
+    if not_spread == design.draws:
         return (
             "Distilling: spreading the labels over the pool helps in no draw, so the finetuned models stay."
         )
@@ -197,7 +202,7 @@ def pool_sentence(
         return number(f"{value:{sign}.2f}", f"{of}.{budget}.{name}", unit)
 
     after, gain = figure(method, "distilled", " %"), figure(method, "distilled_gain", sign="+")
-    rest = f"; in {kept} of {design.draws} draws the finetuned model stays" if kept else ""
+    rest = f"; in {not_spread} of {design.draws} draws the finetuned model stays" if not_spread else ""
     if method != CONTROL and "distilled" in summary.get(CONTROL, {}).get(budget, {}):
         rest += f"; {CONTROL} reaches {figure(CONTROL, 'distilled', ' %')} in the same way"
     start = "Distilling (labels spread over the pool, and more steps)"

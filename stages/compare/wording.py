@@ -18,7 +18,7 @@ from stages.tasks import power
 def sentences(evidence: Evidence, method: str) -> list[Markup]:
     """The verdict on a method, a paragraph for each budget: what pretraining and distilling bought."""
     summary, labels, design = evidence.summary, evidence.labels, evidence.design
-    not_spread = {result.method: kept(result) for result in evidence.results}
+    not_spread = {result.method: not_distilled(result) for result in evidence.results}
     tested = evidence.data.classes["test"].tolist()
     paragraphs = [
         (
@@ -75,7 +75,7 @@ def labels_for_same(evidence: Evidence) -> dict[str, dict[str, str]]:
     return table
 
 
-def kept(result: MethodResults) -> dict[str, int]:
+def not_distilled(result: MethodResults) -> dict[str, int]:
     """Budget → how many of its draws distilling left as they were, because it found no help in the pool."""
     draws = Counter(draw["budget"] for draw in result.distil["draws"] if not draw["spread"])
     return dict(draws)

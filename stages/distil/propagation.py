@@ -82,12 +82,12 @@ class Propagation:
         """
         n = len(self.given)
         groups = torch.arange(n) if groups is None else groups
-        alike = groups[:, None] == groups
-        counted = ((self.given[:, None] == self.given) & ~alike).any(1)
-        by_graph = self._strongest(self.reach[:n].masked_fill(alike, 0))
-        similarity = (self.unit[:n] @ self.unit[:n].T).cpu().masked_fill(alike, -torch.inf)
+        same_group = groups[:, None] == groups
+        counted = ((self.given[:, None] == self.given) & ~same_group).any(1)
+        by_graph = self._strongest(self.reach[:n].masked_fill(same_group, 0))
+        similarity = (self.unit[:n] @ self.unit[:n].T).cpu().masked_fill(same_group, -torch.inf)
         nearest = self.given[similarity.argmax(1)]
-        graph, others = (int((found == self.given)[counted].sum()) for found in (by_graph, nearest))
+        graph, others = (int((predicted == self.given)[counted].sum()) for predicted in (by_graph, nearest))
         return LeaveOneOut(graph, others, int(counted.sum()))
 
     def _strongest(self, reach: Tensor) -> Tensor:

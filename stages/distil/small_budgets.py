@@ -36,7 +36,7 @@ def main(method: str) -> None:
         job = stage.job(views, folder, (*others, *VALIDATION))
         images = sum(student.images(settings) for student in students)
         results = stage.run(Distiller, Distiller.distil, job, students, images)
-        print_kept(method, students, results)
+        print_not_spread(method, students, results)
         write_index(folder, [model_of(student, method) for student in students])
         made_from = stage.made_from()
     draws = [figures_of(student, result) for student, result in zip(students, results, strict=True)]
@@ -84,7 +84,7 @@ def figures_of(student: Student, result: Result) -> dict[str, Any]:
     }
 
 
-def print_kept(method: str, students: Sequence[Student], results: Sequence[Result]) -> None:
+def print_not_spread(method: str, students: Sequence[Student], results: Sequence[Result]) -> None:
     """Print for which draws the finetuned model stays, and why."""
     for student, result in zip(students, results, strict=True):
         check = result.check

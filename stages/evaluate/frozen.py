@@ -43,8 +43,8 @@ class FrozenEncoder:
 
     def is_of(self, classifier: Classifier) -> bool:
         """Whether a model has this very encoder, because no training has changed it."""
-        own, other = self.encoder.state_dict(), classifier.encoder.state_dict()
-        return all(torch.equal(own[name], other[name]) for name in own)
+        frozen, finetuned = self.encoder.state_dict(), classifier.encoder.state_dict()
+        return all(torch.equal(frozen[name], finetuned[name]) for name in frozen)
 
     def of_validation(self, images: np.ndarray, rows: np.ndarray) -> Tensor:
         """Features (K, D) of images of validation, uint8 (N, C, H, W), at some rows (K,): always the same."""

@@ -71,36 +71,38 @@ def list_images(folder: Path, tables: tuple[str, ...] = ()) -> Listing:
 
     Hidden files and folders are ignored: macOS writes `._x.png` next to `x.png`.
     """
-    found = Listing()
+    listing = Listing()
 
     def name_of(path: Path) -> str:
         name = path.relative_to(folder).as_posix()
         return name if is_utf8(path) else ascii(name)
 
     def unreadable(error: OSError) -> None:
-        found.broken[name_of(Path(error.filename))] = error.strerror or str(error)
+        listing.broken[name_of(Path(error.filename))] = error.strerror or str(error)
 
     # NOTE: links are followed, because DVC may check out images as links to its cache.
     for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in [name for name in folders if _is_cycle(Path(parent, name), folder.resolve())]:
             folders.remove(name)
-            found.broken[name_of(Path(parent, name))] = "is a link back into the same folder"
+            listing.broken[name_of(Path(parent, name))] = "is a link back into the same folder"
         for name in sorted(names):
             path = Path(parent, name)
             if name.startswith(".") or (name in tables and Path(parent) == folder):
                 continue
             if path.suffix.lower() not in SUFFIXES:
-                found.pass_over(printable(name_of(path)))
+                listing.pass_over(printable(name_of(path)))
             elif not is_utf8(path):
-                found.broken[name_of(path)] = NO_UTF8
+                listing.broken[name_of(path)] = NO_UTF8
             elif has_control(name_of(path)):
-                found.broken[printable(name_of(path))] = CONTROL
+                listing.broken[printable(name_of(path))] = CONTROL
             elif os.path.isfile(path):  # Path.is_file() raises if the parent folder is not searchable
-                found.files.append(name_of(path))
+                listing.files.append(name_of(path))
             else:
-                found.broken[name_of(path)] = "is a broken link" if os.path.islink(path) else "is not a file"
-    return found
+                listing.broken[name_of(path)] = (
+                    "is a broken link" if os.path.islink(path) else "is not a file"
+                )
+    return listing
 
 
 def is_utf8(path: Path) -> bool:

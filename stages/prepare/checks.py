@@ -98,10 +98,10 @@ def describe_classes(classes: list[str], records: Records) -> list[str]:
     shown = ", ".join(f"{name!r} {number[name]:,}" for name in classes[:SHOWN_CLASSES])
     more = f", and {len(classes) - SHOWN_CLASSES:,} more" if len(classes) > SHOWN_CLASSES else ""
     lines = [f"classes: {shown}{more}"]
-    alike: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     for name in classes:
-        alike.setdefault(repr(natural_key(" ".join(name.casefold().split()))[0]), []).append(name)
-    for names in alike.values():
+        spellings.setdefault(repr(natural_key(" ".join(name.casefold().split()))[0]), []).append(name)
+    for names in spellings.values():
         if len(names) > 1:
             lines.append(f"note: {', '.join(map(repr, names))} are different classes")
     return lines

@@ -122,17 +122,17 @@ def describe_resemblance(images: Images, thumbnails: np.ndarray) -> tuple[int, l
     """
     tested = images.indices_of("test")
     others = np.setdiff1d(np.arange(len(images)), tested)
-    found, examined = resembling(thumbnails, images.rows[tested], images.rows[others], LOOSE)
-    if not found:
+    pairs, examined = resembling(thumbnails, images.rows[tested], images.rows[others], LOOSE)
+    if not pairs:
         return 0, []
     files = images.records.files
-    closest = sorted(found.items(), key=lambda item: -item[1][1])[:3]
+    closest = sorted(pairs.items(), key=lambda item: -item[1][1])[:3]
     examples = ", ".join(
         f"{files[tested[test]]} and {files[others[other]]}: {value:.2f}" for test, (other, value) in closest
     )
     of_all = f"{examined:,} test images" + (" (a sample)" if examined < len(tested) else "")
-    return len(found), [
-        f"note: {len(found):,} of {of_all} ({len(found) / examined:.0%}) resemble an image of pool or "
+    return len(pairs), [
+        f"note: {len(pairs):,} of {of_all} ({len(pairs) / examined:.0%}) resemble an image of pool or "
         f"validation (correlation {LOOSE} or more; {examples}); if such pictures show the same thing, the "
         "test is too easy: name their group in labels.csv, or lower data.folder.twins"
     ]

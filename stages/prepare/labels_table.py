@@ -31,9 +31,9 @@ class Row(NamedTuple):
 
     def filled(self, other: "Row") -> "Row | None":
         """The row with the values of another where it has none; None if they contradict each other."""
-        if any(mine and its and mine != its for mine, its in zip(self, other, strict=True)):
+        if any(first and second and first != second for first, second in zip(self, other, strict=True)):
             return None
-        return Row(*(mine or its for mine, its in zip(self, other, strict=True)))
+        return Row(*(first or second for first, second in zip(self, other, strict=True)))
 
 
 COLUMNS = ("file", *Row._fields)

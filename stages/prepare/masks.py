@@ -56,7 +56,7 @@ def _mask_folder(file: str) -> str | None:
 def _key(file: str) -> str:
     """What a mask and its picture have in common: the path without suffix and without such folders."""
     *parents, _ = file.split("/")
-    kept = [name for name in parents if name.casefold() not in FOLDERS | PICTURES]
+    parts = [name for name in parents if name.casefold() not in FOLDERS | PICTURES]
     matched = _STEM.fullmatch(stem := _stem(file))
     in_folder = _mask_folder(file) is not None
-    return "/".join([*kept, matched[1] if matched and in_folder else stem])
+    return "/".join([*parts, matched[1] if matched and in_folder else stem])

@@ -88,11 +88,11 @@ def resembling(
         values, indices = (checked @ part.T).max(1)
         closest = torch.where(values > best, indices + start, closest)
         best = torch.maximum(values, best)
-    found = {
+    resembled = {
         int(some[index]): (int(others[closest[index]]), float(best[index]))
         for index in (best >= threshold).nonzero().flatten().tolist()
     }
-    return found, len(some)
+    return resembled, len(some)
 
 
 def _evenly(count: int, most: int) -> np.ndarray:

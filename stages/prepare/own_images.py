@@ -64,7 +64,7 @@ def prepare(data: Data, stream: Stream) -> Prepared:
         for name, chosen in indices.items()
     }
     check_parts(parts, classes, unlabelled, path, records.files, moved)
-    alike, lines = describe_resemblance(images, cache.thumbnails())
+    resembling, lines = describe_resemblance(images, cache.thumbnails())
     reasons = Counter(reason for _, reason, _ in left_out)
     counts = {
         "bad_files": len(bad),
@@ -72,7 +72,7 @@ def prepare(data: Data, stream: Stream) -> Prepared:
         "masks": len(findings.masks),
         "duplicates": reasons["duplicate"],
         "near_duplicates_of_test": len(near),
-        "test_resembles_pool": alike,
+        "test_resembles_pool": resembling,
         "test_waiting_for_a_label": len(unlabelled),
     }
     summary = ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items())
@@ -156,8 +156,8 @@ def decode_images(
     errors |= {files[index]: failed[infos.digests[index].tobytes()] for index in bad}
     good = np.flatnonzero(readable & (rows >= 0))
     splits = np.zeros(len(good), dtype=np.int8)
-    found = Images(records.take(good), infos.digests[good], cache.contents()[rows[good]], rows[good], splits)
-    return found, cache, errors, lines
+    images = Images(records.take(good), infos.digests[good], cache.contents()[rows[good]], rows[good], splits)
+    return images, cache, errors, lines
 
 
 def make_part(

@@ -27,10 +27,10 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, stream: Stream) -
     result = np.zeros(len(labels), int)
     for name in names[order]:
         members = groups == name
-        own = np.bincount(labels[members], minlength=classes)
-        fold = min(range(len(counts)), key=lambda n: (int(counts[n] @ own), int(counts[n].sum()), n))
+        added = np.bincount(labels[members], minlength=classes)
+        fold = min(range(len(counts)), key=lambda n: (int(counts[n] @ added), int(counts[n].sum()), n))
         result[members] = fold
-        counts[fold] += own
+        counts[fold] += added
     return result
 
 

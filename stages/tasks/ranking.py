@@ -21,16 +21,16 @@ class Ranking:
         area: under the ROC curve.
         recall: at each rate of false alarms in GRID (the ROC curve).
         precision: at each recall in GRID.
-        found: the recall of the positive class if its probability must reach each threshold in GRID.
-        spared: the recall of the other class at these thresholds.
+        sensitivity: the recall of the positive class if its probability must reach each threshold in GRID.
+        specificity: the recall of the other class at these thresholds.
     """
 
     positive: int
     area: float
     recall: np.ndarray
     precision: np.ndarray
-    found: np.ndarray
-    spared: np.ndarray
+    sensitivity: np.ndarray
+    specificity: np.ndarray
 
     @staticmethod
     def of(predictions: Sequence[np.ndarray], labels: np.ndarray) -> "Ranking | None":
@@ -61,11 +61,11 @@ def _curves(scores: np.ndarray, positive: np.ndarray) -> tuple[float, *tuple[np.
     recall, false_alarms = np.append(0, hits / hits[-1]), np.append(0, alarms / alarms[-1])
     highest = np.append(np.diff(false_alarms) > 0, True)  # of several recalls at the same rate
     at_recall = np.searchsorted(recall[1:], GRID - 1e-12)
-    own, others = np.sort(scores[positive]), np.sort(scores[~positive])
+    positives, negatives = np.sort(scores[positive]), np.sort(scores[~positive])
     return (
         float(np.trapezoid(recall, false_alarms)),
         np.interp(GRID, false_alarms[highest], recall[highest]),
         (hits / (hits + alarms))[at_recall],
-        1 - np.searchsorted(own, GRID) / len(own),
-        np.searchsorted(others, GRID) / len(others),
+        1 - np.searchsorted(positives, GRID) / len(positives),
+        np.searchsorted(negatives, GRID) / len(negatives),
     )

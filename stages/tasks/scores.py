@@ -38,6 +38,11 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
+def balanced_accuracy(correct: np.ndarray, labels: np.ndarray) -> float:
+    """The macro recall, from whether each image is right and from its class; both arrays are (N,)."""
+    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
+
+
 def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """What each image contributes to each metric of `measure` but `recall`: the metric is the mean over them.
 

@@ -12,54 +12,54 @@ SMALL_POOL = 500  # images
 LISTED = 5  # names in a message
 
 
-def doubts(found: Survey, budgets: list[int | str]) -> Iterator[str]:
+def doubts(folder: Survey, budgets: list[int | str]) -> Iterator[str]:
     """One sentence for each doubt."""
-    if not found.classes:
+    if not folder.classes:
         yield (
             "no image has a label: there is pretraining and no classifier; python -m stages.tools.suggest "
             "then names images to label"
         )
         return
-    if found.test_units < ENOUGH_TEST:
-        groups = f", whose groups count as {found.test_units:,}" if found.test_units < found.test else ""
+    if folder.test_units < ENOUGH_TEST:
+        groups = f", whose groups count as {folder.test_units:,}" if folder.test_units < folder.test else ""
         yield (
-            f"the test has {found.test:,} labelled images{groups}; {ENOUGH_TEST} or more show smaller gains "
+            f"the test has {folder.test:,} labelled images{groups}; {ENOUGH_TEST} or more show smaller gains "
             "(data.folder.test holds out more of them)"
         )
-    if found.validation_labels < ENOUGH_VALIDATION:
+    if folder.validation_labels < ENOUGH_VALIDATION:
         yield (
-            f"validation has {found.validation_labels} labelled images; with fewer than {ENOUGH_VALIDATION} "
+            f"validation has {folder.validation_labels} labelled images; with fewer than {ENOUGH_VALIDATION} "
             "predict and suggest do not choose between methods"
         )
-    if found.pool < SMALL_POOL:
-        yield f"the pool has {found.pool:,} images; pretraining on so few seldom helps: add unlabelled ones"
-    if rare := sorted(name for name, labels in found.classes.items() if labels < RARE):
+    if folder.pool < SMALL_POOL:
+        yield f"the pool has {folder.pool:,} images; pretraining on so few seldom helps: add unlabelled ones"
+    if rare := sorted(name for name, labels in folder.classes.items() if labels < RARE):
         yield f"classes with fewer than {RARE} labels for training: {_listed(rare)}"
-    if untested := sorted(name for name, labels in found.test_classes.items() if not labels):
+    if untested := sorted(name for name, labels in folder.test_classes.items() if not labels):
         yield f"classes without an image in the test: {_listed(untested)}"
-    if len(found.classes) >= NUMBERS and all(re.fullmatch(r"[-+0-9.,]+", name) for name in found.classes):
-        yield f"all {len(found.classes)} classes are numbers: if they are measurements, make ranges of them"
-    if lists := sorted(name for name in found.classes if re.search(r"[|;,]", name)):
+    if len(folder.classes) >= NUMBERS and all(re.fullmatch(r"[-+0-9.,]+", name) for name in folder.classes):
+        yield f"all {len(folder.classes)} classes are numbers: if they are measurements, make ranges of them"
+    if lists := sorted(name for name in folder.classes if re.search(r"[|;,]", name)):
         yield f"labels that look like lists: {_listed(lists)}; each image has one class here"
-    if alike := found.counts.get("test_resembles_pool"):
+    if alike := folder.counts.get("test_resembles_pool"):
         yield (
             f"{alike:,} test images resemble an image of the pool and flatter the result; give images of the "
             "same thing one name in the column group of labels.csv"
         )
     if len(budgets) == 1:
-        yield f"{found.labels:,} labels for training are too few for a smaller budget beside all of them"
+        yield f"{folder.labels:,} labels for training are too few for a smaller budget beside all of them"
 
 
-def what_the_test_shows(found: Survey, budgets: list[int | str]) -> str | None:
+def what_the_test_shows(folder: Survey, budgets: list[int | str]) -> str | None:
     """The smallest gain that the test is likely to show at each budget; None without classes or test."""
-    if not found.classes or not found.test:
+    if not folder.classes or not folder.test:
         return None
-    if found.test_units < FEWEST_UNITS:
-        return f"{found.test} labelled test images count as {found.test_units}: no gain can be shown"
+    if folder.test_units < FEWEST_UNITS:
+        return f"{folder.test} labelled test images count as {folder.test_units}: no gain can be shown"
     gains = []
     for budget in budgets:
-        labels = found.labels if budget == "all" else int(budget)
-        gain = 100 * smallest_gain(found.test_units, labels / len(found.classes))
+        labels = folder.labels if budget == "all" else int(budget)
+        gain = 100 * smallest_gain(folder.test_units, labels / len(folder.classes))
         gains.append(f"{gain:.1f} points at {'all ' if budget == 'all' else ''}{labels:,} labels")
     return f"the test is likely to show gains from about {', '.join(gains)}"
 

@@ -31,17 +31,17 @@ def image_size(headers: Headers, images: int, hardware: Hardware) -> tuple[int, 
     """The side of the images as the encoder sees them, and why."""
     width, height = headers.median
     side, where = min(width, height), "a GPU" if hardware.gpu else "a CPU"
-    found = f"{width} × {height} pixels" + (" at the median" if headers.shapes > 1 else "")
+    pixels = f"{width} × {height} pixels" + (" at the median" if headers.shapes > 1 else "")
     largest = GPU_SIDE if hardware.gpu else CPU_SIDE
     if headers.shapes == 1 and width == height and 8 <= side <= 40:
-        return side, f"all images have {found}: every pixel is kept"
+        return side, f"all images have {pixels}: every pixel is kept"
     if images > MANY and not hardware.gpu and side > SMALL_SIDE:
-        return SMALL_SIDE, f"{found}, but {images:,} images are many for a CPU"
+        return SMALL_SIDE, f"{pixels}, but {images:,} images are many for a CPU"
     if side >= largest:
-        return largest, f"{found}; more than {largest} take long on {where}"
+        return largest, f"{pixels}; more than {largest} take long on {where}"
     if side >= 2 * SMALL_SIDE:
-        return side // 32 * 32, found
-    return SMALL_SIDE, f"{found}: small"
+        return side // 32 * 32, pixels
+    return SMALL_SIDE, f"{pixels}: small"
 
 
 def affordable(size: tuple[int, str], seconds: float) -> tuple[int, str]:
@@ -59,19 +59,19 @@ def affordable(size: tuple[int, str], seconds: float) -> tuple[int, str]:
     return smaller, f"make repro would take {minutes:.0f} minutes with {side} pixels"
 
 
-def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware) -> Choices:
+def choices(contents: Survey, path: str, size: tuple[int, str], hardware: Hardware) -> Choices:
     """All parameters that depend on the folder or the machine, but `pretrain.runs`."""
     cores = min(hardware.cores, THREADS)
-    grey = found.channels == 1
+    grey = contents.channels == 1
     # Strong views for pretraining: on emoji they brought the linear probe 2 to 5 points more than mild ones.
     strong, mild, of = ("clothes", "clothes_mild", "grey") if grey else ("photos", "photos_mild", "colour")
-    seen = max(SEEN, found.pool)
-    about = f"{seen / found.pool:,.0f} passes through {found.pool:,} images"
+    seen = max(SEEN, contents.pool)
+    about = f"{seen / contents.pool:,.0f} passes through {contents.pool:,} images"
     chosen: Choices = {
         "methods": (["scratch", "simclr"], "the control, and SimCLR"),
         "runtime.threads.pretrain": (cores, f"this machine has {hardware.cores} cores"),
         "data.source": ("folder", "your own images"),
-        "data.path": (path, f"{found.pool:,} images to pretrain on"),
+        "data.path": (path, f"{contents.pool:,} images to pretrain on"),
         "data.train_limit": (None, "all images"),
         "data.test_limit": (None, "all images"),
         "data.image_size": size,
@@ -86,16 +86,16 @@ def choices(found: Survey, path: str, size: tuple[int, str], hardware: Hardware)
         "pretrain.simclr.images": (seen, about),
         "pretrain.simclr.steps": (STEPS, "at least, also for a small pool"),
         "pretrain.simclr.temperature": (0.5, "SimCLR's own for small photographs; 1 is MNIST's"),
-        "finetune.budgets": budgets(found),
+        "finetune.budgets": budgets(contents),
         "baselines": (list(BASELINES), "simple ones, and public weights"),
         "finetune.draws": (DRAWS, "enough draws of labels for an interval"),
     }
     return {key: (value, " ".join(reason.split())) for key, (value, reason) in chosen.items()}
 
 
-def budgets(found: Survey) -> tuple[list[int | str], str]:
+def budgets(contents: Survey) -> tuple[list[int | str], str]:
     """The numbers of labels to train on, never more than there are, and why."""
-    labels, classes = found.labels, len(found.classes)
+    labels, classes = contents.labels, len(contents.classes)
     smallest = max(SMALLEST_BUDGET, LABELS_PER_CLASS * classes)
     middle = LARGE_MIDDLE_BUDGET if labels > 10_000 else MIDDLE_BUDGET
     ladder: list[int | str] = [smallest] if smallest <= labels / 1.5 else []

@@ -61,21 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = settings_of(text, basis)
     prepared = own_images.prepare(settings.data, Stream.of(settings.seeds.split, "prepare"))
 
-    found, pool = survey(headers, prepared), prepared_pool(prepared)
-    choices = fitting.choices(found, path, size, hardware)
+    contents, pool = survey(headers, prepared), prepared_pool(prepared)
+    choices = fitting.choices(contents, path, size, hardware)
     settings = settings_of(text, choices)
-    times = rehearsal.measure(settings, pool, len(found.classes))
+    times = rehearsal.measure(settings, pool, len(contents.classes))
     parallel = 1 if hardware.gpu else hardware.cores
-    smaller = fitting.affordable(size, times.whole(settings, found.labels, found.test, parallel))
+    smaller = fitting.affordable(size, times.whole(settings, contents.labels, contents.test, parallel))
     if smaller != size:
-        choices = fitting.choices(found, path, smaller, hardware)
+        choices = fitting.choices(contents, path, smaller, hardware)
         settings = settings_of(text, choices)
-        times = rehearsal.measure(settings, resized(pool, smaller[0]), len(found.classes))
+        times = rehearsal.measure(settings, resized(pool, smaller[0]), len(contents.classes))
     choices["pretrain.runs"] = fitting.runs(times.pretraining)
     settings = settings_of(text, choices)
 
-    seconds = times.whole(settings, found.labels, found.test, parallel)
-    print(*report(found, choices, text, seconds), sep="\n", flush=True)
+    seconds = times.whole(settings, contents.labels, contents.test, parallel)
+    print(*report(contents, choices, text, seconds), sep="\n", flush=True)
     if busy > BUSY * hardware.cores:
         print(f"doubtful: {BUSY_MACHINE.format(busy)}", flush=True)
     if options.dry_run:
@@ -93,8 +93,8 @@ def load_average() -> float:
 
 def inside(folder: Path) -> str:
     """The path of the folder for params.yaml: relative, if it is inside the project."""
-    here, there = Path.cwd().resolve(), folder.resolve()
-    return there.relative_to(here).as_posix() if there.is_relative_to(here) else there.as_posix()
+    project, images = Path.cwd().resolve(), folder.resolve()
+    return images.relative_to(project).as_posix() if images.is_relative_to(project) else images.as_posix()
 
 
 def settings_of(text: str, choices: Choices) -> Params:
@@ -124,21 +124,21 @@ def resized(pool: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(smaller.byte().numpy())
 
 
-def report(found: Survey, choices: Choices, old: str, seconds: float) -> list[str]:
+def report(contents: Survey, choices: Choices, old: str, seconds: float) -> list[str]:
     """What the user is told: the folder, the choices with their reasons, time, power, doubts."""
-    parts = f"{found.pool:,} images to pretrain on, {found.test:,} labelled ones for the test"
-    lines = [f"{parts}, {found.labels:,} labels of {len(found.classes)} classes for training"]
-    if found.headers.alpha:
-        lines.append(f"{found.headers.alpha:.0%} of the images have transparent parts")
+    parts = f"{contents.pool:,} images to pretrain on, {contents.test:,} labelled ones for the test"
+    lines = [f"{parts}, {contents.labels:,} labels of {len(contents.classes)} classes for training"]
+    if contents.headers.alpha:
+        lines.append(f"{contents.headers.alpha:.0%} of the images have transparent parts")
     before = load.parsed(old)
     for key, (value, reason) in choices.items():
         was = load.value(before, key)
         lines.append(f"  {key}: {shown(value)} ({reason})" + ("" if was == value else f"; was {shown(was)}"))
     lines.append(f"make repro will take about {duration(seconds)} on this machine")
     budgets = choices["finetune.budgets"][0]
-    if shows := doubtful.what_the_test_shows(found, budgets):
+    if shows := doubtful.what_the_test_shows(contents, budgets):
         lines.append(shows)
-    return lines + [f"doubtful: {doubt}" for doubt in doubtful.doubts(found, budgets)]
+    return lines + [f"doubtful: {doubt}" for doubt in doubtful.doubts(contents, budgets)]
 
 
 def shown(value: Any) -> str:

@@ -21,8 +21,8 @@ def cores() -> int:
 
 def available_memory_mb() -> float:
     """The memory that programs can still take; infinite where the system does not say it as Linux does."""
-    found = re.search(r"MemAvailable:\s*([0-9]+) kB", _text(MEMINFO))
-    available = int(found[1]) / 1000 if found else math.inf
+    line = re.search(r"MemAvailable:\s*([0-9]+) kB", _text(MEMINFO))
+    available = int(line[1]) / 1000 if line else math.inf
     limit, used = _text(CGROUP / "memory.max").strip(), _text(CGROUP / "memory.current").strip()
     if limit.isdecimal() and used.isdecimal():
         available = min(available, (int(limit) - int(used)) / 1e6)

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from stages.compare import report
-from tests import evidence
+from tests import invented_results
 from tests.pipeline.conftest import Project
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -42,9 +42,9 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(folder: Path, *arguments: Any) -> Path:
-    """Write a report on made-up results into a folder; the arguments are those of `evidence.write`."""
+    """Write a report on invented results; the arguments are those of `invented_results.write`."""
     with chdir(folder):
-        report.write(folder / "report.html", evidence.write(*arguments))
+        report.write(folder / "report.html", invented_results.write(*arguments))
     return folder / "report.html"
 
 

@@ -17,7 +17,7 @@ from stages.files.packs import write_array
 from stages.files.paths import BASELINES, PREDICTED_IMAGES, PREDICTIONS
 from stages.files.tables import write_table
 from stages.tasks.model_index import Model, write_index
-from tests import evidence
+from tests import invented_results
 
 LABELS = np.arange(600) % 3
 DESIGN = Design(draws=3, runs=1, images=600, units=600, labelled=5000)
@@ -143,7 +143,7 @@ def test_rows_of_the_table_have_a_protocol_of_their_own() -> None:
 def test_the_report_has_rows_and_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     classes, labels = ["a", "b", "c"], {"n10": 10, "n50": 50}
-    found = evidence.write(["scratch", "simclr"], labels, draws=3, classes=classes, test=600)
+    found = invented_results.write(["scratch", "simclr"], labels, draws=3, classes=classes, test=600)
     evaluations = {
         method: {
             budget: dict.fromkeys(("finetuned", "linear", "knn"), right_on(shares, 4 + number))

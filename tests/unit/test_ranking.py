@@ -37,10 +37,10 @@ def test_half_is_what_the_larger_probability_decides() -> None:
     ranking = Ranking.of([predicted], labels)
     assert ranking is not None
     half, right = int(np.flatnonzero(GRID == 0.5)[0]), predicted.argmax(1) == labels
-    assert ranking.found[half] == pytest.approx(right[labels == 0].mean())
-    assert ranking.spared[half] == pytest.approx(right[labels == 1].mean())
-    assert (ranking.found[0], ranking.spared[0]) == (1, 0)
-    assert (np.diff(ranking.found) <= 0).all()
+    assert ranking.sensitivity[half] == pytest.approx(right[labels == 0].mean())
+    assert ranking.specificity[half] == pytest.approx(right[labels == 1].mean())
+    assert (ranking.sensitivity[0], ranking.specificity[0]) == (1, 0)
+    assert (np.diff(ranking.sensitivity) <= 0).all()
 
 
 def test_several_models_are_averaged() -> None:

@@ -20,7 +20,7 @@ from stages.compare.names import HEXAGRAMS
 from stages.compare.statistics import Design
 from stages.errors import InputError
 from stages.files.paths import METRICS
-from tests import evidence
+from tests import invented_results
 
 LABELS = {"n10": 10, "n100": 100}
 CLASSES = [str(digit) for digit in range(10)]
@@ -49,7 +49,7 @@ def _without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 def usual(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of the control and a method, three draws, with all charts."""
     with contextlib.chdir(tmp_path_factory.mktemp("usual")):
-        return report.render(evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES))
+        return report.render(invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES))
 
 
 class Page(HTMLParser):
@@ -120,7 +120,7 @@ def test_every_marked_figure_is_that_of_the_summary(
     # The charts are drawn once for each set of methods: with three draws, or with one.
     if draws != (1 if methods in (["scratch"], ["simclr", "vicreg"]) else 3):
         without_drawing(monkeypatch)
-    made_up = evidence.write(methods, LABELS, draws, CLASSES)
+    made_up = invented_results.write(methods, LABELS, draws, CLASSES)
     page = rendered(made_up)
     summary = json.loads(json.dumps(made_up.summary))
     for key, text in page.figures:
@@ -144,7 +144,7 @@ def test_the_page_has_its_sections_and_pictures_and_no_outside_address(usual: st
     assert inside <= set(page.ids)
     assert all(image["alt"] for image in page.images)
     mistaken = [image for image in page.images if "predicted" in str(image["alt"])]
-    evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES)
     tables = [inputs.read_method(method).mistakes for method in ("scratch", "simclr")]
     expected = [
         f"is {row.actual}, predicted {row.predicted}" for table in tables for row in table.itertuples()
@@ -154,13 +154,13 @@ def test_the_page_has_its_sections_and_pictures_and_no_outside_address(usual: st
 
 
 def test_equal_inputs_give_equal_bytes(usual: str) -> None:
-    report.write(Path("again.html"), evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES))
+    report.write(Path("again.html"), invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES))
     assert Path("again.html").read_bytes() == usual.encode()
 
 
 def test_fifty_classes_are_shown_and_the_page_stays_small() -> None:
     names = [f"class é {number}" for number in range(49)] + ["NA"]
-    made_up = evidence.write(
+    made_up = invented_results.write(
         ["scratch", "simclr"], {"n50": 50, "n100": 100, "nall": 4000}, 2, names, test=1000
     )
     text = report.render(made_up)
@@ -171,7 +171,7 @@ def test_fifty_classes_are_shown_and_the_page_stays_small() -> None:
 
 
 def test_a_class_that_is_never_predicted_has_a_recall_of_zero() -> None:
-    made_up = evidence.write(["simclr"], LABELS, 3, CLASSES, never=4)
+    made_up = invented_results.write(["simclr"], LABELS, 3, CLASSES, never=4)
     assert made_up.details["simclr"]["n100"]["finetuned"]["recall"][4]["mean"] == 0
     rendered(made_up)
     predicted = inputs.read_method("simclr").confusion
@@ -179,7 +179,7 @@ def test_a_class_that_is_never_predicted_has_a_recall_of_zero() -> None:
 
 
 def test_without_labels_the_page_says_so() -> None:
-    page = rendered(evidence.write(["scratch", "simclr"], {}, 0, []))
+    page = rendered(invented_results.write(["scratch", "simclr"], {}, 0, []))
     assert "nothing was finetuned" in page.words
     assert page.figures == []
     assert "choices" not in page.ids
@@ -187,13 +187,13 @@ def test_without_labels_the_page_says_so() -> None:
 
 
 def test_a_flawless_model_has_no_mistakes() -> None:
-    page = rendered(evidence.write(["simclr"], LABELS, 2, CLASSES, flawless=True))
+    page = rendered(invented_results.write(["simclr"], LABELS, 2, CLASSES, flawless=True))
     assert "None: every test image is classified correctly." in page.words
 
 
 def test_names_in_the_data_are_escaped() -> None:
     text = report.render(
-        evidence.write(
+        invented_results.write(
             ["simclr"],
             LABELS,
             2,
@@ -226,13 +226,13 @@ def test_a_name_that_looks_like_svg_is_unchanged_in_a_chart(name: str) -> None:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_at_most_fifty_left_out_files_are_listed() -> None:
-    page = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES))
+    page = rendered(invented_results.write(["scratch", "simclr"], LABELS, 2, CLASSES))
     assert "And 10 more" in page.words
 
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_the_stars_are_decided_on_validation() -> None:
-    made_up = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES)
+    made_up = invented_results.write(["scratch", "autoencoder", "simclr"], LABELS, 3, CLASSES)
     rows = {row.result.method: row for row in choices(made_up.results, made_up.summary, made_up.budgets)}
     # Accuracy on validation and training time both grow from method to method, so every method is optimal.
     assert [rows[m].training_seconds for m in rows] == [0, 30, 60]
@@ -249,7 +249,7 @@ def test_the_stars_are_decided_on_validation() -> None:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_without_enough_labels_of_validation_there_is_no_star() -> None:
-    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    made_up = invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES)
     for result in made_up.results:
         result.model["validation"] = {}
     page = rendered(made_up)
@@ -265,13 +265,13 @@ def test_the_method_of_the_verdict_is_chosen_on_validation() -> None:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_the_choice_of_a_method_is_explained_only_where_there_was_one() -> None:
-    made_up = evidence.write(["scratch", "autoencoder", "simclr"], LABELS, 2, CLASSES)
+    made_up = invented_results.write(["scratch", "autoencoder", "simclr"], LABELS, 2, CLASSES)
     assert "best kNN accuracy on validation" in report.render(made_up)
     counts = {**made_up.data.counts, "validation_labelled": 99}
     text = report.render(replace(made_up, data=replace(made_up.data, counts=counts)))
     assert "best kNN accuracy on validation" not in text
     assert "because validation has 99 labels, too few to choose one by" in text
-    text = report.render(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES))
+    text = report.render(invented_results.write(["scratch", "simclr"], LABELS, 2, CLASSES))
     assert "The verdict is about" not in text
 
 
@@ -290,7 +290,7 @@ def test_intervals_are_explained(usual: str) -> None:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_one_draw_has_no_interval_and_no_measurable_gain() -> None:
-    words = rendered(evidence.write(["scratch", "simclr"], LABELS, 1, CLASSES)).words
+    words = rendered(invented_results.write(["scratch", "simclr"], LABELS, 1, CLASSES)).words
     assert "95 % interval" not in words
     assert "±" not in words
     assert "no gain can be called measurable" in words
@@ -301,7 +301,7 @@ def test_one_draw_has_no_interval_and_no_measurable_gain() -> None:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_equal_draws_have_no_interval_and_no_measurable_gain() -> None:
-    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES, equal=True)
+    made_up = invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES, equal=True)
     page = rendered(made_up)
     assert made_up.summary["simclr"]["n10"]["gain"] > 0.1
     assert not any(key.endswith("ci95") for key, _ in page.figures)
@@ -331,10 +331,10 @@ def test_missing_error_bars_are_explained_beside_the_others() -> None:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_a_small_test_split_is_said_with_the_gain_that_it_shows() -> None:
-    words = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES, test=60)).words
+    words = rendered(invented_results.write(["scratch", "simclr"], LABELS, 2, CLASSES, test=60)).words
     assert "That is a small test split" in words
     assert "the 60 labelled test images were expected to show gains from about" in words
-    words = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)).words
+    words = rendered(invented_results.write(["scratch", "simclr"], LABELS, 2, CLASSES)).words
     assert "small test split" not in words
 
 
@@ -359,7 +359,7 @@ def claims_only_what_intervals_allow(page: Page, summary: Any) -> list[str]:
 @pytest.mark.parametrize("claim", CLAIMS)
 @pytest.mark.usefixtures("_without_drawing")
 def test_a_planted_claim_beyond_the_interval_is_noticed(claim: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made_up, (name, sign) = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES), CLAIMS[claim]
+    made_up, (name, sign) = invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES), CLAIMS[claim]
     row = made_up.summary["simclr"]["n10"]
     row[name] = sign * 0.05
     row[f"{name}_ci95"] = 0.02
@@ -373,7 +373,7 @@ def test_a_planted_claim_beyond_the_interval_is_noticed(claim: str, monkeypatch:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_distilled_is_shown_where_it_was_done() -> None:
-    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    made_up = invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES)
     page = rendered(made_up)
     shown = {key: text for key, text in page.figures if ".distilled" in key}
     assert {key.split(".")[1] for key in shown} == {"n10"}
@@ -392,7 +392,7 @@ def test_distilled_is_shown_where_it_was_done() -> None:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_the_title_is_the_name_of_the_data() -> None:
-    made_up = evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)
+    made_up = invented_results.write(["scratch", "simclr"], LABELS, 2, CLASSES)
     assert "<h1>What pretraining bought on MNIST</h1>" in report.render(made_up)
     data = {"source": "folder", "path": "/home/me/leaf photos"}
     made_from = {**made_up.data.made_from, "parameters": {"data": data}}
@@ -411,7 +411,7 @@ def test_a_folder_is_called_by_its_last_name(path: str, name: str) -> None:
 @pytest.mark.usefixtures("_without_drawing")
 @pytest.mark.parametrize(("largest", "times"), [(10, 0), (110, len(LABELS))])
 def test_macro_recall_is_said_where_one_class_is_frequent(largest: int, times: int) -> None:
-    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    made_up = invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES)
     counts = [largest, *[10] * (len(CLASSES) - 1)]
     table = made_up.data.classes.assign(test=counts)
     page = report.render(replace(made_up, data=replace(made_up.data, classes=table)))
@@ -425,7 +425,7 @@ def test_balanced_draws_are_said(usual: str) -> None:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_mistakes_carry_their_file_names() -> None:
-    made_up = evidence.write(["simclr"], LABELS, 2, CLASSES)
+    made_up = invented_results.write(["simclr"], LABELS, 2, CLASSES)
     data = {"source": "folder", "path": "data/raw"}
     made_from = {**made_up.data.made_from, "parameters": {"data": data}}
     words = rendered(replace(made_up, data=replace(made_up.data, made_from=made_from))).words
@@ -448,19 +448,19 @@ def test_a_confusion_matrix_has_counts_and_shares() -> None:
 @pytest.mark.usefixtures("_without_drawing")
 def test_the_largest_confusions_of_many_classes_are_listed() -> None:
     names = [f"class {number}" for number in range(20)]
-    made_up = evidence.write(["simclr"], LABELS, 2, names)
+    made_up = invented_results.write(["simclr"], LABELS, 2, names)
     pairs = report.largest_confusions(made_up, made_up.results[0])
     counts = [pair["images"] for pair in pairs]
     assert 0 < len(pairs) <= report.CONFUSIONS
     assert counts == sorted(counts, reverse=True)
     assert all(pair["actual"] != pair["predicted"] for pair in pairs)
     assert "taken for each other most often" in rendered(made_up).words
-    few = evidence.write(["simclr"], LABELS, 2, CLASSES)
+    few = invented_results.write(["simclr"], LABELS, 2, CLASSES)
     assert report.largest_confusions(few, few.results[0]) == []
 
 
 def test_two_classes_have_curves_over_all_thresholds() -> None:
-    page = rendered(evidence.write(["simclr"], LABELS, 2, ["good", "缺陷"]))
+    page = rendered(invented_results.write(["simclr"], LABELS, 2, ["good", "缺陷"]))
     assert "simclr: thresholds" in page.words
     for words in (
         "100 labels: area 0.",
@@ -476,7 +476,7 @@ def test_names_of_any_length_and_script_are_drawn_without_warnings() -> None:
     started = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        text = report.render(evidence.write(["simclr"], LABELS, 2, names))
+        text = report.render(invented_results.write(["simclr"], LABELS, 2, names))
     assert time.process_time() - started < 60
     assert len(text.encode()) < 2_000_000
     words = parsed(text).words
@@ -492,7 +492,7 @@ def with_pretraining(of: Evidence, **figures: Any) -> Evidence:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_doubts_about_the_pretraining_are_said_where_it_gains_nothing() -> None:
-    made_up = evidence.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    made_up = invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES)
     doubtful = with_pretraining(made_up, doubts=["48 steps are few"], collapse="step 7: <no> spread")
     assert "may come from the setting" not in rendered(doubtful).words  # it gains something everywhere
     made_up.summary["simclr"]["n100"]["gain"] = -0.02
@@ -506,14 +506,14 @@ def test_doubts_about_the_pretraining_are_said_where_it_gains_nothing() -> None:
 
 @pytest.mark.usefixtures("_without_drawing")
 def test_the_chosen_recipes_are_shown() -> None:
-    page = rendered(evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES))
+    page = rendered(invented_results.write(["scratch", "simclr"], LABELS, 2, CLASSES))
     assert "recipes" in page.ids
     assert page.words.count("cross-validation") == 4
     assert page.words.count("frozen0.01") == 2  # a rate of 0
 
 
 def test_a_damaged_picture_or_table_is_named() -> None:
-    made_up = evidence.write(["scratch", "simclr"], LABELS, 2, CLASSES)
+    made_up = invented_results.write(["scratch", "simclr"], LABELS, 2, CLASSES)
     file = METRICS / "evaluate" / "simclr_mistakes.png"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
@@ -528,7 +528,7 @@ def test_a_damaged_picture_or_table_is_named() -> None:
 
 
 def test_gallery_pictures_are_the_mistaken_images() -> None:
-    evidence.write(["simclr"], LABELS, 2, CLASSES)
+    invented_results.write(["simclr"], LABELS, 2, CLASSES)
     results = inputs.read_method("simclr")
     assert len(results.gallery) == len(results.mistakes)
     assert all(isinstance(tile, Image.Image) and tile.size == (28, 28) for tile in results.gallery)

@@ -140,9 +140,9 @@ def test_what_the_pool_bought_is_said_beside_what_pretraining_bought(
 
 def test_draws_in_which_nothing_was_spread_are_said() -> None:
     summary = {"simclr": {"n10": SUMMARY["simclr"]["n10"] | DISTILLED}}
-    some = pool_sentence(summary, "simclr", "n10", FIVE, kept=2)
+    some = pool_sentence(summary, "simclr", "n10", FIVE, not_spread=2)
     assert some.endswith("; in 2 of 5 draws the finetuned model stays.")
-    assert pool_sentence(summary, "simclr", "n10", FIVE, kept=5) == (
+    assert pool_sentence(summary, "simclr", "n10", FIVE, not_spread=5) == (
         "Distilling: spreading the labels over the pool helps in no draw, so the finetuned models stay."
     )
 

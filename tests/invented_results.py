@@ -1,4 +1,4 @@
-"""Made-up results of all stages, for tests of the report that train nothing."""
+"""Invented results of all stages, for tests of the report that train nothing."""
 
 from collections.abc import Sequence
 from typing import Any
