@@ -54,7 +54,6 @@ def measure(method: str) -> pd.DataFrame:
         Trial(
             split, recipes[split.budget],
             schedule.model_copy(update={"steps": steps, "batch_size": batch, "epochs": 0}),
-            recipes[split.budget].weight_decay,
         )
         for split, (steps, batch) in grid
     ]  # fmt: skip

@@ -11,7 +11,9 @@ from stages.settings.values import DEFAULT
 from stages.tasks.chosen import write_recipes
 from stages.tasks.draws import budget_name
 
-HIGHEST = "the highest of choose.encoder_learning_rates was best; add a higher one"
+HIGHEST = (
+    "the highest encoder rate that was tried is the best; add higher ones to choose.encoder_learning_rates"
+)
 BY = {"validation": "labels of validation", "pool": "cross-validation"}  # the pack of the held images
 
 
@@ -68,9 +70,9 @@ class Choice:
         return f"{self.budget}: {'frozen encoder' if recipe.frozen else rate} ({self.by})"
 
     def at_edge(self, grid: Choose) -> bool:
-        """Whether the grid has no higher rate, although one might be better."""
-        rate = self.recipe.encoder_learning_rate
-        return bool(self.short) and rate == max(grid.encoder_learning_rates) > 0
+        """Whether no higher rate was tried, although one might be better."""
+        rates = {*grid.encoder_learning_rates, *(recipe.encoder_learning_rate for recipe in self.short)}
+        return bool(self.short) and self.recipe.encoder_learning_rate == max(rates) > 0
 
     def figures(self) -> dict[str, Any]:
         """For the metrics: the choice, and the balanced accuracy of what was tried, a fraction."""

@@ -1,9 +1,12 @@
 """The search for the recipe of each budget: rounds of trials, each of which leaves less to try.
 
-1. Each encoder rate of the grid, in short trials, and the frozen encoder, which needs no training.
-2. The best rate with each weight decay of the grid, in short trials.
-3. Where the frozen encoder is better than this recipe: the recipe in full, and the comparison once more. The
+1. Each encoder rate of the grid, in short trials, and the frozen encoder, which needs no training. Where the
+   highest rate is the best, higher ones are tried as well.
+2. Where the frozen encoder is better than the best rate: this rate in full, and the comparison once more. The
    more labels there are, the more a short trial favours the frozen encoder.
+
+The weight decay is that of the default recipe: short trials do not tell which decay is best in full
+(docs/methods.md).
 """
 
 from collections.abc import Sequence
@@ -14,18 +17,21 @@ import numpy as np
 from stages.choose.rule import chosen
 from stages.choose.trials import Scored, Trial, accuracy_of
 from stages.choose.tryout import Tryout
-from stages.settings.recipes import Choose, Recipe
+from stages.settings.recipes import Recipe
 from stages.settings.values import DEFAULT
 from stages.tasks.draws import budget_name
 
 IN_FULL = 1.0  # the length of a trial with as many steps as finetuning has
+HIGHER = 2  # rates above the grid at most: the accuracy of a rate far above tells of a mistake elsewhere
+FACTOR, MOST = 10**0.5, 10.0  # from a rate to the next higher one; the highest
 
 
 class Rounds:
     """The trials so far.
 
     Attributes:
-        trials, results: all of them, by their names.
+        points: all recipes that may be tried.
+        trials, results: of all trials, by their names.
         short, in_full: for each budget, the balanced accuracy of every recipe that was tried so.
     """
 
@@ -33,7 +39,8 @@ class Rounds:
         """Nothing was tried yet."""
         finetune, self.grid = tryout.stage.settings.finetune, tryout.stage.settings.choose
         self.tryout, self.schedule = tryout, finetune.schedule
-        self.points = candidates_of(self.grid, finetune.recipe[DEFAULT])
+        rates, default = self.grid.encoder_learning_rates, finetune.recipe[DEFAULT]
+        self.points = [default.with_rate(rate) for rate in sorted({*rates, *higher_rates(rates)})]
         self.trials: dict[str, Trial] = {}
         self.results: dict[str, Scored] = {}
         self.short: list[dict[Recipe, float]] = [{} for _ in tryout.budgets]
@@ -81,16 +88,19 @@ class Rounds:
 
 def search(rounds: Rounds) -> list[Recipe | None]:
     """Run the rounds: the recipe of each budget; None: nothing was measured for it."""
-    points, length, count = rounds.points, rounds.grid.length, len(rounds.short)
-    first = [point for point in points if point.weight_decay == points[0].weight_decay]
+    length, count = rounds.grid.length, len(rounds.short)
+    of_grid = [one.encoder_learning_rate in rounds.grid.encoder_learning_rates for one in rounds.points]
+    first, above = rounds.points[: sum(of_grid)], rounds.points[sum(of_grid) :]
     frozen, trained = [one for one in first if one.frozen], [one for one in first if not one.frozen]
     rounds.run([first] * count, length, rounds.short)
     if not trained:
         return rounds.best([frozen] * count)
-    rates = [None if one is None else one.encoder_learning_rate for one in rounds.best([trained] * count)]
-    with_decays = [[point for point in points if point.encoder_learning_rate == rate] for rate in rates]
-    rounds.run(with_decays, length, rounds.short)
-    pairs = [[*frozen, *([] if one is None else [one])] for one in rounds.best(with_decays)]
+    for higher in above:
+        if trained[-1] not in rounds.best([trained] * count):
+            break
+        trained.append(higher)
+        rounds.run([trained[-1:]] * count, length, rounds.short)
+    pairs = [[*frozen, *([] if one is None else [one])] for one in rounds.best([trained] * count)]
     ahead = rounds.best(pairs)
     in_full = [pair[1:] if one and one.frozen else [] for one, pair in zip(ahead, pairs, strict=True)]
     rounds.run(in_full, IN_FULL, rounds.in_full)
@@ -103,11 +113,14 @@ def search(rounds: Rounds) -> list[Recipe | None]:
     ]
 
 
-def candidates_of(grid: Choose, default: Recipe) -> list[Recipe]:
-    """All points of the grid, the weakest first; the frozen encoder once, because no decay changes it."""
-    rates, decays = sorted(grid.encoder_learning_rates), sorted(grid.weight_decays)
-    points = [(rate, decay) for rate, decay in product(rates, decays) if rate or decay == decays[0]]
-    return [
-        Recipe(encoder_learning_rate=rate, head_learning_rate=default.head_learning_rate, weight_decay=decay)
-        for rate, decay in points
-    ]
+def higher_rates(rates: Sequence[float]) -> list[float]:
+    """The next rates above those of a grid; none where the grid has no two rates that train the encoder."""
+    higher: list[float] = []
+    for _ in range(HIGHER if sum(rate > 0 for rate in rates) > 1 else 0):
+        higher.append(min(MOST, neat(max(*rates, *higher) * FACTOR)))
+    return higher
+
+
+def neat(value: float) -> float:
+    """A value rounded to one digit."""
+    return float(f"{value:.0e}")

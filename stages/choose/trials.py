@@ -32,24 +32,17 @@ class Trial:
     Attributes:
         recipe: the candidate.
         schedule: of the training, with its length in `steps`.
-        weight_decay: of the training.
     """
 
     split: Split
     recipe: Recipe
     schedule: Schedule
-    weight_decay: float
 
     @staticmethod
     def of(split: Split, recipe: Recipe, schedule: Schedule, length: float) -> "Trial":
-        """A trial with a fraction, `length`, of finetuning's steps.
-
-        With fewer steps its decay is stronger, so that it shrinks the weights as much as finetuning would.
-        """
-        in_full = finetuning.steps_for(split.labels, schedule)
-        steps = math.ceil(length * in_full)
-        shortened = schedule.model_copy(update={"steps": steps, "epochs": 0})
-        return Trial(split, recipe, shortened, recipe.weight_decay * in_full / steps)
+        """A trial with a fraction, `length`, of finetuning's steps."""
+        steps = math.ceil(length * finetuning.steps_for(split.labels, schedule))
+        return Trial(split, recipe, schedule.model_copy(update={"steps": steps, "epochs": 0}))
 
     def __str__(self) -> str:
         """Its name in files."""
@@ -101,7 +94,7 @@ class Judge(Trainer):
         checkpoint = self.checkpoint(
             str(trial), split.stream.key, weights.read_digest(file), split.rows.tolist(),
             labelled.labels.tolist(), split.pack, split.held.tolist(), split.held_labels.tolist(),
-            trial.recipe.model_dump(), trial.weight_decay, trial.schedule.model_dump(),
+            trial.recipe.model_dump(), trial.schedule.model_dump(),
         )  # fmt: skip
         if checkpoint.saved and "correct" in checkpoint.beside:
             bar.skip(trial.images)
@@ -115,11 +108,11 @@ class Judge(Trainer):
                 encoder, labelled, len(self.classes), self.settings.probe.l2, self.machine, most
             )
         if not trial.recipe.frozen:
-            recipe = trial.recipe.model_copy(update={"weight_decay": trial.weight_decay})
             try:
                 seconds = self.train(
-                    str(split), classifier, labelled, trial.schedule, recipe, split.stream, bar, checkpoint
-                )
+                    str(split), classifier, labelled, trial.schedule, trial.recipe, split.stream, bar,
+                    checkpoint,
+                )  # fmt: skip
             except DivergedError as error:
                 # A rate that is too high for this encoder is a candidate like another: it is never right.
                 print(f"{error}; this candidate is not chosen", flush=True)

@@ -19,7 +19,7 @@ STAGE = "choose"
 # schedule, labels and encoder of the trial itself.
 NOT_IN_KEY = (
     *("finetune.budgets", "finetune.schedule", "finetune.recipe.default", "choose.encoder_learning_rates"),
-    *("choose.weight_decays", "choose.length", "choose.validation", "choose.folds"),
+    *("choose.length", "choose.validation", "choose.folds"),
     *(str(ENCODERS), str(LABELS), *VALIDATION),
 )
 

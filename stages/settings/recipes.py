@@ -36,6 +36,14 @@ class FixedRecipe(Recipe):
     encoder_learning_rate_many: Rate
     weight_decay_many: Rate
 
+    def with_rate(self, rate: float, decay: float | None = None) -> Recipe:
+        """The recipe with another encoder rate, and another weight decay if one is given."""
+        return Recipe(
+            encoder_learning_rate=rate,
+            head_learning_rate=self.head_learning_rate,
+            weight_decay=self.weight_decay if decay is None else decay,
+        )
+
     def of(self, labelled: int, many: int) -> Recipe:
         """The recipe for a budget.
 
@@ -95,14 +103,13 @@ class Choose(Section):
     """The grid from which the recipe of each method and budget is chosen, and how it is chosen.
 
     Attributes:
-        encoder_learning_rates, weight_decays: the grid; 0 is the frozen encoder, which no decay changes.
+        encoder_learning_rates: the grid; 0 is the frozen encoder.
         length: of a candidate's training, as a fraction of finetuning's steps.
         validation: images that a candidate is scored on at most.
         folds: of the labels of a draw, where validation has too few labels.
     """
 
     encoder_learning_rates: Grid
-    weight_decays: Grid
     length: Annotated[float, Field(gt=0, le=1)]
     validation: Count
     folds: Annotated[int, Field(ge=2, le=20)]

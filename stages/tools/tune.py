@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.choose.search import IN_FULL, candidates_of
+from stages.choose.search import FACTOR, IN_FULL, neat
 from stages.choose.trials import Trial, accuracy_of
 from stages.choose.tryout import Tryout
 from stages.errors import InputError, reported
 from stages.files.tables import write_table
 from stages.settings import load
 from stages.settings.findings import unknown
-from stages.settings.recipes import Choose, Finetune, Schedule
+from stages.settings.recipes import Finetune, FixedRecipe, Recipe, Schedule
 from stages.settings.values import DEFAULT
 from stages.tasks.draws import CHOOSING
 from stages.tasks.finetuning import steps_for
@@ -40,8 +40,22 @@ from stages.training.workers import warm_up
 
 RESULT = Path("benchmarks/results/tuning.csv")
 KNOBS = ["encoder_learning_rate", "weight_decay"]
-FACTORS = {"encoder_learning_rate": 10**0.5, "weight_decay": 4.0}  # from the edge of the grid to a new value
+FACTORS = {"encoder_learning_rate": FACTOR, "weight_decay": 4.0}  # from the edge of the grid to a new value
 ROUNDS = 8  # extensions at most: the accuracy of a value far outside tells of a mistake elsewhere
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is tried. It starts with the rates of the stage `choose` and the decay of the default recipe."""
+
+    encoder_learning_rate: tuple[float, ...]
+    weight_decay: tuple[float, ...]
+
+    def points(self, default: FixedRecipe) -> list[Recipe]:
+        """All points, the weakest first; the frozen encoder once, because no decay changes it."""
+        rates, decays = sorted(self.encoder_learning_rate), sorted(self.weight_decay)
+        pairs = product(rates, decays)
+        return [default.with_rate(rate, decay) for rate, decay in pairs if rate or decay == decays[0]]
 
 
 @dataclass(frozen=True)
@@ -108,9 +122,13 @@ def tune(method: str, lengths: Sequence[int], draws: int) -> Tuned:
     settings = tryout.stage.settings
     if not tryout.splits:
         raise InputError("tune: no budget has labels on which a recipe can be scored")
-    grid, sizes = settings.choose, {split.budget: split.labels for split in tryout.splits}
+    default, sizes = (
+        settings.finetune.recipe[DEFAULT],
+        {split.budget: split.labels for split in tryout.splits},
+    )
+    grid = Grid(settings.choose.encoder_learning_rates, (default.weight_decay,))
     for _ in range(1 + ROUNDS):
-        points = candidates_of(grid, settings.finetune.recipe[DEFAULT])
+        points = grid.points(default)
         trials = [
             Trial.of(split, point, with_steps(settings.finetune, length), IN_FULL)
             for split, point, length in product(tryout.splits, points, lengths)
@@ -163,11 +181,12 @@ def error_at(tuned: Tuned, steps: int) -> float:
     return log_error(rows.groupby("budget")["accuracy"].max())
 
 
-def extended(grid: Choose, chosen: Sequence[pd.Series]) -> Choose:
+def extended(grid: Grid, chosen: Sequence[pd.Series]) -> Grid:
     """The grid with a further value beside each chosen one at its edge; the frozen encoder is no edge."""
     lists: dict[str, tuple[float, ...]] = {}
-    for knob, name in zip(KNOBS, ("encoder_learning_rates", "weight_decays"), strict=True):
-        values = {value for value in getattr(grid, name) if value > 0}
+    for knob in KNOBS:
+        before = getattr(grid, knob)
+        values = {value for value in before if value > 0}
         positive = set(values)
         for point in chosen:
             if point["encoder_learning_rate"] == 0 or not positive:
@@ -176,15 +195,8 @@ def extended(grid: Choose, chosen: Sequence[pd.Series]) -> Choose:
                 values.add(neat(min(positive) / FACTORS[knob]))
             if point[knob] == max(positive):
                 values.add(min(10.0, neat(max(positive) * FACTORS[knob])))
-        lists[name] = tuple(sorted(values | {value for value in getattr(grid, name) if value == 0}))
-    new = grid.model_copy(update=lists)
-    same = all(set(getattr(new, name)) == set(getattr(grid, name)) for name in lists)
-    return grid if same else new
-
-
-def neat(value: float) -> float:
-    """A value rounded to one digit."""
-    return float(f"{value:.0e}")
+        lists[knob] = before if values <= set(before) else tuple(sorted({*values, *before}))
+    return Grid(**lists)
 
 
 def recipe_of(tuned: Tuned, steps: int) -> dict[str, float]:

@@ -40,7 +40,6 @@ DEFAULT = FixedRecipe(
 )  # fmt: skip
 GRID = Choose(
     encoder_learning_rates=(0.0, 0.001, 0.003, 0.01, 0.03),
-    weight_decays=(0.5,),
     length=0.5,
     validation=50,
     folds=3,
@@ -55,10 +54,12 @@ def rates(numbers: list[int | None]) -> list[float | None]:
 # --- the grid and the rule
 
 
-def test_the_frozen_encoder_is_one_candidate_whatever_the_decays() -> None:
-    grid = GRID.model_copy(update={"weight_decays": (2.0, 0.5), "encoder_learning_rates": (0.01, 0.0)})
-    points = [(one.encoder_learning_rate, one.weight_decay) for one in search.candidates_of(grid, DEFAULT)]
-    assert points == [(0, 0.5), (0.01, 0.5), (0.01, 2.0)]
+@pytest.mark.parametrize(
+    ("grid", "higher"),
+    [((0.0, 0.03, 0.1), [0.3, 0.9]), ((0.0, 0.1), []), ((0.0,), []), ((0.001, 4.0), [10, 10])],
+)
+def test_rates_above_the_grid(grid: tuple[float, ...], higher: list[float]) -> None:
+    assert search.higher_rates(grid) == higher
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def small(project: Path) -> Path:  # noqa: F811
     """Three candidates, two steps each; validation has 312 labels."""
     change(project / "params.yaml", {
         "finetune.budgets": [10, 40], "finetune.draws": 1, "distil.steps": 3,
-        "choose.encoder_learning_rates": [0, 0.003, 0.01], "choose.weight_decays": [0.5, 2.0],
+        "choose.encoder_learning_rates": [0, 0.003, 0.01],
         "choose.validation": 60, "choose.folds": 2,
     })  # fmt: skip
     recipes_file("scratch").unlink()
@@ -129,20 +130,18 @@ def test_the_recipes_follow_from_the_accuracies_in_the_metrics() -> None:
     every_budget.main("scratch")
     recipes, measured = read_recipes("scratch"), figures()
     assert list(recipes) == ["n10", "n40"]
-    short, known, rates = [], [], []
+    short, known = [], []
     for name, recipe in recipes.items():
         assert measured[name]["by"] == "labels of validation"
         assert measured[name]["recipe"] == recipe.model_dump()
         short.append(accuracies(measured[name]["candidates"]))
         known.append(short[-1] | accuracies(measured[name]["in_full"]))
-    trained = chosen([np.array([one[rate, 0.5] for rate in (0.003, 0.01)]) for one in short])
-    rates = [(0.003, 0.01)[number or 0] for number in trained]
-    for one, rate in zip(short, rates, strict=True):
-        assert set(one) == {(0, 0.5), (0.003, 0.5), (0.01, 0.5), (rate, 2.0)}
-    decays = chosen(
-        [np.array([one[rate, 0.5], one[rate, 2.0]]) for one, rate in zip(short, rates, strict=True)]
-    )
-    pairs = [(rate, (0.5, 2.0)[number or 0]) for rate, number in zip(rates, decays, strict=True)]
+    tried = sorted({rate for one in short for rate, _ in one if rate})
+    trained = chosen([np.array([one[rate, 0.5] for rate in tried]) for one in short])
+    rates = [tried[number or 0] for number in trained]
+    for one in short:
+        assert set(one) >= {(0, 0.5), (0.003, 0.5), (0.01, 0.5)}
+    pairs = [(rate, 0.5) for rate in rates]
     ahead = chosen([np.array([one[0, 0.5], one[pair]]) for one, pair in zip(known, pairs, strict=True)])
     ahead = [
         int(one[pair] > one[0, 0.5]) if measured[name]["in_full"] else number
@@ -175,18 +174,10 @@ def planted(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], li
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.003, 0.01])
-@pytest.mark.parametrize("decay", [0.5, 2.0])
-def test_the_best_recipe_wins(planted: Callable[[Plan], list[str]], rate: float, decay: float) -> None:
-    """The best decay is looked for at the best rate."""
-
-    def accuracy(trial: trials.Trial) -> float:
-        points = (trial.recipe.encoder_learning_rate == rate) + (trial.recipe.weight_decay == decay) / 4
-        return 0.5 + points / 3
-
-    planted(accuracy)
-    expected = (rate, decay if rate else 0.5)
+def test_the_best_recipe_wins(planted: Callable[[Plan], list[str]], rate: float) -> None:
+    planted(lambda trial: 0.8 if trial.recipe.encoder_learning_rate == rate else 0.5)
     for recipe in read_recipes("scratch").values():
-        assert (recipe.encoder_learning_rate, recipe.weight_decay) == expected
+        assert (recipe.encoder_learning_rate, recipe.weight_decay) == (rate, 0.5)
 
 
 @pytest.mark.parametrize(("in_full", "winner"), [(0.95, 0.01), (0.85, 0.0)])
@@ -195,7 +186,7 @@ def test_the_frozen_encoder_has_to_be_better_than_a_training_in_full(
 ) -> None:
     def accuracy(trial: trials.Trial) -> float:
         rate, is_short = trial.recipe.encoder_learning_rate, trial.schedule.steps < 4
-        return 0.9 if rate == 0 else 0.7 + rate if is_short else in_full
+        return 0.9 if rate == 0 else 0.7 + (rate == 0.01) / 10 if is_short else in_full
 
     planted(accuracy)
     assert {one.encoder_learning_rate for one in read_recipes("scratch").values()} == {winner}
@@ -206,28 +197,40 @@ def test_the_frozen_encoder_has_to_be_better_than_a_training_in_full(
 def test_trials_in_full_are_not_made_twice(planted: Callable[[Plan], list[str]], small: Path) -> None:
     change(small / "params.yaml", {"choose.length": 1})
     tried = planted(lambda trial: 0.9 if trial.recipe.frozen else 0.7)
-    assert len(tried) == len(set(tried)) == 2 * (3 + 1)
+    assert len(tried) == len(set(tried)) == 2 * 3
     assert {one.frozen for one in read_recipes("scratch").values()} == {True}
 
 
-def test_a_short_training_has_as_much_decay_in_all(planted: Callable[[Plan], list[str]], small: Path) -> None:
-    """The decay times the number of steps is that of finetuning."""
-    change(small / "params.yaml", {"finetune.schedule.steps": 40, "choose.length": 0.25})
-
-    def accuracy(trial: trials.Trial) -> float:
-        assert trial.schedule.steps * trial.weight_decay == pytest.approx(40 * trial.recipe.weight_decay)
-        return 0.9 if trial.recipe.frozen else 0.7
-
-    assert any("-10x" in name for name in planted(accuracy))
-
-
-@pytest.mark.parametrize(("rate", "warnings"), [(0.01, 2), (0.003, 0), (0.0, 0)])
-def test_a_choice_at_the_edge_of_the_grid_is_said(
-    planted: Callable[[Plan], list[str]], capsys: pytest.CaptureFixture[str], rate: float, warnings: int
+@pytest.mark.parametrize(
+    ("best", "highest", "warnings"),
+    [(0.0, 0.01, 0), (0.003, 0.01, 0), (0.01, 0.03, 0), (0.03, 0.09, 0), (0.09, 0.09, 2), (0.3, 0.09, 2)],
+)
+def test_rates_above_the_grid_are_tried_where_its_highest_is_best(
+    planted: Callable[[Plan], list[str]],
+    capsys: pytest.CaptureFixture[str],
+    best: float,
+    highest: float,
+    warnings: int,
 ) -> None:
-    planted(lambda trial: 0.9 if trial.recipe.encoder_learning_rate == rate else 0.5)
-    said = "warning: choose scratch: the highest of choose.encoder_learning_rates was best; add a higher one"
-    assert capsys.readouterr().out.count(said) == warnings
+    def accuracy(trial: trials.Trial) -> float:
+        rate = trial.recipe.encoder_learning_rate
+        if not rate or not best:
+            return 0.8 if rate == best else 0.5
+        return 0.9 - abs(np.log10(rate / best)) / 10
+
+    planted(accuracy)
+    for budget in figures().values():
+        assert max(rate for rate, _ in accuracies(budget["candidates"])) == highest
+    if best in (0.01, 0.03, 0.09):
+        assert {one.encoder_learning_rate for one in read_recipes("scratch").values()} == {best}
+    assert capsys.readouterr().out.count("the highest encoder rate that was tried is the best") == warnings
+
+
+def test_a_single_rate_has_no_edge(planted: Callable[[Plan], list[str]], small: Path) -> None:
+    change(small / "params.yaml", {"choose.encoder_learning_rates": [0, 0.01]})
+    planted(lambda trial: 0.9 if trial.recipe.encoder_learning_rate else 0.5)
+    for budget in figures().values():
+        assert {rate for rate, _ in accuracies(budget["candidates"])} == {0, 0.01}
 
 
 def test_a_training_in_full_is_compared_within_its_own_budget(planted: Callable[[Plan], list[str]]) -> None:
@@ -360,8 +363,8 @@ def test_a_killed_stage_resumes_and_ends_with_the_same_bytes(
             kills += 1
             assert not recipes_file("scratch").exists()
     assert kills < most, "a killed stage starts anew each time"
-    # Of each budget: the probe's score; after two steps and the score, of two rates and another decay.
-    assert kills >= 2 * (1 + 3 * 3)
+    # Of each budget: the probe's score; after two steps and the score, of two rates at least.
+    assert kills >= 2 * (1 + 3 * 2)
     assert (recipes_file("scratch").read_bytes(), figures()) == expected
     recipes_file("scratch").unlink()
     assert not recipes_file("scratch").exists()

@@ -111,7 +111,7 @@ def small(project: Path) -> Path:  # noqa: F811
     """Digits, the encoder of scratch, a grid of two points, three steps each."""
     change(project / load.PARAMS, {
         "finetune.budgets": [10, 20], "finetune.schedule.steps": 3, "choose.validation": 60,
-        "choose.encoder_learning_rates": [0, 0.01], "choose.weight_decays": [0.5],
+        "choose.encoder_learning_rates": [0, 0.01],
     })  # fmt: skip
     return project
 
