@@ -42,7 +42,7 @@ test: setup-dev ## run the tests
 test-full: setup-dev ## run all tests, also those that take minutes or need servers
 	python -m pytest tests -n 2 --dist worksteal -rs --durations 25 -m 'full or not full'
 
-check: setup-dev ## ruff, mypy, the import contract, no key in git
+check: setup-dev ## ruff, mypy, the import contract, no key in git (detect-secrets)
 	ruff check .
 	ruff format --check .
 	mypy

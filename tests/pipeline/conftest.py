@@ -66,9 +66,11 @@ class Project:
         Its output, stderr included, is read from the process that is returned.
         """
         return subprocess.Popen(
-            command, cwd=self.path, text=True, stdout=subprocess.PIPE,
-            env=environment(warm=False, workers=self.workers),
-            **{"stderr": subprocess.STDOUT} | options,
+            command, cwd=self.path, text=True,
+            **{
+                "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT,
+                "env": environment(warm=False, workers=self.workers),
+            } | options,
         )  # fmt: skip
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -128,10 +130,9 @@ def change(file: Path, values: dict[str, Any]) -> None:
     yaml.dump(content, file)
 
 
-@pytest.fixture(scope="session")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The working tree, without its tests, as a repository with small parameters; reproduced, committed."""
-    project = Project(tmp_path_factory.mktemp("baseline") / "project")
+def create(path: Path) -> Project:
+    """The working tree, without its tests and results, as a git repository with small parameters."""
+    project = Project(path)
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -145,6 +146,13 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run("git", "init", "--quiet", "--initial-branch", "main", "--template", "")  # without hooks
     project.run("git", "config", "user.name", "Tester")
     project.run("git", "config", "user.email", "tester@example.org")
+    return project
+
+
+@pytest.fixture(scope="session")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The working tree, without its tests, as a repository with small parameters; reproduced, committed."""
+    project = create(tmp_path_factory.mktemp("baseline") / "project")
     ran = project.repro()
     assert ran[0] == "prepare"
     assert ran[-1] == "compare"

@@ -13,6 +13,7 @@ DEVELOPMENT = {
     "pytest",
     "import-linter",
     "hypothesis",
+    "detect-secrets",
 }
 
 

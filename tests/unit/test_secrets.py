@@ -48,6 +48,19 @@ KEYS = {
     "AWS's secret in YAML": "secret_access_key" + ": " + "a" * 40,
     "Azure": "AccountKey" + "=" + "a" * 40,
     "OpenAI": "sk" + "-" + "a" * 40,
+    "AWS, temporary": "ASIA" + "ABCDEFGHIJKLMNOP",
+    "RSA": "-----BEGIN " + "RSA PRIVATE KEY-----",
+    "GitHub, for one person": "github_" + "pat_11ABCDEFG0" + "a1B2" * 18,
+    "GitHub, for a server": "ghs_" + "a1B2" * 9,
+    "GitLab": "glpat" + "-" + "a1B2c" * 4,
+    "Slack": "xoxb-" + "123456789012-123456789012-" + "a1B2" * 6,
+    "Slack's hook": "https://hooks.slack.com/" + "services/T12345678/B12345678/" + "a1B2" * 6,
+    "Stripe": "sk_" + "live_" + "a1B2" * 6,
+    "Google": "AIza" + "SyA1B2" + "c3D4" * 8,
+    "PyPI": "pypi-" + "AgEIcHlwaS5vcmc" + "a1B2" * 20,
+    "JSON web token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0." + "a1B2" * 8,
+    "password in an address": "https://maria" + ":h4mster-w1nter@example.org/images",
+    "password of a database": "postgresql://maria" + ":h4mster-w1nter@10.0.0.1:5432/labels",
 }
 
 
@@ -57,6 +70,34 @@ def test_a_key_in_any_file_is_reported_with_its_line(repository: Path, kind: str
     result = checked(repository)
     assert result.returncode == 1
     assert "notes.txt:2:" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["password", "db_password", "API_KEY", "secret", "client_secret"])
+@pytest.mark.parametrize("value", ["h4mster-w1nter", "'h4mster-w1nter'", '"h4mster w1nter"'])
+def test_a_password_in_yaml_is_reported_with_its_line(repository: Path, name: str, value: str) -> None:
+    (repository / "params.yaml").write_text(f"data:\n  path: data/images\n  {name}: {value}\n")
+    result = checked(repository)
+    assert result.returncode == 1
+    assert "params.yaml:3:" in result.stdout
+
+
+def test_a_value_of_the_baseline_is_no_finding_wherever_its_line_moves(repository: Path) -> None:
+    file = repository / "stages/networks/imagenet.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("# one more line\n" + (ROOT / "stages/networks/imagenet.py").read_text())
+    assert checked(repository).returncode == 0
+    file.write_text(file.read_text() + f"TOKEN = '{KEYS['Stripe']}'\n")
+    assert "imagenet.py:" in checked(repository).stdout
+
+
+def test_without_the_scanner_the_check_fails(repository: Path) -> None:
+    subprocess.run(["git", "-C", repository, "add", "--all", "--force"], check=True)
+    result = subprocess.run(
+        ["sh", ".ci/secrets"], cwd=repository, capture_output=True, text=True, check=False,
+        env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "make setup-dev" in result.stdout
 
 
 @pytest.mark.parametrize(
