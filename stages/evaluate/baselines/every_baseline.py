@@ -22,6 +22,7 @@ from stages.evaluate.held_out import HeldOut
 from stages.evaluate.results import predictions_file
 from stages.evaluate.validation import validation_labelled
 from stages.files import provenance
+from stages.files.digests import write_digests
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack, write_array
@@ -111,6 +112,7 @@ def main() -> None:
                 write_predictions(folder / name, [of for of in predictions if of.name == name], data.test)
             figures = figures_of(predictions, data.test.labels)
             print_accuracies("baselines", figures)
+        write_digests(folder)
     content = {"figures": figures, "validation": validation_accuracies(predictions)} if names else {}
     write_json(FIGURES, {"figures": {}, "validation": {}, "names": names, "made_from": made_from} | content)
     seconds = round(time.perf_counter() - started, 1)
