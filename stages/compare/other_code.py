@@ -40,7 +40,7 @@ def _is_other(stage: str, method: str | None, record: Path) -> bool:
     if not isinstance(made_from, dict):
         return False
     try:
-        present = provenance.made_from(stage, method, inputs=False)["code"]
+        present = provenance.code(stage, method)
     except FileNotFoundError:  # the code of this method is gone
         return True
     return bool(made_from.get("code") != present)

@@ -45,17 +45,24 @@ def made_from(
     """
     if hashed is None:
         hashed = hashes(stage, method) if inputs else {}
-    code, of_inputs = hashlib.sha256(), {}
-    for dependency in sorted(load.declared_files(stage, method)):
-        if dependency.startswith("stages/"):
-            code.update(f"{dependency}\0".encode() + Path(dependency).read_bytes())
-        elif inputs:
-            of_inputs[dependency] = _combined(Path(dependency), hashed)
+    given = [name for name in sorted(load.declared_files(stage, method)) if not _is_code(name)]
     return {
         "parameters": load.declared_values(stage, method),
-        "code": code.hexdigest()[:DIGITS],
-        "inputs": of_inputs,
+        "code": code(stage, method),
+        "inputs": {name: _combined(Path(name), hashed) for name in given} if inputs else {},
     }
+
+
+def code(stage: str, method: str | None = None) -> str:
+    """One hash of all the code that a stage declares in dvc.yaml."""
+    digest = hashlib.sha256()
+    for name in filter(_is_code, sorted(load.declared_files(stage, method))):
+        digest.update(f"{name}\0".encode() + Path(name).read_bytes())
+    return digest.hexdigest()[:DIGITS]
+
+
+def _is_code(name: str) -> bool:
+    return name.startswith("stages/")
 
 
 def _combined(path: Path, hashed: Mapping[str, str]) -> str:

@@ -357,14 +357,11 @@ def test_figures_of_another_version_of_the_code_are_named_in_one_line(
         content = read_json(file) if file.is_file() else {}
         write_json(file, content | {"made_from": {"code": code, "parameters": {}, "inputs": {}}})
 
-    def code(stage: str, method: str | None = None) -> str:
-        return str(provenance.made_from(stage, method, inputs=False)["code"])
-
-    recorded("prepare.json", code("prepare"))
-    recorded("baselines.json", code("baselines"))
+    recorded("prepare.json", provenance.code("prepare"))
+    recorded("baselines.json", provenance.code("baselines"))
     for method in ("scratch", "simclr"):
-        recorded(f"pretrain/{method}.json", code("pretrain", method))
-        recorded(f"evaluate/{method}_model.json", code("evaluate", method))
+        recorded(f"pretrain/{method}.json", provenance.code("pretrain", method))
+        recorded(f"evaluate/{method}_model.json", provenance.code("evaluate", method))
     show()
     assert "version of the code" not in capsys.readouterr().out
     recorded("prepare.json", "0123456789ab")
