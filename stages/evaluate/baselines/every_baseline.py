@@ -110,9 +110,9 @@ def main() -> None:
                 predictions = list(predicted(names, draws, data, bar))
             for name in names:
                 write_predictions(folder / name, [of for of in predictions if of.name == name], data.test)
+                write_digests(folder / name)
             figures = figures_of(predictions, data.test.labels)
             print_accuracies("baselines", figures)
-        write_digests(folder)
     content = {"figures": figures, "validation": validation_accuracies(predictions)} if names else {}
     write_json(FIGURES, {"figures": {}, "validation": {}, "names": names, "made_from": made_from} | content)
     seconds = round(time.perf_counter() - started, 1)
