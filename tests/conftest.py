@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from stages.files.digests import write_digests
+from stages.files.paths import CLASSIFIERS, DISTILLED, ENCODERS, IMAGES, LABELS, TEST
 from stages.networks.build import build
 from stages.networks.encoder import Declaration, Encoder
 from stages.prepare.mnist import Source
@@ -61,6 +63,17 @@ def finding_first(*folders: Path) -> dict[str, str]:
     """An environment in which Python finds modules in these folders first, then where it does here."""
     here = filter(None, [os.environ.get("PYTHONPATH")])  # an empty entry would be the working directory
     return os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, folders), *here])}
+
+
+def seal(*folders: Path) -> None:
+    """Write the digests of folders: what a test has put there counts as written by a stage.
+
+    folders: by default all of prepared data and models.
+    """
+    models = [folder for kind in (ENCODERS, CLASSIFIERS, DISTILLED) for folder in kind.glob("*")]
+    for folder in folders or (IMAGES, LABELS, TEST, *models):
+        if folder.is_dir():
+            write_digests(folder)
 
 
 def put(raw: dict[str, Any], dotted: str, value: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
-from stages.compare import charts, evidence, figures, inputs, measured, report
+from stages.compare import charts, evidence, figures, inputs, measured, other_code, report
 from stages.compare.baselines import SimpleBaselines
 from stages.compare.leftovers import remove_leftovers
 from stages.files.json_files import write_json
@@ -36,7 +36,7 @@ def main() -> None:
     write_table(METRICS / "recall.csv", figures.recall(everything.details, labels, data.class_names))
     gather(settings.methods, names)
     charts.write_efficiency(efficiency, METRICS / "label_efficiency.png")
-    report.write(REPORT, everything)
+    report.write(REPORT, everything, other_code.note(settings.methods))
 
 
 def gather(methods: Sequence[str], budgets: Sequence[str]) -> None:

@@ -27,15 +27,19 @@ LONGEST = 60  # characters of a class's name in text and tables
 SOURCES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 
 
-def write(path: Path, evidence: Evidence) -> None:
-    """Write the report."""
-    text = render(evidence)
+def write(path: Path, evidence: Evidence, other_code: str | None = None) -> None:
+    """Write the report; arguments as for `render`."""
+    text = render(evidence, other_code)
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def render(evidence: Evidence) -> str:
-    """The report as HTML."""
+def render(evidence: Evidence, other_code: str | None = None) -> str:
+    """The report as HTML.
+
+    Args:
+        other_code: says which figures another version of the code has made; None: there are none.
+    """
     # NOTE: StrictUndefined raises for a missing value, which would otherwise leave a gap in the page.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
@@ -80,6 +84,7 @@ def render(evidence: Evidence) -> str:
         smallest_gains=wording.smallest_gains(evidence),
         enough_test=power.ENOUGH_TEST,
         provenance=[provenance(result) for result in evidence.results],
+        other_code=other_code,
     )
 
 

@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from stages.compare import figures
+from stages.compare import figures, other_code
 from stages.files.json_files import read_json
 from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
 from stages.files.tables import read_table
@@ -58,6 +58,8 @@ def show() -> None:
             print(f"warning: pretrain {method}: collapse at {health['collapse']}")
         for doubt in health.get("doubts", []):
             print(f"warning: pretrain {method}: {doubt}")
+    if other := other_code.note(list(summary)):
+        print(f"warning: {other}")
     if REPORT.is_file():
         print(f"full report: {REPORT} (open it in a browser)")
 

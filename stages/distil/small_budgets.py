@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from stages.distil.distiller import Distiller, Result, Student, parent_file
+from stages.files.digests import write_digests
 from stages.files.paths import CLASSIFIERS, DISTILLED, IMAGES, LABELS
 from stages.files.whole import whole_folder
 from stages.settings.recipes import Recipe
@@ -38,6 +39,7 @@ def main(method: str) -> None:
         results = stage.run(Distiller, Distiller.distil, job, students, images)
         print_not_spread(method, students, results)
         write_index(folder, [model_of(student, method) for student in students])
+        write_digests(folder)
         made_from = stage.made_from()
     draws = [figures_of(student, result) for student, result in zip(students, results, strict=True)]
     trained = sum(

@@ -26,6 +26,7 @@ from stages.evaluate.measuring import (
 )
 from stages.evaluate.results import Results, predictions_file
 from stages.files import provenance
+from stages.files.digests import write_digests
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.paths import ENCODERS, MODELS, PREDICTED_IMAGES, encoder_file
@@ -50,10 +51,10 @@ def main(method: str) -> None:
     settings = load.parameters("evaluate", method, raw)
     threads = settings.runtime.threads.evaluate
     machine = set_up(settings.runtime, threads)
-    models = indexed_models(method)
     results = Results.of(method)
     require_writable(*results.paths())
-    made_from = provenance.made_from("evaluate", method)
+    made_from = provenance.made_from("evaluate", method)  # before anything is read: it refuses altered files
+    models = indexed_models(method)
     if not models:
         write_empty(results, made_from, machine.timings(time.perf_counter() - started, 0))
         return
@@ -69,6 +70,7 @@ def main(method: str) -> None:
             ((_, (points, explained)),) = workers.run(Evaluator.feature_map, [f"map of {method}"], bar)
         write_index(folder, predicted_by(tasks, measured, method))
         write_table(folder / PREDICTED_IMAGES, evaluator.test.table())
+        write_digests(folder)
         tables, mistaken = tables_of(models, folder, evaluator)
     figures = collect(tasks, measured)
     write_tables(results, {**tables, "map": points}, np.asarray(evaluator.test.images[mistaken]))
@@ -197,6 +199,7 @@ def write_empty(results: Results, made_from: dict[str, Any], timings: dict[str, 
     """Write empty results if there are no models. The test split is not read."""
     with whole_folder(results.predictions) as folder:
         write_index(folder, [])
+        write_digests(folder)
         write_tables(results, diagnostics.empty_tables(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
         write_json(results.model, {"made_from": made_from, "validation": {}})
         write_json(results.figures, {})

@@ -5,10 +5,10 @@
 
 import hashlib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stages.files import digests
 from stages.settings import load
 
 DIGITS = 12  # of each hash in the report
@@ -17,22 +17,18 @@ DIGITS = 12  # of each hash in the report
 def hashes(stage: str, method: str | None = None) -> dict[str, str]:
     """The SHA-256 by path of each file that a stage declares in dvc.yaml, and of all files in folders.
 
-    A process reads a file again only if it was written to since.
+    Raises:
+        InputError: a file in a folder is not as the stage that made it has written it.
     """
-    digests = {}
-    for dependency in load.declared_files(stage, method):
-        for path in _files(Path(dependency)):
-            state = path.stat()
-            written = state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
-            digests[str(path)] = _digest(path.absolute(), written)
-    return digests
-
-
-@cache
-def _digest(path: Path, written: tuple[int, ...]) -> str:
-    """The SHA-256 of a file; `written` changes when the file does (no program can set back its ctime)."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    hashed: dict[str, str] = {}
+    for dependency in map(Path, load.declared_files(stage, method)):
+        if dependency.is_dir():
+            of_folder = {str(file): digests.sha256(file) for file in digests.files_in(dependency)}
+            digests.require_as_written(dependency, of_folder)
+            hashed |= of_folder
+        else:
+            hashed[str(dependency)] = digests.sha256(dependency)
+    return hashed
 
 
 def made_from(
@@ -49,21 +45,24 @@ def made_from(
     """
     if hashed is None:
         hashed = hashes(stage, method) if inputs else {}
-    code, digests = hashlib.sha256(), {}
-    for dependency in sorted(load.declared_files(stage, method)):
-        if dependency.startswith("stages/"):
-            code.update(f"{dependency}\0".encode() + Path(dependency).read_bytes())
-        elif inputs:
-            digests[dependency] = _combined(Path(dependency), hashed)
+    given = [name for name in sorted(load.declared_files(stage, method)) if not _is_code(name)]
     return {
         "parameters": load.declared_values(stage, method),
-        "code": code.hexdigest()[:DIGITS],
-        "inputs": digests,
+        "code": code(stage, method),
+        "inputs": {name: _combined(Path(name), hashed) for name in given} if inputs else {},
     }
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+def code(stage: str, method: str | None = None) -> str:
+    """One hash of all the code that a stage declares in dvc.yaml."""
+    digest = hashlib.sha256()
+    for name in filter(_is_code, sorted(load.declared_files(stage, method))):
+        digest.update(f"{name}\0".encode() + Path(name).read_bytes())
+    return digest.hexdigest()[:DIGITS]
+
+
+def _is_code(name: str) -> bool:
+    return name.startswith("stages/")
 
 
 def _combined(path: Path, hashed: Mapping[str, str]) -> str:

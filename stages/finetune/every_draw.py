@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from stages.files.digests import write_digests
 from stages.files.paths import CLASSIFIERS, ENCODERS, LABELS, encoder_file
 from stages.files.whole import whole_folder
 from stages.finetune.trainings import Draw, Finetuner
@@ -32,6 +33,7 @@ def main(method: str) -> None:
     with whole_folder(CLASSIFIERS / method) as folder:
         costs = stage.run(Finetuner, Finetuner.finetune, stage.job(views, folder, not_in_key), draws, images)
         write_index(folder, [indexed(draw, encoder_file(method, draw.run)) for draw in draws])
+        write_digests(folder)
         made_from = stage.made_from()
     stage.write_metrics(made_from, costs, images)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.files.digests import write_digests
 from stages.files.json_files import write_json
 from stages.files.packs import write_pack
 from stages.files.paths import DECODING, IMAGES, LABELS, LARGE_POOL, METRICS, TEST
@@ -124,6 +125,8 @@ class Prepared:
             write_json(labels_folder / "classes.json", self.classes)
             write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
             write_pieces(test_folder / "index.csv", self.test.pieces(*columns, "label", "group", "file"))
+            for folder in (images_folder, labels_folder, test_folder):
+                write_digests(folder)
             self._write_summary(METRICS, made_from)
 
     def _write_summary(self, folder: Path, made_from: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stages.errors import reported
 from stages.files import provenance, weights
+from stages.files.digests import write_digests
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack, read_pack_if_any
@@ -84,6 +85,7 @@ def main(method: str) -> None:
             encoder, result = pretrainer.pretrain(run, record)
             weights.write_encoder(folder / encoder_file(method, run).name, encoder)
             results.append(result)
+        write_digests(folder)
         origin.require_unchanged()
 
     first = results[0]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.errors import InputError
+from stages.files.digests import require_files_as_written
 from stages.files.packs import read_pack, read_pack_if_any
 from stages.files.paths import IMAGES, LABELS, LARGE_POOL
 from stages.images.tensors import as_tensor, pixels
@@ -115,6 +116,7 @@ class Trial:
         chosen = settings.views.pretrain
         not_in_key = ("pretrain.runs", "views.pretrain", f"views.presets.{chosen}")
         key = Origin.of("pretrain", method, machine, raw).key(without=not_in_key)
+        require_files_as_written(LABELS, "pool.csv", "classes.json")  # which pretraining does not read
         return Trial(method, steps, settings, machine, key)
 
     def measure(self, preset: str | None, bar: Bar) -> Measured:

@@ -26,6 +26,7 @@ from PIL import Image, ImageDraw
 
 from stages.errors import InputError, reported
 from stages.files import weights
+from stages.files.digests import require_files_as_written
 from stages.files.json_files import read_json
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack
@@ -76,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     settings = load.validated(load.read(load.PARAMS))
     method = options.method or best_method(settings)
+    require_files_as_written(IMAGES, "pool.csv", "pool.npy")
+    require_files_as_written(LABELS, "pool.csv")
     index = read_table(IMAGES / "pool.csv", "id", "source", text=True)
     images = read_pack(IMAGES / "pool.npy", rows=len(index))
     labels = read_table(LABELS / "pool.csv", "id", "label", text=True)

@@ -27,7 +27,7 @@ from stages.settings import load, values
 from stages.tasks.draws import draw_labelled
 from stages.tasks.model_index import read_index
 from stages.tasks.probe import fit_linear
-from tests.conftest import ROOT
+from tests.conftest import ROOT, seal
 from tests.pipeline.conftest import SMALL, change
 from tests.unit.test_stages import write_part
 
@@ -179,6 +179,7 @@ def project(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     (TEST / "images.csv").rename(TEST / "index.csv")
     write_table(LABELS / "pool.csv", read_table(IMAGES / "pool.csv")[["id", "label"]])
     write_json(LABELS / "classes.json", [str(digit) for digit in range(10)])
+    seal()
     return in_copy
 
 
@@ -237,6 +238,7 @@ def test_test_labels_and_other_labels_of_the_pool_change_no_prediction(project: 
     write_table(TEST / "index.csv", table.assign(label=(table["label"] + 1) % 10))
     validation = read_table(IMAGES / "validation.csv")
     write_table(IMAGES / "validation.csv", validation.assign(label=(validation["label"] + 1) % 10))
+    seal()
     every_baseline.main()
     assert predictions() == before
 
@@ -244,6 +246,7 @@ def test_test_labels_and_other_labels_of_the_pool_change_no_prediction(project: 
 def test_too_few_validation_labels_choose_nothing(project: Path) -> None:
     table = read_table(IMAGES / "validation.csv", text=True)
     write_table(IMAGES / "validation.csv", table.assign(label=table["label"].where(table.index < 99, "")))
+    seal()
     change(project / "params.yaml", {"finetune.budgets": [10], "finetune.draws": 1, "baselines": ["hog_svm"]})
     every_baseline.main()
     content = read_json(every_baseline.FIGURES)

@@ -30,7 +30,7 @@ from stages.tasks.scores import balanced_accuracy
 from stages.training.checkpoint import CHECKPOINTS, Checkpoint
 from stages.training.machine import Machine
 from stages.training.optimisation import DivergedError
-from tests.conftest import put
+from tests.conftest import put, seal
 from tests.pipeline.conftest import change
 from tests.unit.test_stages import project  # noqa: F401 (a fixture)
 
@@ -115,6 +115,7 @@ def small(project: Path) -> Path:  # noqa: F811
 def hide_validation_labels(keep: int) -> None:
     table = read_table(IMAGES / "validation.csv", text=True)
     write_table(IMAGES / "validation.csv", table.assign(label=table["label"].where(table.index < keep, "")))
+    seal()
 
 
 def figures() -> Any:

@@ -7,15 +7,17 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages.compare import charts
+from stages.compare import charts, other_code
 from stages.compare import figures as figures_of
 from stages.compare.measured import Evaluations, Measured
 from stages.compare.statistics import Estimate
 from stages.compare.terminal import show
 from stages.errors import InputError
-from stages.files.json_files import write_json
+from stages.files import provenance
+from stages.files.json_files import read_json, write_json
 from stages.files.paths import METRICS
 from stages.files.tables import write_table
+from tests.conftest import ROOT
 
 METHODS, BUDGETS, PROTOCOLS = ["scratch", "simclr"], ["n10", "nall"], ["finetuned", "linear", "knn"]
 LABELS = {"n10": 10, "nall": 900}
@@ -341,3 +343,36 @@ def test_recall_is_one_row_per_method_budget_and_class_with_test_images(
         assert (row["class"], row["recall"]) == (name, round(expected.mean, 4))
         assert row["recall_ci95"] == round(expected.ci95, 4)
     assert figures_of.recall({}, LABELS, []).empty
+
+
+@pytest.mark.usefixtures("in_terminal", "in_copy")
+def test_figures_of_another_version_of_the_code_are_named_in_one_line(
+    capsys: pytest.CaptureFixture[str], evaluations: Evaluations
+) -> None:
+    Path("stages").symlink_to(ROOT / "stages")
+    write_figures(evaluations)
+
+    def recorded(path: str, code: str) -> None:
+        file = METRICS / path
+        content = read_json(file) if file.is_file() else {}
+        write_json(file, content | {"made_from": {"code": code, "parameters": {}, "inputs": {}}})
+
+    recorded("prepare.json", provenance.code("prepare"))
+    recorded("baselines.json", provenance.code("baselines"))
+    for method in ("scratch", "simclr"):
+        recorded(f"pretrain/{method}.json", provenance.code("pretrain", method))
+        recorded(f"evaluate/{method}_model.json", provenance.code("evaluate", method))
+    show()
+    assert "version of the code" not in capsys.readouterr().out
+    recorded("prepare.json", "0123456789ab")
+    recorded("evaluate/simclr_model.json", "0123456789ab")
+    for method in ("scratch", "simclr"):
+        recorded(f"pretrain/{method}.json", "0123456789ab")
+    show()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "version of the code" in line]
+    assert line == (
+        "warning: made by another version of the code: prepare, pretrain (scratch, simclr), evaluate "
+        "(simclr); run `dvc repro` to make them anew"
+    )
+    recorded("pretrain/gone.json", "0123456789ab")  # a method whose file was removed
+    assert "pretrain (gone)" in str(other_code.note(["gone"]))

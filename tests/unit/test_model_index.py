@@ -13,6 +13,7 @@ from stages.errors import InputError
 from stages.evaluate import every_model as evaluate
 from stages.evaluate.frozen import FrozenEncoder
 from stages.files import weights
+from stages.files.digests import TABLE
 from stages.files.json_files import read_json, write_json
 from stages.files.packs import write_array
 from stages.files.paths import (
@@ -31,7 +32,7 @@ from stages.files.tables import read_table, write_table
 from stages.settings import load
 from stages.tasks.classifier import Classifier, write_classifier
 from stages.tasks.model_index import COLUMNS, INDEX, Model, read_index, write_index
-from tests.conftest import ROOT, tiny_encoder
+from tests.conftest import ROOT, seal, tiny_encoder
 from tests.pipeline.conftest import change
 
 HEADER = "file,protocol,budget,draw,run,parent\n"
@@ -148,6 +149,7 @@ def evaluated(in_copy: Path, digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
     write_table(IMAGES / "validation.csv", pd.DataFrame({"id": range(120), "label": validation}))
     weights.write_encoder(encoder_file("scratch", 0), tiny_encoder())
     write_index(DISTILLED / "scratch", [])
+    seal()
     return images[100:200], labels[100:200]
 
 
@@ -166,6 +168,7 @@ def write_models(folder: Path, models: list[Model], seed: int) -> list[Classifie
         write_classifier(folder / row.file, classifier, [str(digit) for digit in range(10)])
         classifiers.append(classifier)
     write_index(folder, models)
+    seal(folder)
     return classifiers
 
 
@@ -234,7 +237,8 @@ def test_equal_draws_of_the_frozen_encoder_are_measured_once(
     files = [(folder / f"nall-draw{draw}-linear.npy").read_bytes() for draw in (0, 1)]
     assert files[0] == files[1]
     index = read_index(folder)
-    assert {model.file for model in index} | {INDEX, PREDICTED_IMAGES} == {p.name for p in folder.iterdir()}
+    others = {INDEX, PREDICTED_IMAGES, TABLE}
+    assert {model.file for model in index} | others == {p.name for p in folder.iterdir()}
     assert {(model.protocol, model.parent) for model in index if model.budget == "nall"} == {
         ("finetuned", str(CLASSIFIERS / "scratch/nall-draw0.safetensors")),
         ("finetuned", str(CLASSIFIERS / "scratch/nall-draw1.safetensors")),
@@ -251,9 +255,10 @@ def test_without_models_the_results_are_empty_and_the_test_split_is_not_read(
     assert len(evaluated[0]) == 100
     write_index(CLASSIFIERS / "scratch", [])
     (TEST / "images.npy").write_bytes(b"damaged")
+    seal()
     evaluate.main("scratch")
     assert read_json(METRICS / "evaluate" / "scratch.json") == {}
-    assert [path.name for path in (PREDICTIONS / "scratch").iterdir()] == [INDEX]
+    assert {path.name for path in (PREDICTIONS / "scratch").iterdir()} == {INDEX, TABLE}
     assert read_index(PREDICTIONS / "scratch") == []
 
 
@@ -261,5 +266,6 @@ def test_a_model_of_other_classes_is_refused(evaluated: tuple[Tensor, Tensor]) -
     assert len(evaluated[0]) == 100
     write_models(CLASSIFIERS / "scratch", [model("n10")], seed=1)
     write_json(LABELS / "classes.json", [f"digit {digit}" for digit in range(10)])
+    seal()
     with pytest.raises(InputError, match=r"n10-draw0\.safetensors: its classes are \['0', .*\['digit 0', "):
         evaluate.main("scratch")

@@ -20,6 +20,7 @@ from stages.prepare.split import split_by_hash
 from stages.pretrain.decoding_file import read_decoding
 from stages.settings.data import Data, Folder
 from stages.training.randomness import Stream
+from tests.conftest import seal
 from tests.image_files import picture, write_bomb, write_shapes
 
 STREAM = Stream.of(1, "prepare")
@@ -459,6 +460,7 @@ def test_the_pool_is_stored_with_more_pixels_too_if_asked(tmp_path: Path) -> Non
     for row, file in enumerate(files):
         assert (large[row] == pictures.read(Path(file), 32, 3)).all()
     (images / "pool_large.npy").unlink()
+    seal()
     assert {path.name: path.read_bytes() for path in images.iterdir()} == before
 
 

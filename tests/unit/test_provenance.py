@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.files import provenance
+from stages.files import digests, provenance
 from stages.settings import load
-from tests.conftest import ROOT
+from tests.conftest import ROOT, seal
 
 
 @pytest.fixture
@@ -22,6 +22,7 @@ def project(in_copy: Path) -> Path:
     (in_copy / "models" / "encoders" / "simclr" / "run0.safetensors").write_bytes(b"weights")
     (in_copy / "models" / "recipes").mkdir()
     (in_copy / "models" / "recipes" / "simclr.json").write_text("{}")
+    seal()
     return in_copy
 
 
@@ -63,6 +64,7 @@ def test_a_changed_file_changes_only_its_own_hash(project: Path, file: str, chan
     before = hashes()
     with (project / file).open("a") as opened:
         opened.write("# changed\n")
+    seal()
     after = hashes()
     assert {name for name in before if before[name] != after[name]} == ({changed} if changed else set())
 
@@ -71,6 +73,7 @@ def test_a_renamed_file_changes_the_hash_of_its_folder(project: Path) -> None:
     before = provenance.made_from("finetune", "simclr")["inputs"]["data/prepared/images"]
     folder = project / "data" / "prepared" / "images"
     (folder / "pool.csv").rename(folder / "other.csv")
+    seal()
     assert provenance.made_from("finetune", "simclr")["inputs"]["data/prepared/images"] != before
 
 
@@ -78,6 +81,7 @@ def test_a_file_is_read_again_only_if_it_was_written_to(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool, read = project / "data/prepared/images/pool.csv", []
+    digests._sha256.cache_clear()  # the fixture has read it in this process
     digest = hashlib.file_digest
     monkeypatch.setattr(
         hashlib, "file_digest", lambda file, name: read.append(Path(file.name).name) or digest(file, name)
@@ -91,6 +95,7 @@ def test_a_file_is_read_again_only_if_it_was_written_to(
     before = pool.stat()
     pool.write_text("IMAGES\n")  # as long as before, with the time of before
     os.utime(pool, ns=(before.st_atime_ns, before.st_mtime_ns))
+    seal()
     after = provenance.hashes("finetune", "simclr")
     assert read == ["pool.csv"]
     assert {name for name in first if first[name] != after[name]} == {"data/prepared/images/pool.csv"}

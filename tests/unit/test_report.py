@@ -532,3 +532,10 @@ def test_gallery_pictures_are_the_mistaken_images() -> None:
     results = inputs.read_method("simclr")
     assert len(results.gallery) == len(results.mistakes)
     assert all(isinstance(tile, Image.Image) and tile.size == (28, 28) for tile in results.gallery)
+
+
+def test_figures_of_another_version_of_the_code_are_named() -> None:
+    made_up = invented_results.write(["scratch", "simclr"], LABELS, 3, CLASSES)
+    said = "made by another version of the code: prepare; run `dvc repro` to make them anew"
+    assert f"Figures {said}." in parsed(report.render(made_up, said)).words
+    assert "other-code" not in rendered(made_up).ids

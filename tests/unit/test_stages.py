@@ -23,7 +23,7 @@ from stages.tasks import finetuning
 from stages.tasks.chosen import write_recipes
 from stages.tasks.features import encode
 from stages.training.machine import Machine
-from tests.conftest import ROOT
+from tests.conftest import ROOT, seal
 from tests.pipeline.conftest import SMALL, change
 
 POOL = 200
@@ -46,6 +46,7 @@ def project(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     ids = read_table(IMAGES / "pool.csv")[["id", "label"]]
     write_table(LABELS / "pool.csv", ids)
     write_json(LABELS / "classes.json", [str(digit) for digit in range(10)])
+    seal()
     pretrain.main("scratch")
     recipe = Recipe(encoder_learning_rate=0.01, head_learning_rate=0.01, weight_decay=0.5)
     write_recipes("scratch", {f"n{budget}": recipe for budget in (10, 20, 40)})
@@ -89,6 +90,7 @@ def test_a_changed_validation_label_does_not_train_classifiers_again(
     validation = IMAGES / "validation.csv"
     table = read_table(validation)
     write_table(validation, table.assign(label=table["label"].where(table.index > 0)))
+    seal()
     capsys.readouterr()
     every_draw.main("scratch")
     assert "finetune scratch n10-draw0: resumed at step 4 of 4" in capsys.readouterr().out
@@ -120,12 +122,33 @@ def test_other_files_and_folders_among_the_checkpoints_are_reported_and_ignored(
     assert {path: outputs()[path] for path in classifiers} == {path: expected[path] for path in classifiers}
 
 
+def test_the_checkpoint_of_another_draw_is_not_taken_though_the_labels_are_equal(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each draw of the budget `all` has the same images; only its random numbers differ."""
+    recipe = Recipe(encoder_learning_rate=0.01, head_learning_rate=0.01, weight_decay=0.5)
+    write_recipes("scratch", {"nall": recipe})
+    change(project / "params.yaml", {"finetune.budgets": ["all"], "finetune.draws": 2})
+    every_draw.main("scratch")
+    expected, checkpoints = outputs(), project / "models/checkpoints/finetune/scratch"
+    first, second = (Path(f"models/classifiers/scratch/nall-draw{draw}.safetensors") for draw in (0, 1))
+    assert expected[first] != expected[second]
+    (checkpoints / "nall-draw1").write_bytes((checkpoints / "nall-draw0").read_bytes())
+    capsys.readouterr()
+    every_draw.main("scratch")
+    output = capsys.readouterr().out
+    assert "nall-draw0: resumed at step" in output
+    assert "nall-draw1: resumed" not in output
+    assert (outputs()[first], outputs()[second]) == (expected[first], expected[second])
+
+
 @pytest.mark.parametrize("images", [POOL - 1, POOL + 1])
 @pytest.mark.usefixtures("project")
 def test_a_pool_of_another_length_than_its_table_is_refused(
     images: int, digits: tuple[Tensor, Tensor], cpu: Machine
 ) -> None:
     write_array(IMAGES / "pool.npy", digits[0][:images].numpy())
+    seal()
     message = rf"pool\.npy: holds {images} images; its table has {POOL} rows"
     with pytest.raises(InputError, match=message):
         every_draw.main("scratch")
@@ -133,5 +156,6 @@ def test_a_pool_of_another_length_than_its_table_is_refused(
     with pytest.raises(InputError, match=message):
         FrozenEncoder(encoder_file("scratch", 0), digits[0], digits[1][:POOL], 10, settings, cpu)
     write_array(IMAGES / "validation.npy", digits[0][:images].numpy())
+    seal()
     with pytest.raises(InputError, match=r"validation\.npy: holds"):
         pretrain.main("scratch")

@@ -25,7 +25,7 @@ from stages.pretrain import foreign
 from stages.pretrain.start import fresh_encoder, imported_encoder
 from stages.settings.schema import EncoderParams, Start
 from stages.training.randomness import Stream
-from tests.conftest import ROOT, tiny_encoder
+from tests.conftest import ROOT, seal, tiny_encoder
 from tests.pipeline.conftest import SMALL, change
 
 Labelled = tuple[Tensor, Tensor]
@@ -183,6 +183,7 @@ def project(in_copy: Path, digits: Labelled) -> Path:
         ids = [f"{name}-{number}" for number in range(128)]
         table = pd.DataFrame({"id": ids, "split": name, "source": "", "label": labels[rows]})
         write_table(IMAGES / f"{name}.csv", table)
+    seal()
     weights.write_encoder(Path("other.safetensors"), tiny_encoder(width=SMALL["encoder.width"], seed=5))
     start = {"file": "other.safetensors", "digest": weights.read_digest(Path("other.safetensors"))}
     starts = {f"pretrain.{method}.start": start for method in ("simclr", "imported")}

@@ -18,7 +18,7 @@ from stages.files.tables import read_table, write_table
 from stages.prepare import labels_table
 from stages.settings import load
 from stages.tools import selection, suggest
-from tests.conftest import tiny_encoder
+from tests.conftest import seal, tiny_encoder
 from tests.pipeline.conftest import change
 
 LABELLED = 30
@@ -40,6 +40,7 @@ def pool(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
         write_json(METRICS / "pretrain" / f"{method}.json", {"knn": knn})
         encoder = tiny_encoder(seed=round(10 * knn))
         weights.write_encoder(encoder_file(method, 0), encoder)
+    seal()
     return in_copy
 
 
@@ -90,6 +91,7 @@ def test_an_impossible_count_is_refused_before_anything_is_written(count: str) -
 def test_a_fully_labelled_pool_is_refused() -> None:
     index = read_table(IMAGES / "pool.csv", "id")
     write_table(LABELS / "pool.csv", index[["id"]].assign(label=1))
+    seal()
     with pytest.raises(InputError, match=r"^all images of the pool have a label; --ignore-labels"):
         suggest.main(["--count", "5"])
 
@@ -97,6 +99,7 @@ def test_a_fully_labelled_pool_is_refused() -> None:
 @pytest.mark.usefixtures("pool")
 def test_a_pool_that_does_not_match_its_table_is_refused(digits: tuple[Tensor, Tensor]) -> None:
     write_array(IMAGES / "pool.npy", digits[0][:201].numpy())
+    seal()
     with pytest.raises(InputError, match=r"pool\.npy: holds 201 images; its table has 200 rows"):
         suggest.main(["--count", "5"])
 
@@ -127,6 +130,7 @@ def test_suggestions_from_a_folder_can_be_appended_to_its_table_as_they_are(tabl
     index = read_table(IMAGES / "pool.csv", "id", text=True)
     paths = [f"my images/a, b/{number}.png" for number in range(200)]
     write_table(LABELS / "pool.csv", index[["id"]].assign(label="", file=paths))
+    seal()
     suggest.main(["--count", "3"])
     with Path("my images/labels.csv").open("a") as file:
         file.write(Path("suggestions.csv").read_text())

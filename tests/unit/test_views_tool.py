@@ -17,7 +17,7 @@ from stages.tools import preset_trial, views
 from stages.tools.preset_trial import LabelledImages, Measured
 from stages.training import checkpoint, loop
 from stages.training.randomness import Stream
-from tests.conftest import ROOT
+from tests.conftest import ROOT, seal
 from tests.pipeline.conftest import change
 
 POOL = 300
@@ -41,6 +41,7 @@ def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.Monk
     values = {"encoder.width": 8, "pretrain.simclr.batch_size": 16, "runtime.precision": "fp32"}
     values |= {"methods": ["scratch", "autoencoder", "simclr"], "runtime.threads.pretrain": 1}
     change(in_copy / load.PARAMS, values)
+    seal()
     return in_copy
 
 
@@ -140,6 +141,7 @@ def test_colour_images_are_not_tried_with_presets_for_grey_ones_unless_named() -
 def test_groups_of_pool_and_validation_are_units_of_their_own() -> None:
     table = pd.read_csv(IMAGES / "pool.csv", dtype=str)
     write_table(IMAGES / "pool.csv", table.assign(group=[f"g{row // 30}" for row in range(POOL)]))
+    seal()
     labelled = LabelledImages.read(Stream.of(1))
     assert len(labelled.labels) == len(labelled.images) == 200
     assert len(np.unique(labelled.units[:100])) == 10  # 100 labelled images of the pool
@@ -167,6 +169,7 @@ def test_too_few_labels_are_an_error() -> None:
     write_table(LABELS / "pool.csv", table.assign(label=""))
     known = pd.read_csv(IMAGES / "validation.csv", dtype=str)["label"]
     write_table(IMAGES / "validation.csv", pd.DataFrame({"label": known.where(known.index < 9, "")}))
+    seal()
     with pytest.raises(InputError, match=r"9 labelled images in 9 groups.*allowed: 10 groups"):
         views.main(["--dry-run"])
 

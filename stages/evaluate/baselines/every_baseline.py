@@ -22,6 +22,7 @@ from stages.evaluate.held_out import HeldOut
 from stages.evaluate.results import predictions_file
 from stages.evaluate.validation import validation_labelled
 from stages.files import provenance
+from stages.files.digests import write_digests
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack, write_array
@@ -109,6 +110,7 @@ def main() -> None:
                 predictions = list(predicted(names, draws, data, bar))
             for name in names:
                 write_predictions(folder / name, [of for of in predictions if of.name == name], data.test)
+                write_digests(folder / name)
             figures = figures_of(predictions, data.test.labels)
             print_accuracies("baselines", figures)
     content = {"figures": figures, "validation": validation_accuracies(predictions)} if names else {}
