@@ -105,7 +105,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Complete:
                 write_array(BASELINES / name / model.file, probabilities.astype(np.float32))
             write_index(BASELINES / name, models)
             shutil.copy(PREDICTIONS / "simclr" / PREDICTED_IMAGES, BASELINES / name)
-        every_method.main()
+        with pytest.MonkeyPatch.context() as patch:
+            without_drawing(patch)
+            every_method.main()
         evaluations = measured.read(METHODS, list(LABELS), LABELLED)
         return Complete(folder, evidence, evaluations, load.validated(load.read(load.PARAMS)))
 
