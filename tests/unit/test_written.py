@@ -40,7 +40,7 @@ from tests.pipeline.conftest import change
 from tests.unit.test_report import without_drawing
 
 METHODS, NAMES = ["scratch", "simclr"], ["majority", "hog_svm"]
-LABELS, DRAWS, TEST = {"n10": 10, "n20": 20}, 2, 40
+LABELS, DRAWS, TEST = {"n10": 10, "n20": 20}, 2, 200
 CLASSES = [str(digit) for digit in range(10)]
 LABELLED = [9] * len(CLASSES)  # of the pool, as the invented results have them
 WRONG: list[Any] = [[], {}, None, "text", 7.0, -1]
@@ -206,7 +206,7 @@ def test_a_wrong_field_of_a_json_file_is_named_or_does_no_harm(complete: Complet
             "budgets.n10.recipe.encoder_learning_rate is",
         ),
         ("data.json", (), [], "data.json: is []; allowed: a section of keys and values"),
-        ("data.json", ("test_units",), 39, "data.json 40 (39 units)"),
+        ("data.json", ("test_units",), 39, "data.json 200 (39 units)"),
         ("distil/simclr.json", ("draws",), [], "has not the 2 draws of n10 that were measured"),
         ("evaluate/simclr_model.json", ("validation",), {}, "validation has no n10.finetuned"),
         (
@@ -314,13 +314,15 @@ def test_a_damaged_picture_is_named(complete: Complete, name: str) -> None:
 
 
 def test_fewer_draws_of_one_protocol_or_other_classes_are_refused(complete: Complete) -> None:
-    folder = PREDICTIONS / "scratch"
-    write_index(
-        folder, [model for model in read_index(folder) if (model.protocol, model.draw) != ("linear", 1)]
-    )
+    for method in METHODS:
+        index = read_index(PREDICTIONS / method)
+        rest = [model for model in index if (model.protocol, model.draw) != ("linear", 1)]
+        write_index(PREDICTIONS / method, rest)
     with pytest.raises(InputError, match="scratch: its linear models of n10 have other draws or runs than"):
         complete.in_statistics()
-    shutil.copy(PREDICTIONS / "simclr" / INDEX, folder)
+    for method in METHODS:
+        shutil.copy(complete.folder / PREDICTIONS / method / INDEX, PREDICTIONS / method)
+    folder = PREDICTIONS / "scratch"
     write_array(folder / "n10-draw0-finetuned.npy", np.full((TEST, 9), 1 / 9, dtype=np.float32))
     with pytest.raises(
         InputError, match=r"n10-draw0-finetuned\.npy: is of 9 classes, not 10; run `dvc repro`"
