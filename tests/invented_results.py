@@ -1,6 +1,7 @@
 """Invented results of all stages, for tests of the report that train nothing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from stages.compare.measured import Measured
 from stages.evaluate import diagnostics
 from stages.evaluate.results import Results
 from stages.files.json_files import write_json
-from stages.files.paths import METRICS
+from stages.files.packs import write_array
+from stages.files.paths import METRICS, PREDICTED_IMAGES, PREDICTIONS
 from stages.files.tables import write_table
 from stages.images import thumbnails
+from stages.tasks.model_index import INDEX, Model, read_index, write_index
 from stages.tasks.scores import confusion
 
 CALIBRATION = 3.0  # a factor of the logits: larger is more confident
@@ -29,6 +32,7 @@ MADE_FROM = {
 def write(
     methods: Sequence[str], labels: dict[str, int], draws: int, classes: Sequence[str],
     never: int | None = None, test: int = 400, flawless: bool = False, equal: bool = False,
+    predictions: bool = False,
 ) -> Evidence:  # fmt: skip
     """Write the files of all stages into the working directory, and return the evidence read from them.
 
@@ -41,6 +45,7 @@ def write(
         test: how many test images there are.
         flawless: whether every prediction is correct.
         equal: whether all draws of a budget are equal.
+        predictions: whether to write also the predictions, which the evidence is not read from.
     """
     random, other = np.random.default_rng(0), np.random.default_rng(1)
     images = random.integers(0, 255, (test, 1, 28, 28), dtype=np.uint8)
@@ -60,10 +65,14 @@ def write(
             predicted = predicted[:1] * draws if equal else predicted
             measured = measured_of(predicted, actual)
             figures[budget] = dict.fromkeys(("finetuned", "linear", "knn"), measured)
+            arrays = dict.fromkeys(figures[budget], predicted)
             if step == 0:  # distilled is the smallest budget only
                 distilled = [_probabilities(other, actual, len(classes), skill, never) for _ in range(draws)]
                 distilled = distilled[:1] * draws if equal else distilled
                 figures[budget]["distilled"] = measured_of(distilled, actual)
+                arrays["distilled"] = distilled
+            if predictions:
+                _predictions(PREDICTIONS / method, budget, arrays, actual)
             counts = np.sum([confusion(draw.argmax(1), actual, len(classes)) for draw in predicted], axis=0)
             parts["confusion"].append(diagnostics.confusion_table(counts, list(classes), draws, budget))
             parts["reliability"].append(diagnostics.reliability_table(predicted, actual, budget))
@@ -103,6 +112,19 @@ def write(
     _data(classes, images, test if labels else 0)
     table = figures_of.label_efficiency(evaluations, labels)
     return collect(evaluations, table, labels, inputs.read_data())
+
+
+def _predictions(folder: Path, budget: str, arrays: dict[str, list[np.ndarray]], actual: np.ndarray) -> None:
+    """Add the predictions of a budget's models, by protocol and draw, to those in a folder."""
+    models = read_index(folder) if (folder / INDEX).exists() else []
+    for protocol, of_draws in arrays.items():
+        for draw, content in enumerate(of_draws):
+            models.append(Model(f"{budget}-draw{draw}-{protocol}.npy", protocol, budget, draw, 0, "a file"))
+            write_array(folder / models[-1].file, content)
+    write_index(folder, models)
+    rows = range(len(actual))
+    images = pd.DataFrame({"id": [f"test-{row}" for row in rows], "label": actual, "unit": rows})
+    write_table(folder / PREDICTED_IMAGES, images)
 
 
 def measured_of(predicted: Sequence[np.ndarray], actual: np.ndarray) -> Measured:

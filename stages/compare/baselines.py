@@ -10,6 +10,8 @@ from stages.compare.figures import mean_and_ci, named
 from stages.compare.measured import Evaluations, Measured, read_baselines
 from stages.compare.statistics import Design
 from stages.compare.verdict import Format, measurable, unmarked
+from stages.compare.written import BaselineChoice
+from stages.errors import InputError
 from stages.files.json_files import read_json
 from stages.files.paths import METRICS
 from stages.settings.values import BASELINE, BASELINES, MAJORITY, PUBLIC
@@ -36,9 +38,12 @@ class SimpleBaselines:
         names: Sequence[str], budgets: Sequence[str], labelled: Sequence[int], method: str
     ) -> "SimpleBaselines":
         """Read what the stage `baselines` wrote; arguments and exceptions as for `read_baselines`."""
-        return SimpleBaselines(
-            read_baselines(names, budgets, labelled, method), read_json(FIGURES).get("validation", {})
-        )
+        measured = read_baselines(names, budgets, labelled, method)
+        validation = read_json(FIGURES, BaselineChoice)["validation"]
+        for budget in budgets if validation else []:
+            if missing := [name for name in measured if name not in validation.get(budget, {})]:
+                raise InputError(f"{FIGURES}: validation has no {budget}.{missing[0]}; run `dvc repro`")
+        return SimpleBaselines(measured, validation)
 
     def best(self, budget: str) -> str | None:
         """The name of the best simple one at a budget; None: there are none.

@@ -7,6 +7,7 @@ import pandas as pd
 from stages.compare import charts, evidence, figures, inputs, measured, other_code, report
 from stages.compare.baselines import SimpleBaselines
 from stages.compare.leftovers import remove_leftovers
+from stages.errors import InputError
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
@@ -24,12 +25,17 @@ def main() -> None:
     budgets = usable_budgets(settings.finetune.budgets, labelled, len(data.class_names))
     names = [budget_name(budget) for budget in budgets]
     of_classes = data.classes["pool"].astype(int).tolist()
+    if sum(of_classes) != labelled:
+        raise InputError(
+            f"{METRICS / 'data_classes.csv'}: column pool has {sum(of_classes)} labelled images, "
+            f"{METRICS / 'data.json'} {labelled}; run `dvc repro`"
+        )
     evaluations = measured.read(settings.methods, names, of_classes)
     simple = SimpleBaselines.read(settings.baselines, names, of_classes, settings.methods[0])
-    remove_leftovers(settings.methods)
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
     efficiency = pd.concat([figures.label_efficiency(evaluations, labels), simple.efficiency(labels)])
     everything = evidence.collect(evaluations, efficiency, labels, data, simple)
+    remove_leftovers(settings.methods)
     write_json(SUMMARY, everything.summary)
     write_json(DETAILS, {**everything.details, **simple.figures()})
     write_table(LABEL_EFFICIENCY, efficiency)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from stages.compare import figures
 from stages.compare.baselines import NONE, SimpleBaselines
+from stages.compare.fitting_together import require_one_run
 from stages.compare.inputs import DataSummary, MethodResults, read_method
 from stages.compare.measured import Evaluations
 from stages.compare.statistics import Design
@@ -61,14 +62,16 @@ def collect(
         labels: how many labelled images each budget is.
 
     Raises:
-        InputError: a file is damaged, or lacks a column.
+        InputError: a file is damaged, is not what its stage writes, or is of another run than the others.
     """
+    results = [read_method(method, bool(labels)) for method in figures.control_first(evaluations)]
+    require_one_run(evaluations, data, results)
     ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
     return Evidence(
         figures.summary(evaluations, simple.gains(evaluations)), figures.details(evaluations),
         efficiency, ascending,
         figures.design(efficiency, data.counts), data,
-        [read_method(method) for method in figures.control_first(evaluations)],
+        results,
         {
             method: {
                 budget: ranking for budget in ascending

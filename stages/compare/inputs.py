@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from stages.compare import written, written_tables
+from stages.compare.written_tables import read_columns, read_picture
 from stages.errors import InputError
 from stages.files.json_files import read_json
 from stages.files.paths import METRICS
-from stages.files.tables import read_table
 from stages.images import thumbnails
 
 STAGES = ("pretrain", "choose", "finetune", "distil", "evaluate")
-TEXT_COLUMNS = ("budget", "actual", "predicted", "class", "id", "file", "reason", "other")
 
 
 @dataclass(frozen=True)
@@ -47,39 +47,56 @@ class MethodResults:
     shown: Image.Image
 
 
-def read_method(method: str) -> MethodResults:
+def read_method(method: str, finetuned: bool = True) -> MethodResults:
     """Read one method's results.
 
+    Args:
+        method: its name.
+        finetuned: whether the pool had enough labels for a budget, so that there are models.
+
     Raises:
-        InputError: a file is damaged, or lacks a column.
+        InputError: a file is damaged, or is not what its stage writes.
         FileNotFoundError: a file is missing.
     """
     pretrain, evaluate = METRICS / "pretrain" / method, METRICS / "evaluate" / method
-    mistakes = read_metrics_table(Path(f"{evaluate}_mistakes.csv"), "actual", "predicted", "probability")
-    gallery = read_picture(Path(f"{evaluate}_mistakes.png"))
-    curves = read_metrics_table(
-        Path(f"{pretrain}.csv"), "run", "step", "loss", "knn", "rankme", "feature_std"
-    )
+    mistakes = read_columns(Path(f"{evaluate}_mistakes.csv"), written_tables.MISTAKES)
+    curves = read_columns(Path(f"{pretrain}.csv"), written_tables.CURVE)
+    model = written.MeasuredModel if finetuned else written.Unmeasured
+    speed = {"evaluate": written.Speed} if finetuned else {}
     return MethodResults(
         method=method,
-        pretrain=read_json(Path(f"{pretrain}.json")),
-        choose=read_json(METRICS / "choose" / f"{method}.json"),
-        finetune=read_json(METRICS / "finetune" / f"{method}.json"),
-        distil=read_json(METRICS / "distil" / f"{method}.json"),
-        model=read_json(Path(f"{evaluate}_model.json")),
-        timings={s: read_json(METRICS / "timings" / s / f"{method}.json") for s in STAGES},
+        pretrain=read_json(Path(f"{pretrain}.json"), written.Pretraining),
+        choose=read_json(METRICS / "choose" / f"{method}.json", written.Choosing),
+        finetune=read_json(METRICS / "finetune" / f"{method}.json", written.Origin),
+        distil=read_json(METRICS / "distil" / f"{method}.json", written.Distilling),
+        model=read_json(Path(f"{evaluate}_model.json"), model),
+        timings={
+            stage: read_json(
+                METRICS / "timings" / stage / f"{method}.json", speed.get(stage, written.Timings)
+            )
+            for stage in STAGES
+        },
         curve=curves[curves["run"] == 0],
-        confusion=read_metrics_table(
-            Path(f"{evaluate}_confusion.csv"), "budget", "actual", "predicted", "share"
-        ),
-        reliability=read_metrics_table(
-            Path(f"{evaluate}_reliability.csv"), "budget", "confidence", "accuracy"
-        ),
+        confusion=read_columns(Path(f"{evaluate}_confusion.csv"), written_tables.CONFUSION),
+        reliability=read_columns(Path(f"{evaluate}_reliability.csv"), written_tables.RELIABILITY),
         mistakes=mistakes,
-        map=read_metrics_table(Path(f"{evaluate}_map.csv"), "x", "y", "class"),
-        gallery=thumbnails.tiles(gallery, len(mistakes), thumbnails.MISTAKES_ACROSS),
+        map=read_columns(Path(f"{evaluate}_map.csv"), written_tables.MAP),
+        gallery=read_gallery(Path(f"{evaluate}_mistakes.png"), len(mistakes)),
         shown=read_picture(Path(f"{pretrain}_shown.png")),
     )
+
+
+def read_gallery(path: Path, count: int) -> list[Image.Image]:
+    """The pictures of mistakes, one for each row of their table.
+
+    Raises:
+        InputError: the file is damaged, or does not have room for `count` pictures.
+    """
+    sheet = read_picture(path)
+    if not thumbnails.fits(sheet, count, thumbnails.MISTAKES_ACROSS):
+        size = f"{sheet.width} × {sheet.height} pixels"
+        raise InputError(f"{path}: has {size}, which are not {count} pictures in rows; run `dvc repro`")
+    return thumbnails.tiles(sheet, count, thumbnails.MISTAKES_ACROSS)
 
 
 @dataclass(frozen=True)
@@ -109,40 +126,9 @@ class DataSummary:
 def read_data() -> DataSummary:
     """Read what prepare wrote about the data; raises as `read_method`."""
     return DataSummary(
-        counts=read_json(METRICS / "data.json"),
-        classes=read_metrics_table(METRICS / "data_classes.csv", "class", "pool", "validation", "test"),
-        left_out=read_metrics_table(METRICS / "data_left_out.csv", "file", "reason", "other"),
+        counts=read_json(METRICS / "data.json", written.Counts),
+        classes=read_columns(METRICS / "data_classes.csv", written_tables.CLASSES),
+        left_out=read_columns(METRICS / "data_left_out.csv", written_tables.LEFT_OUT),
         samples=read_picture(METRICS / "data_samples.png"),
-        made_from=read_json(METRICS / "prepare.json")["made_from"],
+        made_from=read_json(METRICS / "prepare.json", written.Prepared)["made_from"],
     )
-
-
-def read_metrics_table(path: Path, *columns: str) -> pd.DataFrame:
-    """Read a CSV table: names stay text, also `001` and `NA`; all other columns become numbers.
-
-    Raises:
-        InputError: the table is damaged, or one of `columns` is missing.
-    """
-    table = read_table(path, *columns, text=True)
-    numeric = [name for name in table.columns if name not in TEXT_COLUMNS]
-    try:
-        table[numeric] = table[numeric].replace("", "nan").astype(float)
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read as a table ({error}); run `dvc repro`") from None
-    return table
-
-
-def read_picture(path: Path) -> Image.Image:
-    """Read a PNG image.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            image.load()
-            return image.copy()
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path}: cannot be read as a PNG image ({error}); run `dvc repro`") from None

@@ -1,23 +1,33 @@
 """The summary in a terminal. It starts fast, because it needs neither PyTorch nor Matplotlib."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from stages.compare import figures, other_code
+from stages.compare import figures, other_code, written
+from stages.compare.written_tables import EFFICIENCY, read_columns
+from stages.errors import InputError
 from stages.files.json_files import read_json
 from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
-from stages.files.tables import read_table
 from stages.settings.values import BASELINE
 
 
 def show() -> None:
-    """Print metrics/summary.json as a table in percent, narrow enough for a terminal of 80 columns."""
-    summary, details = read_json(SUMMARY), read_json(DETAILS)
-    efficiency = read_table(LABEL_EFFICIENCY, "protocol", "method", "draws", "runs")
-    design = figures.design(efficiency, read_json(METRICS / "data.json"))
+    """Print metrics/summary.json as a table in percent, narrow enough for a terminal of 80 columns.
+
+    Raises:
+        InputError: a file is damaged, is not what its stage writes, or lacks a figure that another has.
+        FileNotFoundError: a file is missing.
+    """
+    summary, details = read_json(SUMMARY, written.Summary), read_json(DETAILS, written.Details)
+    if not summary:
+        raise InputError(f"{SUMMARY}: has no method; run `dvc repro`")
+    efficiency = read_columns(LABEL_EFFICIENCY, EFFICIENCY)
+    design = figures.design(efficiency, read_json(METRICS / "data.json", written.Counts))
     simple = list(efficiency[efficiency["protocol"] == BASELINE]["method"].unique())
     title = "test split, in %"
     if design.draws > 1:
@@ -29,8 +39,10 @@ def show() -> None:
     every_interval = True
     for budget in sorted(budgets, key=lambda name: (name == "nall", len(name), name)):
         for method in figures.control_first(summary):
-            row = dict(summary[method][budget])
-            if "ci95" in (recall := details[method][budget]["finetuned"]["recall_macro"]):
+            row = dict(figures_in(SUMMARY, summary, method, budget))
+            if "ci95" in (
+                recall := figures_in(DETAILS, details, method, budget, "finetuned")["recall_macro"]
+            ):
                 row["recall_macro_ci95"] = recall["ci95"]
             cells = [
                 figures.in_percent(row, "accuracy"),
@@ -43,7 +55,8 @@ def show() -> None:
             ]
             table.add_row(budget.removeprefix("n"), method, *cells, *means)
         for name in simple:
-            row = flat(details[name][budget][BASELINE])
+            of_baseline = figures_in(DETAILS, details, name, budget, BASELINE)
+            row = flat({metric: of_baseline[metric] for metric in ("accuracy", "recall_macro")})
             accuracy, recall = (figures.in_percent(row, metric) for metric in ("accuracy", "recall_macro"))
             table.add_row(budget.removeprefix("n"), name, accuracy, "", recall, style="dim")
         table.add_section()
@@ -53,7 +66,7 @@ def show() -> None:
     if simple:
         print(f"accuracy: of finetuned models, and of what they are compared with: {', '.join(simple)}")
     for method in summary:
-        health = read_json(METRICS / "pretrain" / f"{method}.json")
+        health = read_json(METRICS / "pretrain" / f"{method}.json", written.Health)
         if health["collapse"] is not None:
             print(f"warning: pretrain {method}: collapse at {health['collapse']}")
         for doubt in health.get("doubts", []):
@@ -62,6 +75,19 @@ def show() -> None:
         print(f"warning: {other}")
     if REPORT.is_file():
         print(f"full report: {REPORT} (open it in a browser)")
+
+
+def figures_in(path: Path, content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """The figures under some keys of a file's content, one below the other.
+
+    Raises:
+        InputError: it lacks a key.
+    """
+    for key in keys:
+        if key not in content:
+            raise InputError(f"{path}: has no {'.'.join(keys)}; run `dvc repro`")
+        content = content[key]
+    return content
 
 
 def flat(of: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -27,7 +27,8 @@ def main(method: str) -> None:
     """Distil each finetuned model of a small budget; write the models, their index, and what was done."""
     stage = TrainingStage.open("distil", method, DISTILLED / method)
     settings = stage.settings
-    models, recipes = read_index(CLASSIFIERS / method), read_recipes(method)
+    models = read_index(CLASSIFIERS / method)
+    recipes = read_recipes(method, {model.budget: None for model in models})
     students = students_of(models, recipes, settings, stage.labels, len(stage.classes))
     views = partial(random_views, strengths=settings.views.presets[settings.views.finetune])
     # A model depends on its own parent, draw and recipe, not on the others, so its checkpoint remains valid

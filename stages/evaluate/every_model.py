@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.errors import InputError
 from stages.evaluate import diagnostics
 from stages.evaluate.accuracies import Figures, print_accuracies
 from stages.evaluate.cost import latency, size
@@ -36,7 +37,7 @@ from stages.images import thumbnails
 from stages.images.tensors import as_tensor
 from stages.settings import load
 from stages.tasks.draws import parse_budget
-from stages.tasks.model_index import Model, read_index, write_index
+from stages.tasks.model_index import INDEX, Model, read_index, write_index
 from stages.tasks.scores import confusion
 from stages.training.machine import set_up
 from stages.training.progress import progress
@@ -55,6 +56,7 @@ def main(method: str) -> None:
     require_writable(*results.paths())
     made_from = provenance.made_from("evaluate", method)  # before anything is read: it refuses altered files
     models = indexed_models(method)
+    require_headline(models)
     if not models:
         write_empty(results, made_from, machine.timings(time.perf_counter() - started, 0))
         return
@@ -106,6 +108,17 @@ def indexed_models(method: str) -> list[OfModel]:
     models = [OfModel(folder / model.file, model) for folder in folders for model in read_index(folder)]
     budgets = list(dict.fromkeys(task.model.budget for task in models))
     return sorted(models, key=lambda task: budgets.index(task.model.budget))
+
+
+def require_headline(models: Sequence[OfModel]) -> None:
+    """An InputError where a budget has no model of the protocol that the tables are of."""
+    with_headline = {task.model.budget for task in models if task.model.protocol == HEADLINE}
+    for task in models:
+        if task.model.budget not in with_headline:
+            raise InputError(
+                f"{task.path.parent / INDEX}: has models of {task.model.budget}, "
+                f"which has no {HEADLINE} ones; run `dvc repro`"
+            )
 
 
 def frozen_tasks(models: Sequence[OfModel]) -> list[OfEncoder]:

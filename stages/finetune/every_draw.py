@@ -40,8 +40,9 @@ def main(method: str) -> None:
 
 def make_draws(method: str, settings: Params, labels: Tensor, classes: int) -> list[Draw]:
     """The draws of every budget that has enough labels."""
-    draws, recipes = [], read_recipes(method)
-    for budget in usable_budgets(settings.finetune.budgets, int((labels >= 0).sum()), classes):
+    budgets = usable_budgets(settings.finetune.budgets, int((labels >= 0).sum()), classes)
+    draws, recipes = [], read_recipes(method, map(budget_name, budgets))
+    for budget in budgets:
         name = budget_name(budget)
         for number in range(settings.finetune.draws):
             rows = draw_labelled(labels, classes, budget, number, settings.seeds.draws)

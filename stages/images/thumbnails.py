@@ -38,6 +38,15 @@ def sheet(images: np.ndarray, across: int, largest: int = MAX_SIDE) -> Image.Ima
     return picture
 
 
+def fits(picture: Image.Image, count: int, across: int) -> bool:
+    """Whether a picture is a sheet of so many images in rows of `across`."""
+    if not count:
+        return picture.size == (1, 1)
+    columns, rows = min(across, count), -(-count // across)
+    step = (picture.width - GAP) // columns
+    return step > GAP and picture.size == (columns * step + GAP, rows * step + GAP)
+
+
 def tiles(picture: Image.Image, count: int, across: int) -> list[Image.Image]:
     """Cut the first `count` images out of a sheet with rows of `across` images."""
     columns = min(across, count)

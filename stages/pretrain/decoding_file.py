@@ -1,8 +1,5 @@
 """The file beside the prepared images that says how image files became pixels."""
 
-from pydantic import ValidationError
-
-from stages.errors import InputError
 from stages.files.json_files import read_json
 from stages.files.paths import DECODING, IMAGES
 from stages.networks.pixel_rule import Decoding
@@ -17,7 +14,4 @@ def read_decoding() -> Decoding:
     path = IMAGES / DECODING
     if not path.exists():
         return Decoding()
-    try:
-        return Decoding.model_validate(read_json(path))
-    except ValidationError:
-        raise InputError(f"{path}: is not a rule of decoding; run `dvc repro`") from None
+    return Decoding.model_validate(read_json(path, Decoding))

@@ -63,7 +63,8 @@ def _allowed(kind: str, message: str) -> str:
 
 def _known_keys(model: type[BaseModel], path: Iterable[str | int]) -> list[str]:
     for part in path:
-        field = model.model_fields.get(str(part))
+        # The keys of a RootModel's mapping are no fields: their model is the one in its annotation.
+        field = model.model_fields.get("root") or model.model_fields.get(str(part))
         if field is None:  # the name of a method inside a mapping: stay with its model
             continue
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]

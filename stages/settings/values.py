@@ -114,6 +114,8 @@ Budgets = Annotated[
     AfterValidator(distinct),
 ]
 
+BUDGET_NAME = "^n(all|[1-9][0-9]{0,8})$"  # what `tasks.draws.budget_name` gives
+
 
 class Section(BaseModel):
     """A part of params.yaml."""

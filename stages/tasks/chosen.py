@@ -1,16 +1,18 @@
 """The recipe of each budget of a method, as the stage `choose` hands it to the stages that train."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import RootModel
 
 from stages.errors import InputError
 from stages.files.json_files import read_json, write_json
 from stages.files.paths import RECIPES
 from stages.settings.recipes import Recipe
 
-_RECIPES = TypeAdapter(dict[str, Recipe])
+
+class Recipes(RootModel[dict[str, Recipe]]):
+    """The content of a file of recipes."""
 
 
 def recipes_file(method: str) -> Path:
@@ -23,16 +25,18 @@ def write_recipes(method: str, recipes: Mapping[str, Recipe]) -> None:
     write_json(recipes_file(method), {budget: recipe.model_dump() for budget, recipe in recipes.items()})
 
 
-def read_recipes(method: str) -> dict[str, Recipe]:
+def read_recipes(method: str, budgets: Iterable[str] = ()) -> dict[str, Recipe]:
     """The recipe of each budget, by the budget's name.
 
+    Args:
+        method: its name.
+        budgets: those that must have a recipe.
+
     Raises:
-        InputError: the file was not written by `write_recipes`.
+        InputError: the file was not written by `write_recipes`, or a budget has no recipe.
     """
     path = recipes_file(method)
-    try:
-        return _RECIPES.validate_python(read_json(path))
-    except ValidationError as error:
-        raise InputError(
-            f"{path}: is not a recipe for each budget ({error.error_count()} mistakes); run `dvc repro`"
-        ) from None
+    recipes = Recipes.model_validate(read_json(path, Recipes)).root
+    if missing := [budget for budget in budgets if budget not in recipes]:
+        raise InputError(f"{path}: has no recipe for {', '.join(missing)}; run `dvc repro`")
+    return recipes

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from stages.compare.written import Classifiers, ModelChoice, ValidationCount
 from stages.errors import InputError, reported
 from stages.files.json_files import read_json
 from stages.files.locks import require_writable
@@ -155,17 +156,17 @@ def best_on_validation() -> str:
     Where validation has too few labels to choose by: the first pretrained method, with the most labels.
 
     Raises:
-        InputError: there is no classifier.
+        InputError: there is no classifier, or a file is not what its stage writes.
     """
-    summary = read_json(SUMMARY)
+    summary = read_json(SUMMARY, Classifiers)
     if not any(summary.values()):
         raise InputError(
             f"{SUMMARY}: there is no classifier yet, because no budget has enough labels; label more images "
             "and run `dvc repro`"
         )
-    labels = read_json(METRICS / "data.json")["validation_labelled"]
+    labels = read_json(METRICS / "data.json", ValidationCount)["validation_labelled"]
     if labels < ENOUGH_VALIDATION:
-        method = first_pretrained(summary)
+        method = first_pretrained(method for method, budgets in summary.items() if budgets)
         sizes = {b: math.inf if parse_budget(b) == "all" else int(parse_budget(b)) for b in summary[method]}
         chosen = f"{method}/{max(sizes, key=lambda budget: sizes[budget])}"
         print(
@@ -177,7 +178,7 @@ def best_on_validation() -> str:
     accuracies: dict[str, float] = {}
     for method, budgets in summary.items():
         file = METRICS / "evaluate" / f"{method}_model.json"
-        of_method = read_json(file).get("validation", {})
+        of_method = read_json(file, ModelChoice).get("validation", {})
         if missing := [budget for budget in budgets if budget not in of_method]:
             raise InputError(
                 f"{file}: has no accuracy on validation of {', '.join(missing)}; run `dvc repro`"

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
+from stages.compare.written import OnValidation, ValidationCount
 from stages.errors import InputError, reported
 from stages.files import weights
 from stages.files.digests import require_files_as_written
@@ -113,13 +114,13 @@ def best_method(settings: Params) -> str:
 
     Where validation has too few labels to choose by: the first pretrained method by name.
     """
-    labels = read_json(METRICS / "data.json")["validation_labelled"]
+    labels = read_json(METRICS / "data.json", ValidationCount)["validation_labelled"]
     if labels < ENOUGH_VALIDATION:
         method = first_pretrained(settings.methods)
         print(f"validation has {labels} labels, too few to choose an encoder by; taking that of {method}")
         return method
     knn = {
-        method: read_json(METRICS / "pretrain" / f"{method}.json")["knn"] or 0.0
+        method: read_json(METRICS / "pretrain" / f"{method}.json", OnValidation)["knn"] or 0.0
         for method in settings.methods
     }
     return max(reversed(settings.methods), key=lambda method: knn[method])

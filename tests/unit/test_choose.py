@@ -394,7 +394,10 @@ def test_a_damaged_file_of_recipes_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     recipes_file("scratch").parent.mkdir(parents=True)
     recipes_file("scratch").write_text('{"n10": {"encoder_learning_rate": -1}}')
-    with pytest.raises(InputError, match=r"^models/recipes/scratch\.json: is not a recipe for each budget"):
+    with pytest.raises(
+        InputError,
+        match=r"^models/recipes/scratch\.json: n10.encoder_learning_rate is -1; allowed: greater than",
+    ):
         read_recipes("scratch")
 
 
