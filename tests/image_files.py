@@ -51,15 +51,25 @@ def write_shapes(folder: Path, each: int, unlabelled: int = 0) -> list[Path]:
     return files
 
 
-def write_bomb(path: Path) -> None:
-    """A PNG of a few hundred bytes whose header claims 60,000 × 60,000 pixels."""
+def write_bomb(path: Path, side: int = 60_000, bits: int = 1, colours: int = 0) -> None:
+    """A PNG of a few hundred bytes whose header claims side × side pixels.
+
+    Args:
+        bits: of each channel.
+        colours: the type of the pixels in PNG: 0 is grey, 2 RGB, 6 RGBA.
+    """
+    path.write_bytes(bomb(side, bits, colours))
+
+
+def bomb(side: int, bits: int, colours: int) -> bytes:
+    """The content of such a PNG."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return (
             struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
         )
 
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)  # one bit per pixel
+    header = struct.pack(">IIBBBBB", side, side, bits, colours, 0, 0, 0)
     rows = zlib.compress(bytes(100_000))
     png = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    return b"\x89PNG\r\n\x1a\n" + png

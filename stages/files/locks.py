@@ -1,14 +1,18 @@
 """Locks: only one process at a time makes an output, and an output that cannot be written fails early."""
 
+import errno
 import fcntl
+import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 from stages.errors import InputError
 
 CLAIMS = Path(".dvc/tmp/headstart")  # one lock file for each output
+LONGEST = 200  # bytes of a lock's name
 _claimed: dict[Path, TextIO] = {}  # kept open, because closing a file releases its lock
 
 
@@ -26,13 +30,18 @@ def require_writable(*paths: Path) -> None:
         try:
             with tempfile.TemporaryFile(dir=path.parent):
                 pass
+            with suppress(FileNotFoundError):  # the name under which `whole` writes it may be too long
+                path.with_name(f".{path.name}.{os.getpid()}.tmp").lstat()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path.parent)) from error
 
 
 def _claim(path: Path) -> None:
     """Lock an output until this process ends, however it ends."""
-    lock = (CLAIMS / "-".join(path.parts).strip("/")).absolute()
+    name = "-".join(path.parts).strip("/")
+    if len(name.encode(errors="surrogateescape")) > LONGEST:
+        name = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    lock = (CLAIMS / name).absolute()
     if lock in _claimed:
         return
     try:
@@ -49,5 +58,7 @@ def _claim(path: Path) -> None:
         file.write(str(os.getpid()))
         file.flush()
     except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES):  # a clone that may only be read: no stage runs in it
+            return
         raise OSError(error.errno, error.strerror, str(CLAIMS)) from error
     _claimed[lock] = file

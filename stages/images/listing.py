@@ -99,9 +99,9 @@ def list_images(folder: Path, tables: tuple[str, ...] = ()) -> Listing:
             elif os.path.isfile(path):  # Path.is_file() raises if the parent folder is not searchable
                 listing.files.append(name_of(path))
             else:
-                listing.broken[name_of(path)] = (
-                    "is a broken link" if os.path.islink(path) else "is not a file"
-                )
+                # NOTE: a link to a device is not broken.
+                broken = os.path.islink(path) and not os.path.exists(path)
+                listing.broken[name_of(path)] = "is a broken link" if broken else "is not a file"
     return listing
 
 

@@ -6,26 +6,28 @@ the largest centred square and resample it (bicubic, antialiased) to `size`. An 
 size keeps every pixel.
 """
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from stat import S_ISDIR, S_ISREG
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.errors import InputError
-from stages.images import squares, tones
+from stages.images import memory, squares, tones
+from stages.images.icons import is_icon, require_small
 from stages.images.listing import FORMATS
 from stages.networks.pixel_rule import Decoding
 
 # A decompression bomb of a few bytes can claim more pixels than fit into memory.
 MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit only warns; MAX_PIXELS raises an error that names the file
-LARGE = 16_000_000  # pixels; of larger images one is decoded at a time, and reduced before it is converted
-_one_large_image = Lock()
+LARGE = 16_000_000  # pixels; larger images are reduced before they are converted
 # Images are compared at a resolution of their own: what counts as a copy does not depend on `size`.
 COMPARED = 128  # pixels; JPEG and large images are decoded at a scale at which both sides are at least this
 THUMBNAIL = 24  # pixels of each side; small enough that another quality of JPEG hardly matters
@@ -158,17 +160,13 @@ def _reduction(image: Image.Image, side: int) -> int:
 
 def _at_scale(image: Image.Image, side: int, decoding: Decoding) -> Image.Image:
     """Decode an opened image, at a reduced scale where that is faster, and convert it (`_converted`)."""
+    stored = image.width * image.height
     # JPEG can be decoded at a fraction of its size, which is many times faster.
     image.draft(None, (side, side))
-    with turn(image):
+    with memory.reserved(image, stored):
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return _converted(image, side, decoding)
-
-
-def turn(image: Image.Image) -> AbstractContextManager[object]:
-    """What to hold while an opened image is decoded: large ones take turns, to save memory."""
-    return _one_large_image if image.width * image.height > LARGE else nullcontext()
 
 
 def _converted(image: Image.Image, side: int, decoding: Decoding) -> Image.Image:
@@ -197,8 +195,15 @@ def _content(image: Image.Image) -> np.ndarray:
 def opened(path: Path) -> Iterator[Image.Image]:
     """An image file whose header is read; whatever fails until it is closed is raised as `ImageError`."""
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not S_ISREG(status.st_mode):  # a device has no end, and a pipe may never have a beginning
+            raise InputError("is not a file")
+        if status.st_size == 0:
             raise InputError("is empty")
+        if is_icon(path):
+            require_small(path)
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from stages.images import pictures, tones
+from stages.images import memory, pictures, tones
 from stages.images.pictures import ImageError
 from stages.networks.pixel_rule import Decoding
 from stages.prepare.decode import DEEP, FileInfos
@@ -66,7 +66,7 @@ def survey(path: Path) -> np.void | str:
     """The range of an image's values if they have more than 8 bits, and its ink if it is transparent."""
     row = np.full((), np.nan, dtype=SURVEY)
     try:
-        with pictures.opened(path) as image, pictures.turn(image):
+        with pictures.opened(path) as image, memory.reserved(image):
             if tones.has_deep_colours(image):
                 row["low"], row["high"] = 0, max(np.ravel(image.getextrema()))
             elif tones.deep_type(image):

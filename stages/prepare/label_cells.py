@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from stages.images.listing import has_control
 
 UNLABELLED = ("unlabeled", "unlabelled")
+LONGEST = 255  # characters of a label, as of the name of a folder; also of a split and a group
 MANY_VALUES = 20  # distinct numbers from which a column of labels may be a measurement
 FEW_EACH = 3  # images of each number, if it is one
 
@@ -13,6 +14,13 @@ FEW_EACH = 3  # images of each number, if it is one
 def is_unlabelled(name: str) -> bool:
     """Whether a label or the name of a folder says that there is no label."""
     return name.casefold() in UNLABELLED
+
+
+def length_error(column: str, value: str) -> str | None:
+    """Why a value cannot be used, if it is too long: a name stands in charts, tables and messages."""
+    if len(value) <= LONGEST:
+        return None
+    return f"{column} has {len(value):,} characters ({value[:20]!a}…); allowed: up to {LONGEST}"
 
 
 def control_error(column: str, value: str) -> str | None:

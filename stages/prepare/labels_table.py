@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from stages.errors import InputError
 from stages.prepare.causes import summarised
-from stages.prepare.label_cells import control_error, is_unlabelled, measurement, several_labels
+from stages.prepare.label_cells import control_error, is_unlabelled, length_error, measurement, several_labels
 from stages.prepare.split_names import SPLITS
 
 TABLE = "labels.csv"
 DELIMITERS = ",;\t"
+LONGEST_PATH = 4096  # characters; no system has a longer one
 
 
 class Row(NamedTuple):
@@ -198,7 +199,11 @@ def _error(path: Path, file: str, row: Row, known: Mapping[str, int]) -> tuple[s
     """The cause and a description of what is wrong with a line; None if it is valid."""
     if not file:
         return "the file name is empty", "the file name is empty"
+    if len(file) > LONGEST_PATH:
+        return "the file name is too long", f"the file name has {len(file):,} characters ({file[:20]!a}…)"
     for column, value in row.known().items():
+        if reason := length_error(column, value):
+            return f"a {column} is too long", reason
         if reason := control_error(column, value):
             return f"a {column} has control characters", reason
     if file not in known:

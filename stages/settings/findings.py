@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ValidationError
 
+LONGEST = 2000  # characters
+
 
 def findings(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
     """One line for each of pydantic's errors: the key, the value, and what is allowed.
@@ -48,6 +50,11 @@ def unknown(name: object, known: list[str]) -> str:
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"unknown name {name!r}{hint}; allowed: {', '.join(known)}"
+
+
+def short(line: str) -> str:
+    """A finding without its middle if that makes it too long: a value may have a million characters."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 
 def _allowed(kind: str, message: str) -> str:

@@ -8,20 +8,18 @@ cannot read other keys, so it cannot depend on a parameter that DVC does not tra
 """
 
 import re
-from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, create_model
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.errors import InputError
 from stages.settings.conflicts import conflicts, missing_sections
-from stages.settings.findings import findings
+from stages.settings.findings import findings, short
 from stages.settings.schema import Params, method_params
 from stages.settings.values import Section, available_methods
+from stages.settings.yaml_text import TooLargeError, parsed
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
 
@@ -107,7 +105,7 @@ def validated(raw: Any) -> Params:
     sections, of_methods = _method_sections(raw.get("pretrain"))
     lines += of_methods + missing_sections(raw) + conflicts(params, sections, _named_methods(raw))
     if lines:
-        raise InputError(*(f"{PARAMS}: {line}" for line in lines))
+        raise InputError(*(f"{PARAMS}: {short(line)}" for line in lines))
     return params.model_copy(update={"pretrain": params.pretrain.model_copy(update=sections)})
 
 
@@ -143,19 +141,10 @@ def read(path: Path) -> Any:
     """A YAML file's content, not validated."""
     try:
         return parsed(path.read_text(encoding="utf-8"))
+    except TooLargeError as error:
+        raise InputError(f"{path}: {error}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def parsed(text: str) -> Any:
-    """The content of YAML text."""
-    return deepcopy(_parsed(text))
-
-
-@cache  # a stage reads both files about ten times, and parsing takes a tenth of a second
-def _parsed(text: str) -> Any:
-    # NOTE: DVC's own parser, so that both read `1e-3` as the same number.
-    return YAML(typ="safe", pure=True).load(text)
 
 
 def _only(value: Any, keys: list[str]) -> Any:

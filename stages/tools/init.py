@@ -24,6 +24,7 @@ from stages.prepare import layout, own_images
 from stages.prepare.parts import Prepared
 from stages.settings import load
 from stages.settings.schema import Params
+from stages.settings.yaml_text import parsed
 from stages.tools import doubtful, fitting, rehearsal
 from stages.tools.fitting import Choices, Hardware
 from stages.tools.params_file import with_values, write_values
@@ -103,7 +104,7 @@ def settings_of(text: str, choices: Choices) -> Params:
     Raises:
         InputError: they do not fit together; the file itself has no mistake.
     """
-    return load.validated(load.parsed(with_values(text, *parts(choices))))
+    return load.validated(parsed(with_values(text, *parts(choices))))
 
 
 def parts(choices: Choices) -> tuple[dict[str, Any], dict[str, str]]:
@@ -130,7 +131,7 @@ def report(contents: Survey, choices: Choices, old: str, seconds: float) -> list
     lines = [f"{parts}, {contents.labels:,} labels of {len(contents.classes)} classes for training"]
     if contents.headers.alpha:
         lines.append(f"{contents.headers.alpha:.0%} of the images have transparent parts")
-    before = load.parsed(old)
+    before = parsed(old)
     for key, (value, reason) in choices.items():
         was = load.value(before, key)
         lines.append(f"  {key}: {shown(value)} ({reason})" + ("" if was == value else f"; was {shown(was)}"))

@@ -15,6 +15,7 @@ from ruamel.yaml.tokens import CommentToken
 from stages.errors import InputError
 from stages.files.whole import whole_file
 from stages.settings import load
+from stages.settings.yaml_text import parsed
 
 OLD_REASON = re.compile(r"^# ?\[[^\]]*\] ?")  # that of an earlier `init`
 NO_REASONS: Mapping[str, str] = {}
@@ -36,7 +37,7 @@ def write_values(
     """
     before, old = load.read(path), path.read_text(encoding="utf-8")
     new = with_values(old, changes, reasons)
-    after = load.parsed(new)
+    after = parsed(new)
     load.validated(after)
     if new != old:
         with whole_file(path) as temporary:

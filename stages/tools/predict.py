@@ -30,7 +30,7 @@ from stages.files.locks import require_writable
 from stages.files.paths import CLASSIFIERS, DISTILLED, METRICS, SUMMARY
 from stages.files.tables import write_table
 from stages.images import pictures
-from stages.images.listing import NO_UTF8, SUFFIXES, is_utf8, list_images
+from stages.images.listing import CONTROL, NO_UTF8, SUFFIXES, has_control, is_utf8, list_images
 from stages.networks.pixel_rule import Decoding
 from stages.settings import load
 from stages.settings.values import first_pretrained
@@ -200,6 +200,8 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     for path in paths:
         if not is_utf8(path):
             invalid.append(f"{str(path)!a}: {NO_UTF8}")
+        elif has_control(str(path)):
+            invalid.append(f"{str(path)!a}: {CONTROL}")
         elif path.is_dir():
             listing = list_images(path)
             files += sorted(path / name for name in listing.files)

@@ -2,8 +2,9 @@
 
 Checkpoints are outside DVC's outputs, because DVC deletes outputs before it runs a stage. A checkpoint is
 used only if its key matches. The key is a hash of everything that the result depends on: parameters, code,
-inputs, device, number of threads and versions. The checkpoint of a finished training is kept until the method
-is trained with another key, so that the training is not lost if DVC is killed before it updates `dvc.lock`.
+inputs, device, the CPU's instructions, number of threads and versions. The checkpoint of a finished training
+is kept until the method is trained with another key, so that the training is not lost if DVC is killed before
+it updates `dvc.lock`.
 """
 
 import hashlib

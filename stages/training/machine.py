@@ -12,6 +12,9 @@ import torch
 from stages.errors import InputError
 from stages.settings.schema import Runtime
 
+# Of oneDNN and MKL, beside PyTorch's ATEN_CPU_CAPABILITY, which PyTorch has in its answer.
+CHOOSE_INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -26,10 +29,11 @@ class Machine:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def describe(self) -> dict[str, str]:
-        """Device, precision and versions, for the metrics files; equal on equal machines."""
+        """Device, precision, instructions and versions, for the metrics files; equal on equal machines."""
         return {
             "device": self.device.type,
             "precision": self.precision,
+            "instructions": instructions(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
@@ -46,6 +50,15 @@ class Machine:
             "images_per_second": round(images / seconds) if seconds > 0 else 0,
             "peak_memory_mb": peak_memory_mb(),
         }
+
+
+def instructions() -> str:
+    """The instructions that the CPU adds and multiplies with, such as AVX2: others give other last bits.
+
+    With the environment variables that choose them and that are set.
+    """
+    chosen = [f"{name}={os.environ[name]}" for name in CHOOSE_INSTRUCTIONS if os.environ.get(name)]
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *chosen])
 
 
 def peak_memory_mb() -> int:

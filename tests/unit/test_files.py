@@ -29,7 +29,7 @@ from stages.files.tables import read_table, write_pieces, write_table
 from stages.files.whole import whole_file, whole_folder
 from stages.images.tensors import as_tensor, pixels
 from stages.tasks.labels import class_number, read_labels, read_pool_labels
-from tests.conftest import Bomb
+from tests.conftest import ROOT, Bomb
 
 # --- atomic writing
 
@@ -463,3 +463,28 @@ def test_missing_file_is_reported_by_name(
     with pytest.raises(SystemExit, match="2"), reported():
         read(path)
     assert capsys.readouterr().err == f"error: {path}: No such file or directory\n"
+
+
+def test_in_a_clone_that_may_only_be_read_an_output_elsewhere_is_writable(tmp_path: Path) -> None:
+    """As `predict --output` in a colleague's clone."""
+    clone = tmp_path / "clone"
+    (clone / ".dvc").mkdir(parents=True)
+    clone.chmod(0o555)
+    (clone / ".dvc").chmod(0o555)
+    code = """
+import ctypes, os, sys
+from pathlib import Path
+if os.geteuid() == 0:  # root ignores permissions until it drops the capability
+    class Header(ctypes.Structure): _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+    sets = (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(ctypes.byref(Header(0x20080522, 0)), sets) == 0
+from stages.files.locks import require_writable
+require_writable(Path(sys.argv[1]))
+"""
+    for output, status in ((tmp_path / "a.csv", 0), (clone / "a.csv", 1)):
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(output)], cwd=clone, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == status, run.stderr
+    assert "Permission denied" in run.stderr

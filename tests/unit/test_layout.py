@@ -317,6 +317,16 @@ def test_a_control_character_in_a_name_is_an_error(tmp_path: Path, name: str) ->
     assert errors.files == {ascii(name): "has a control character in its name"}
 
 
+def test_devices_and_pipes_are_reported_and_not_read(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.png", "cat/2.png")
+    (tmp_path / "cat/3.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "cat/4.png")
+    (tmp_path / "cat/5.png").symlink_to(tmp_path / "cat/4.png")
+    records, errors, _ = scan(tmp_path)
+    assert [record.file for record in records] == ["cat/1.png", "cat/2.png"]
+    assert errors.files == dict.fromkeys(["cat/3.png", "cat/4.png", "cat/5.png"], "is not a file")
+
+
 @pytest.mark.parametrize("place", ["", "cat/deep"])
 def test_an_unreadable_folder_is_reported(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
@@ -424,6 +434,7 @@ def test_paths_that_begin_with_the_folder_or_have_backslashes_are_taken(
             [str(n * n) for n in range(40)],
             ": the labels are 40 different numbers from 0 to 1521 on 40 images",
         ),
+        (["c" * 100_000, "dog"], "line 2: label has 100,000 characters ('cccccccccccccccccccc'…); allowed: "),
         (["cat\x1b[31m", "dog"], "line 2: label 'cat\\x1b[31m' has control characters; remove them"),
         (["ca\0t", "dog"], "line 2: label 'ca\\x00t' has control characters; remove them"),
         (['"ca\rt"', "dog"], "label 'ca\\rt' has control characters; remove them"),

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -8,6 +11,7 @@ from stages.errors import InputError
 from stages.settings.schema import Runtime
 from stages.training.machine import Machine, set_up
 from stages.training.progress import PLAIN_INTERVAL, Bar, progress
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 THREADS = {"pretrain": 1, "finetune": 1, "evaluate": 1}
@@ -75,9 +79,30 @@ def test_autocast_computes_in_the_precision_of_the_machine(precision: str, dtype
 def test_description_is_the_same_from_run_to_run() -> None:
     machine = Machine(CPU, "bf16")
     assert machine.describe() == machine.describe()
-    assert machine.describe().keys() == {"device", "precision", "torch", "python"}
+    assert machine.describe().keys() == {"device", "precision", "instructions", "torch", "python"}
     assert (machine.describe()["device"], machine.describe()["precision"]) == ("cpu", "bf16")
     assert machine.describe()["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "ending"),
+    [
+        ("ATEN_CPU_CAPABILITY", "default", "DEFAULT"),
+        ("ATEN_CPU_CAPABILITY", "avx2", "AVX2"),
+        ("ONEDNN_MAX_CPU_ISA", "SSE41", ", ONEDNN_MAX_CPU_ISA=SSE41"),
+        ("MKL_CBWR", "COMPATIBLE", ", MKL_CBWR=COMPATIBLE"),
+    ],
+)
+def test_instructions_that_the_environment_chooses_are_in_the_description(
+    variable: str, value: str, ending: str
+) -> None:
+    """They change the last bits of results, so a checkpoint must not be taken from one to the other."""
+    code = "from stages.training.machine import instructions; print(instructions())"
+    environment = os.environ | {variable: value}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip().endswith(ending)
 
 
 def test_timings_have_rate_and_memory() -> None:

@@ -255,3 +255,30 @@ def test_the_table_of_two_classes() -> None:
     assert table.to_dict("records") == [
         {"file": "a", "label": "dog", "probability": 0.75, "label_2": "cat", "probability_2": 0.25}
     ]
+
+
+def test_a_control_character_in_a_path_reaches_neither_table_nor_terminal(
+    classifier: Classifier, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = folder / "a\x1b[2J\r.png"
+    bad.write_bytes((folder / "00.png").read_bytes())
+    failures, table = run(bad, folder / "00.png", "--model", "simclr/n10")
+    assert (failures, len(table)) == (1, 1)
+    errors = capsys.readouterr().err
+    assert "a\\x1b[2J\\r.png': has a control character in its name" in errors
+    assert "\x1b" not in errors
+
+
+def test_the_path_of_the_table_may_be_long(classifier: Classifier, folder: Path) -> None:
+    output = folder.joinpath(*["o" * 100] * 5, "out.csv")
+    assert predict.main([str(folder / "00.png"), "--model", "simclr/n10", "--output", str(output)]) == 0
+    assert output.is_file()
+
+
+@pytest.mark.parametrize("letters", [250, 300])
+def test_a_name_that_is_too_long_is_refused_before_the_work(
+    classifier: Classifier, folder: Path, letters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "classify", lambda *_: pytest.fail("images were classified"))
+    with pytest.raises(OSError, match="File name too long"):
+        predict.main([str(folder / "00.png"), "--model", "simclr/n10", "--output", "o" * letters])

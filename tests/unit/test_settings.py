@@ -611,3 +611,55 @@ def test_no_presets_or_a_preset_without_a_name_is_one_finding(raw: dict[str, Any
     assert finding(raw).startswith("views.presets is {}; allowed: should have at least 1 item")
     raw["views"]["presets"] = {1: presets["digits"]}
     assert finding(raw) == "views.presets[1] is 1; allowed: a valid string"
+
+
+# --- small files that stand for much
+
+
+def laughs(levels: int, line: str) -> str:
+    """Ten aliases of ten aliases of … ten values."""
+    text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    for level in range(1, levels + 1):
+        text += f"a{level}: &a{level} {line.format(', '.join([f'*a{level - 1}'] * 10))}\n"
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (laughs(9, "[{}]"), "stands for more than 20,000 values, with its aliases (*name) written out"),
+        (
+            laughs(9, "{{<<: [{}]}}"),
+            "stands for more than 20,000 values, with its aliases (*name) written out",
+        ),
+        ("a: &a [*a]", "has sections nested deeper than 20, or within themselves"),
+        ("a: " + "[" * 21 + "]" * 21, "has sections nested deeper than 20, or within themselves"),
+        ("a: " + "[" * 5000, "has sections nested deeper than 20, or within themselves"),
+        ("- " * 5000 + "a", "has sections nested deeper than 20, or within themselves"),
+        ("a: " + "{a: " * 5000, "has sections nested deeper than 20, or within themselves"),
+        ("a: " + "x" * 1_000_000, "has 1,000,003 characters; allowed: up to 1,000,000"),
+        (
+            "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 30)),
+            "has sections nested deeper than 20, or within themselves",
+        ),
+    ],
+)
+def test_a_small_file_that_stands_for_much_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load.read(file)
+    assert caught.value.args == (f"{file}: {message}",)
+
+
+def test_a_few_aliases_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("a: &a {b: [1, 2]}\nc: {<<: *a, d: *a}\n")
+    assert load.read(tmp_path / "params.yaml")["c"] == {"b": [1, 2], "d": {"b": [1, 2]}}
+
+
+def test_a_finding_about_a_long_value_is_short(raw: dict[str, Any]) -> None:
+    raw["runtime"]["device"] = ["x" * 9] * 10_000
+    raw["data"]["source"] = "x" * 900_000
+    for line in findings(raw):
+        assert len(line) < 2100
+        assert "; allowed: " in line or " … " in line
