@@ -15,6 +15,8 @@ from stages.files.json_files import read_json
 from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
 from stages.settings.values import BASELINE
 
+NARROW = 0.0005  # half the width of an interval that would be ± 0.0 points with one decimal
+
 
 def show() -> None:
     """Print metrics/summary.json as a table in percent, narrow enough for a terminal of 80 columns.
@@ -27,7 +29,7 @@ def show() -> None:
     if not summary:
         raise InputError(f"{SUMMARY}: has no method; run `dvc repro`")
     efficiency = read_columns(LABEL_EFFICIENCY, EFFICIENCY)
-    design = figures.design(efficiency, read_json(METRICS / "data.json", written.Counts))
+    design = figures.design(efficiency, read_json(METRICS / "data.json", written.DesignCounts))
     simple = list(efficiency[efficiency["protocol"] == BASELINE]["method"].unique())
     title = "test split, in %"
     if design.draws > 1:
@@ -45,19 +47,19 @@ def show() -> None:
             ):
                 row["recall_macro_ci95"] = recall["ci95"]
             cells = [
-                figures.in_percent(row, "accuracy"),
-                figures.in_percent(row, "gain", sign="+"),
-                figures.in_percent(row, "recall_macro"),
+                cell(row, "accuracy"),
+                cell(row, "gain", sign="+"),
+                cell(row, "recall_macro"),
             ]
             every_interval &= all("±" in cell for cell in cells if cell)
             means = [
-                f"{100 * row[name]:.2f}" if name in row else "" for name in ("distilled", "linear_probe")
+                f"{100 * row[name]:.1f}" if name in row else "" for name in ("distilled", "linear_probe")
             ]
             table.add_row(budget.removeprefix("n"), method, *cells, *means)
         for name in simple:
             of_baseline = figures_in(DETAILS, details, name, budget, BASELINE)
             row = flat({metric: of_baseline[metric] for metric in ("accuracy", "recall_macro")})
-            accuracy, recall = (figures.in_percent(row, metric) for metric in ("accuracy", "recall_macro"))
+            accuracy, recall = (cell(row, metric) for metric in ("accuracy", "recall_macro"))
             table.add_row(budget.removeprefix("n"), name, accuracy, "", recall, style="dim")
         table.add_section()
     Console().print(table)
@@ -75,6 +77,11 @@ def show() -> None:
         print(f"warning: {other}")
     if REPORT.is_file():
         print(f"full report: {REPORT} (open it in a browser)")
+
+
+def cell(row: Mapping[str, float], name: str, sign: str = "") -> str:
+    """A figure in percent with its interval: one decimal, for 80 columns, or two if it is narrow."""
+    return figures.in_percent(row, name, sign, digits=1 if row.get(f"{name}_ci95", 1) >= NARROW else 2)
 
 
 def figures_in(path: Path, content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

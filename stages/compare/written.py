@@ -74,15 +74,20 @@ class ValidationCount(Content):
     validation_labelled: Whole
 
 
-class Counts(ValidationCount):
+class DesignCounts(Content):
+    """Of metrics/data.json: what the intervals depend on."""
+
+    pool_labelled: Whole
+    test_labelled: Whole
+    test_units: Whole
+
+
+class Counts(ValidationCount, DesignCounts):
     """metrics/data.json: numbers of images, of which the report lists all."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Whole] = Field(init=False)
 
-    pool_labelled: Whole
-    test_labelled: Whole
-    test_units: Whole
     smallest_gain: dict[str, Fraction]
 
 

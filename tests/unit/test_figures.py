@@ -302,13 +302,32 @@ def test_summary_is_shown_in_percent(
     assert len(rows) == 4
     figures = figures_of.summary(evaluations)["simclr"]["n10"]
     row = next(line for line in rows if "simclr" in line and " 10 " in line)
-    assert f"{100 * figures['accuracy']:.2f} ± {100 * figures['accuracy_ci95']:.2f}" in row
-    assert f"{100 * figures['gain']:+.2f} ± {100 * figures['gain_ci95']:.2f}" in row
+    assert f"{100 * figures['accuracy']:.1f} ± {100 * figures['accuracy_ci95']:.1f}" in row
+    assert f"{100 * figures['gain']:+.1f} ± {100 * figures['gain_ci95']:.1f}" in row
     recall = figures_of.details(evaluations)["simclr"]["n10"]["finetuned"]["recall_macro"]
-    assert f"{100 * recall['mean']:.2f} ± {100 * recall['ci95']:.2f}" in row
-    assert f" {100 * figures['distilled']:.2f} " in row
+    assert f"{100 * recall['mean']:.1f} ± {100 * recall['ci95']:.1f}" in row
+    assert f" {100 * figures['distilled']:.1f} " in row
     assert not any("+" in line for line in rows if "scratch" in line)
     assert " all " in rows[-1]  # the largest budget is last
+
+
+@pytest.mark.usefixtures("in_terminal")
+def test_wide_intervals_fit_into_a_terminal_and_narrow_ones_are_not_zero(
+    capsys: pytest.CaptureFixture[str], evaluations: Evaluations
+) -> None:
+    write_figures(evaluations)
+    summary, details = (read_json(METRICS / f"{name}.json") for name in ("summary", "details"))
+    for method, row in ((method, summary[method]["n10"]) for method in METHODS):
+        row |= {"accuracy": 1.0, "accuracy_ci95": 0.1234, "distilled": 1.0, "linear_probe": 1.0}
+        row |= {"gain": -0.25, "gain_ci95": 0.0004} if "gain" in row else {}
+        details[method]["n10"]["finetuned"]["recall_macro"] = {"mean": 1.0, "ci95": 0.1234}
+    write_json(METRICS / "summary.json", summary)
+    write_json(METRICS / "details.json", details)
+    show()
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert "100.0 ± 12.3" in printed
+    assert "-25.00 ± 0.04" in printed
 
 
 @pytest.mark.parametrize(
