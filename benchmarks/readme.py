@@ -53,10 +53,10 @@ def table(summary: Mapping[str, Any]) -> str:
         for method in control_first(summary):
             row = summary[method][budget]
             labels = budget[1:] if budget == "nall" else f"{int(budget[1:]):,}"
-            accuracy = in_percent(row, "accuracy", digits=1)
-            gain = in_percent(row, "gain", sign="+", digits=1)
-            distilled = in_percent(row, "distilled", digits=1)
-            probe = in_percent(row, "linear_probe", digits=1)
+            accuracy = in_percent(row, "accuracy")
+            gain = in_percent(row, "gain", sign="+")
+            distilled = in_percent(row, "distilled")
+            probe = in_percent(row, "linear_probe")
             cells = (labels, method, accuracy, gain, distilled, probe)
             lines.append((budget, f"| {' | '.join(cells)} |\n"))
     lines.sort(key=lambda line: (line[0] == "nall", len(line[0]), line[0]))

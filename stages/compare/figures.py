@@ -184,13 +184,13 @@ def control_first(methods: Iterable[str]) -> list[str]:
     return sorted(methods, key=lambda method: (method != CONTROL, method))
 
 
-def in_percent(row: Mapping[str, float], name: str, sign: str = "", digits: int = 2) -> str:
-    """A figure in percent, with its interval if it has one: `98.62 ± 0.03`; "" if the row lacks it."""
+def in_percent(row: Mapping[str, float], name: str, sign: str = "") -> str:
+    """A figure in percent, with its interval if it has one: `98.6 ± 0.3`; "" if the row lacks it."""
     if name not in row:
         return ""
     half = f"{name}_ci95"
-    interval = f" ± {100 * row[half]:.{digits}f}" if half in row else ""
-    return f"{100 * row[name]:{sign}.{digits}f}{interval}"
+    interval = f" ± {100 * row[half]:.1f}" if half in row else ""
+    return f"{100 * row[name]:{sign}.1f}{interval}"
 
 
 def named(name: str, value: Estimate) -> dict[str, float]:

@@ -142,6 +142,15 @@ def imported_sentence(
     return f"{start} {gain} ± {half} points{verb}."
 
 
+def is_one_sided(tested: Sequence[int]) -> bool:
+    """Whether one class has so many of the test images that accuracy hardly depends on the others.
+
+    tested: how many test images each class has.
+    """
+    counts = [count for count in tested if count]
+    return bool(counts) and max(counts) * len(counts) >= UNEQUAL * sum(counts)
+
+
 def recall_sentence(
     details: Mapping[str, Any], tested: Sequence[int], method: str, budget: str, design: Design
 ) -> str:
@@ -155,14 +164,13 @@ def recall_sentence(
         method, budget, design: as for `sentence`.
     """
     of = details[method][budget]["finetuned"]
-    counts = [count for count in tested if count]
-    if "recall_macro_gain" not in of or max(counts) * len(counts) < UNEQUAL * sum(counts):
+    if "recall_macro_gain" not in of or not is_one_sided(tested):
         return ""
     before, after = (
         f"{100 * details[name][budget]['finetuned']['recall_macro']['mean']:.2f}"
         for name in (CONTROL, method)
     )
-    gain, share = of["recall_macro_gain"], f"{100 * max(counts) / sum(counts):.0f} %"
+    gain, share = of["recall_macro_gain"], f"{100 * max(tested) / sum(tested):.0f} %"
     by_class = "By macro recall, which counts all classes alike,"
     start = f"The largest class has {share} of the test images. {by_class}"
     of_gain = f"{100 * gain['mean']:+.2f}"

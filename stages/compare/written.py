@@ -240,11 +240,20 @@ class Figure(Content):
     ci95: HalfWidth = 1
 
 
+class Change(Content):
+    """A gain with the half-width of its interval, if it has one."""
+
+    mean: Gain
+    ci95: HalfWidth = 1
+
+
 class ProtocolFigures(Content):
     """What models reach by one protocol."""
 
     accuracy: Figure
     recall_macro: Figure
+    accuracy_gain: Change | None = None
+    recall_macro_gain: Change | None = None
 
 
 class Details(RootModel[dict[Name, dict[BudgetName, dict[Name, ProtocolFigures]]]]):

@@ -271,12 +271,14 @@ def in_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def write_figures(evaluations: Evaluations) -> None:
-    """Write what `show` reads."""
+def write_figures(evaluations: Evaluations, frequent: int = 10) -> None:
+    """Write what `show` reads. `frequent`: test images of one class; the other has 10."""
     write_json(METRICS / "data.json", {"test_labelled": 3000, "test_units": 3000, "pool_labelled": 900})
     write_json(METRICS / "summary.json", figures_of.summary(evaluations))
     write_json(METRICS / "details.json", figures_of.details(evaluations))
     write_table(METRICS / "label_efficiency.csv", figures_of.label_efficiency(evaluations, LABELS))
+    classes = pd.DataFrame({"class": ["a", "b"], "pool": 450, "validation": 0, "test": [frequent, 10]})
+    write_table(METRICS / "data_classes.csv", classes)
     for method, collapse in (("scratch", None), ("simclr", "step 7: all features are alike")):
         doubts = ["48 steps are few"] if collapse else []
         write_json(METRICS / "pretrain" / f"{method}.json", {"collapse": collapse, "doubts": doubts})
@@ -317,10 +319,12 @@ def test_wide_intervals_fit_into_a_terminal_and_narrow_ones_are_not_zero(
 ) -> None:
     write_figures(evaluations)
     summary, details = (read_json(METRICS / f"{name}.json") for name in ("summary", "details"))
-    for method, row in ((method, summary[method]["n10"]) for method in METHODS):
-        row |= {"accuracy": 1.0, "accuracy_ci95": 0.1234, "distilled": 1.0, "linear_probe": 1.0}
-        row |= {"gain": -0.25, "gain_ci95": 0.0004} if "gain" in row else {}
-        details[method]["n10"]["finetuned"]["recall_macro"] = {"mean": 1.0, "ci95": 0.1234}
+    for method in METHODS:
+        summary[method]["n10"] |= {"distilled": 1.0, "linear_probe": 1.0}
+        of_protocol = details[method]["n10"]["finetuned"]
+        of_protocol |= {score: {"mean": 1.0, "ci95": 0.1234} for score in ("accuracy", "recall_macro")}
+        if "accuracy_gain" in of_protocol:
+            of_protocol["accuracy_gain"] = {"mean": -0.25, "ci95": 0.0004}
     write_json(METRICS / "summary.json", summary)
     write_json(METRICS / "details.json", details)
     show()
@@ -328,6 +332,24 @@ def test_wide_intervals_fit_into_a_terminal_and_narrow_ones_are_not_zero(
     assert "…" not in printed
     assert "100.0 ± 12.3" in printed
     assert "-25.00 ± 0.04" in printed
+
+
+@pytest.mark.parametrize(("frequent", "first"), [(10, "accuracy"), (29, "accuracy"), (30, "recall_macro")])
+@pytest.mark.usefixtures("in_terminal")
+def test_macro_recall_comes_first_where_one_class_has_most_images(
+    capsys: pytest.CaptureFixture[str], evaluations: Evaluations, frequent: int, first: str
+) -> None:
+    write_figures(evaluations, frequent)
+    details = read_json(METRICS / "details.json")
+    of_protocol = details["simclr"]["n10"]["finetuned"]
+    of_protocol["recall_macro"], of_protocol["recall_macro_gain"] = {"mean": 0.42}, {"mean": -0.37}
+    write_json(METRICS / "details.json", details)
+    show()
+    heading, *rows = capsys.readouterr().out.splitlines()[2:]
+    assert (heading.index("macro recall") < heading.index("accuracy")) == (first == "recall_macro")
+    row = next(row for row in rows if "simclr" in row and " 10 " in row)
+    shown = (of_protocol[first]["mean"], of_protocol[f"{first}_gain"]["mean"])
+    assert row.index(f"{100 * shown[0]:.1f}") < row.index(f"{100 * shown[1]:+.1f}")
 
 
 @pytest.mark.parametrize(
