@@ -8,9 +8,10 @@ from stages.compare import charts, evidence, figures, inputs, measured, other_co
 from stages.compare.baselines import SimpleBaselines
 from stages.compare.leftovers import remove_leftovers
 from stages.errors import InputError
+from stages.files.digests import require_folder_as_written
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
-from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
+from stages.files.paths import BASELINES, DETAILS, LABEL_EFFICIENCY, METRICS, PREDICTIONS, REPORT, SUMMARY
 from stages.files.tables import write_table
 from stages.settings import load
 from stages.tasks.draws import budget_name, usable_budgets
@@ -30,6 +31,12 @@ def main() -> None:
             f"{METRICS / 'data_classes.csv'}: column pool has {sum(of_classes)} labelled images, "
             f"{METRICS / 'data.json'} {labelled}; run `dvc repro`"
         )
+    if names:
+        for folder in (
+            *map(PREDICTIONS.joinpath, settings.methods),
+            *map(BASELINES.joinpath, settings.baselines),
+        ):
+            require_folder_as_written(folder)
     evaluations = measured.read(settings.methods, names, of_classes)
     simple = SimpleBaselines.read(settings.baselines, names, of_classes, settings.methods[0])
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}

@@ -54,6 +54,11 @@ def require_as_written(folder: Path, digests: Mapping[str, str]) -> None:
     _compare(folder, _read_table(folder), digests)
 
 
+def require_folder_as_written(folder: Path) -> None:
+    """Hash and compare all files of a folder; raises as `require_as_written`."""
+    require_as_written(folder, {str(file): sha256(file) for file in files_in(folder)})
+
+
 def require_files_as_written(folder: Path, *names: str) -> None:
     """Compare some files of a folder, for a reader that needs no others; raises as `require_as_written`."""
     files = {str(folder / name) for name in names}

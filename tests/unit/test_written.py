@@ -28,14 +28,14 @@ from stages.compare.written import Summary
 from stages.errors import InputError
 from stages.files.json_files import read_json, write_json
 from stages.files.packs import write_array
-from stages.files.paths import BASELINES, LABEL_EFFICIENCY, METRICS, PREDICTED_IMAGES, PREDICTIONS
+from stages.files.paths import BASELINES, LABEL_EFFICIENCY, METRICS, PREDICTED_IMAGES, PREDICTIONS, SUMMARY
 from stages.files.tables import write_table
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.model_index import INDEX, Model, read_index, write_index
 from stages.tools import predict, suggest
 from tests import invented_results
-from tests.conftest import ROOT
+from tests.conftest import ROOT, seal
 from tests.pipeline.conftest import change
 from tests.unit.test_report import without_drawing
 
@@ -105,6 +105,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Complete:
                 write_array(BASELINES / name / model.file, probabilities.astype(np.float32))
             write_index(BASELINES / name, models)
             shutil.copy(PREDICTIONS / "simclr" / PREDICTED_IMAGES, BASELINES / name)
+        seal(*(PREDICTIONS / method for method in METHODS), *(BASELINES / name for name in NAMES))
         with pytest.MonkeyPatch.context() as patch:
             without_drawing(patch)
             every_method.main()
@@ -226,6 +227,18 @@ def test_the_message_names_the_field(
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         complete.in_report()
     assert name in str(caught.value)
+
+
+@pytest.mark.usefixtures("complete")
+@pytest.mark.parametrize("folder", [PREDICTIONS / "simclr", BASELINES / "hog_svm"], ids=str)
+def test_altered_predictions_are_refused_before_anything_is_written(folder: Path) -> None:
+    file = next(folder.glob("*.npy"))
+    summary = SUMMARY.read_bytes()
+    SUMMARY.write_bytes(b"{}")
+    write_array(file, np.load(file)[:, ::-1])
+    with pytest.raises(InputError, match=rf"^{file}: is not as its stage wrote it"):
+        every_method.main()
+    assert SUMMARY.read_bytes() == b"{}" != summary
 
 
 TABLES: dict[Path, Reader] = {
