@@ -35,7 +35,14 @@ from stages.settings import load
 from stages.settings.values import CONTROL
 from stages.tasks.draws import budget_name, usable_budgets
 from stages.tasks.power import CONFIDENCE
-from stages.tasks.scores import contributions, recall_bounds
+from stages.tasks.scores import (
+    accuracy_bounds,
+    by_unit,
+    contributions,
+    effective,
+    independent,
+    recall_bounds,
+)
 from stages.training.progress import Bar, progress
 from stages.training.workers import Workers, fitting
 
@@ -60,8 +67,9 @@ def of_images(setting: Setting, random: np.random.Generator) -> np.ndarray:
     alone = random.standard_normal(setting.test, dtype=np.float32)
     if setting.group == 1:
         return alone
-    groups = random.standard_normal(setting.test // setting.group, dtype=np.float32)
-    return np.asarray(np.sqrt(np.float32(0.5)) * (np.repeat(groups, setting.group) + alone))
+    units = setting.units()
+    groups = random.standard_normal(units.max() + 1, dtype=np.float32)
+    return np.asarray(np.sqrt(np.float32(0.5)) * (groups[units] + alone))
 
 
 def simulated(
@@ -90,11 +98,15 @@ def simulated(
         level = (special.ndtri(accuracy) + draws)[:, None] + item
         right = (level.astype(np.float32) + np.float32(np.sqrt(rest * (1 - setting.agreement))) * chance) > 0
         units = contributed(setting, right)
-        if setting.group > 1:
+        if setting.single:
+            units = by_unit(units, setting.units())
+        elif setting.group > 1:  # the same for groups of equal size, and faster
             units = units.reshape(setting.draws, -1, setting.group).mean(2)
         overlap = measured.overlap([setting.labels // 10] * 10, f"n{BUDGET}")
-        bounds = bounds_of(setting, right) if setting.group == 1 else None
-        arms.append(Replicates(units.mean(1).tolist(), units, runs.tolist(), overlap, bounds))
+        bounds, count = bounds_of(setting, right), effective(setting.units())
+        if setting.score != "accuracy" and too_few_of_class(setting):
+            count = 0
+        arms.append(Replicates(units.mean(1).tolist(), units, runs.tolist(), overlap, bounds, count))
     return (arms[0], arms[1]), (truths[0], truths[1])
 
 
@@ -108,8 +120,8 @@ def contributed(setting: Setting, right: np.ndarray) -> np.ndarray:
         return right.astype(np.float32)
     labels = labels_of(setting)
     guesses = np.where(right, labels, (labels + 1) % len(setting.shares))
-    certain = np.eye(len(setting.shares))
-    return np.stack([contributions(certain[guess], labels)[setting.score] for guess in guesses])
+    certain, units = np.eye(len(setting.shares)), setting.units()
+    return np.stack([contributions(certain[guess], labels, units)[setting.score] for guess in guesses])
 
 
 def labels_of(setting: Setting) -> np.ndarray:
@@ -121,9 +133,16 @@ def labels_of(setting: Setting) -> np.ndarray:
 def bounds_of(setting: Setting, right: np.ndarray) -> tuple[float, ...]:
     """The extremes that an image can contribute, as `compare` knows them."""
     if setting.score == "accuracy":
-        return measured.RIGHT
+        return accuracy_bounds(right.mean(), setting.units())
     labels = labels_of(setting)
-    return recall_bounds([right[:, labels == label].mean() for label in np.unique(labels)], labels)
+    recalls = [right[:, labels == label].mean() for label in np.unique(labels)]
+    return recall_bounds(recalls, labels, setting.units())
+
+
+def too_few_of_class(setting: Setting) -> bool:
+    """Whether a class has so few test images or groups that `compare` gives no interval of macro recall."""
+    labels = labels_of(setting)
+    return bool(independent(labels, setting.units(), np.unique(labels)).min() < measured.FEWEST_OF_CLASS)
 
 
 def cover(_: None, setting: Setting, bar: Bar) -> list[dict[str, float | int | str]]:

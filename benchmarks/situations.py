@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
+
 DRAWS, TESTS, LABELS = (3, 5, 10), (60, 300, 10_000), (210, 2000, 55_000)
 AGREEMENTS, GROUPS = (0.0, 0.5, 0.9), (1, 10)
 BUDGET = 100  # labelled images of a draw
@@ -18,7 +20,8 @@ class Setting:
         runs: pretrainings of each model; draw d uses run d mod runs.
         score: accuracy, or recall_macro over classes of unequal size, each with the same true recall.
         accuracy: the true one of the control.
-        shares: of the classes among the test images, for the macro recall.
+        shares: of the classes among the test images, for the macro recall; a group has one class.
+        single: so many of the test images are in no group.
     """
 
     draws: int
@@ -30,6 +33,7 @@ class Setting:
     score: str = "accuracy"
     accuracy: float = DEFAULT
     shares: tuple[float, ...] = FIVE
+    single: int = 0
 
     @property
     def accuracies(self) -> tuple[float, float]:
@@ -41,16 +45,25 @@ class Setting:
         of_control = f", accuracy {self.accuracy}" if self.accuracy != DEFAULT else ""
         rare = f", {len(self.shares)} classes" if self.shares != FIVE else ""
         pretrained = f", {self.runs} runs" if self.runs > 1 else ""
+        alone = f", {self.single} in none" if self.single else ""
         return (
             f"{self.draws} draws of {given} labels, {self.test} test images in groups of "
-            f"{self.group}, agreement {self.agreement}{pretrained}{of_control}{rare}"
+            f"{self.group}{alone}, agreement {self.agreement}{pretrained}{of_control}{rare}"
         )
 
     def numbers(self) -> tuple[int, ...]:
         """The seed of its random numbers."""
         numbers = (self.draws, self.test, self.labels, int(10 * self.agreement), self.group)
         others = (self.runs, len(self.score), round(1000 * self.accuracy))
-        return numbers if others == (1, len("accuracy"), 1000 * DEFAULT) else (*numbers, *others)
+        if others == (1, len("accuracy"), 1000 * DEFAULT) and not self.single:
+            return numbers
+        return (*numbers, *others, self.single) if self.single else (*numbers, *others)
+
+    def units(self) -> np.ndarray:
+        """The group of each test image, or the image alone, (test,): those in groups come first."""
+        grouped = self.test - self.single
+        groups = np.arange(grouped) // self.group
+        return np.concatenate([groups, groups.max(initial=-1) + 1 + np.arange(self.single)])
 
 
 def all_settings() -> list[Setting]:
@@ -68,5 +81,17 @@ def all_settings() -> list[Setting]:
         *(
             Setting(*values, score="recall_macro", shares=RARE)
             for values in product(DRAWS, (60, 300), (2000,), (0.0, 0.9), (1,))
+        ),
+        *(Setting(*values, accuracy=HIGH) for values in product(DRAWS, (300,), (2000,), AGREEMENTS, (10,))),
+        *(
+            Setting(*values, accuracy=accuracy, single=100)
+            for accuracy in (DEFAULT, HIGH)
+            for values in product(DRAWS, (600,), (2000,), AGREEMENTS, (50, 100))
+        ),
+        *(
+            Setting(*values, score="recall_macro", shares=shares, accuracy=accuracy)
+            for shares in (FIVE, RARE)
+            for accuracy in (DEFAULT, 0.95)
+            for values in product((3, 5), (600, 1000), (2000,), (0.5, 0.9), (10,))
         ),
     ]

@@ -1,1 +1,1 @@
-"""Stage choose: chooses the finetuning recipe of each budget from one grid, on the user's own labels."""
+"""Stage choose: chooses the finetuning recipe of each budget by one search, on the user's own labels."""

@@ -1,4 +1,4 @@
-"""Stage choose@METHOD: from one grid for every method, the finetuning recipe of each budget.
+"""Stage choose@METHOD: by one search for every method, the finetuning recipe of each budget.
 
 The test split is not an input of this stage, so nothing here can depend on it.
 

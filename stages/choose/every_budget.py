@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.choose.search import Rounds, search
+from stages.choose.search import MOST, Rounds, search
 from stages.choose.tryout import Tryout, labels_of
 from stages.settings.recipes import Choose, Recipe
 from stages.settings.values import DEFAULT
@@ -72,7 +72,7 @@ class Choice:
     def at_edge(self, grid: Choose) -> bool:
         """Whether no higher rate was tried, although one might be better."""
         rates = {*grid.encoder_learning_rates, *(recipe.encoder_learning_rate for recipe in self.short)}
-        return bool(self.short) and self.recipe.encoder_learning_rate == max(rates) > 0
+        return bool(self.short) and MOST > self.recipe.encoder_learning_rate == max(rates) > 0
 
     def figures(self) -> dict[str, Any]:
         """For the metrics: the choice, and the balanced accuracy of what was tried, a fraction."""

@@ -17,10 +17,18 @@ from stages.settings.values import BASELINE, MAJORITY
 from stages.tasks.draws import allocate, parse_budget
 from stages.tasks.model_index import Model, read_index
 from stages.tasks.ranking import Ranking
-from stages.tasks.scores import by_unit, contributions, effective, measure, recall_bounds
+from stages.tasks.scores import (
+    accuracy_bounds,
+    by_unit,
+    contributions,
+    effective,
+    independent,
+    measure,
+    recall_bounds,
+)
 
-RIGHT = (0.0, 1.0)  # what an image contributes to an accuracy
 HEADLINE = "finetuned"
+FEWEST_OF_CLASS = 2  # test images of each class, or groups of equal size, for an interval of macro recall
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Measured:
     ) -> "Measured":
         """From the probabilities of each model, (N, K), and the labels and units of the images, (N,)."""
         figures = [measure(of_model, labels) for of_model in predictions]
-        of_models = [contributions(of_model, labels) for of_model in predictions]
+        of_models = [contributions(of_model, labels, units) for of_model in predictions]
         contributed = {
             metric: np.stack([by_unit(of_model[metric], units) for of_model in of_models])
             for metric in of_models[0]
@@ -69,23 +77,24 @@ class Measured:
         """One metric of each model."""
         values = [figures[metric] for figures in self.figures]
         bounds: tuple[float, ...] | None = None
-        if self.units.max(initial=0) + 1 == len(self.units):  # each is an image
-            bounds = {"accuracy": RIGHT, "recall_macro": self._recall_bounds()}.get(metric)
-        return Replicates(
-            values, self.contributed[metric], self.runs, self.overlap, bounds, effective(self.units)
-        )
-
-    def _recall_bounds(self) -> tuple[float, ...]:
-        recalls = [self.right[:, self.labels == label].mean() for label in np.unique(self.labels)]
-        return recall_bounds(recalls, self.labels)
+        count = effective(self.units)
+        if metric == "accuracy":
+            bounds = accuracy_bounds(self.right.mean(), self.units)
+        elif metric == "recall_macro":
+            classes = np.unique(self.labels)
+            recalls = [self.right[:, self.labels == label].mean() for label in classes]
+            bounds = recall_bounds(recalls, self.labels, self.units)
+            if independent(self.labels, self.units, classes).min() < FEWEST_OF_CLASS:
+                count = 0  # one image or group of a class does not tell how they vary
+        return Replicates(values, self.contributed[metric], self.runs, self.overlap, bounds, count)
 
     def recall(self, label: int) -> Replicates:
         """The recall of a class: the accuracy on its images, with the units that have such images."""
         values = [figures["recall"][label] for figures in self.figures]
         rows = self.labels == label
-        names, units = np.unique(self.units[rows], return_inverse=True)
+        units = np.unique(self.units[rows], return_inverse=True)[1]
         right = by_unit(self.right[:, rows].astype(float), units)
-        bounds = RIGHT if len(names) == sum(rows) else None
+        bounds = accuracy_bounds(self.right[:, rows].mean(), units)
         return Replicates(values, right, self.runs, self.overlap, bounds, effective(units))
 
 

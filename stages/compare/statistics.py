@@ -19,6 +19,7 @@ from stages.tasks.power import FEWEST_UNITS, student
 
 ONE_DRAW, EQUAL_DRAWS = "one draw has no interval", "equal draws have no interval"
 FEW_UNITS = f"a test that counts as fewer than {FEWEST_UNITS} images has no interval"
+FEW_OF_CLASS = "equal draws, and a class with one test image or group, have no interval"
 ROUNDING = 1e-9  # what is equal on paper differs by less
 
 
@@ -46,6 +47,11 @@ class Design:
         if self.draws == 1:
             return ONE_DRAW
         return FEW_UNITS if self.units < FEWEST_UNITS else EQUAL_DRAWS
+
+    def why_no_recall_interval(self) -> str:
+        """The same for macro recall, which also needs several test images of each class."""
+        others = self.draws == 1 or self.units < FEWEST_UNITS
+        return self.why_no_interval() if others else FEW_OF_CLASS
 
     def covered(self) -> str:
         """What an interval covers, as a sentence; "" where there is none."""

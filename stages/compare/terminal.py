@@ -68,7 +68,7 @@ def show() -> None:
         table.add_section()
     Console().print(table)
     if not every_interval:
-        print(f"no ±: {design.why_no_interval()}")
+        print(f"no ±: {design.why_no_recall_interval()}")
     if simple:
         print(f"scores: of finetuned models, and of what they are compared with: {', '.join(simple)}")
     for method in summary:

@@ -175,7 +175,7 @@ def recall_sentence(
     start = f"The largest class has {share} of the test images. {by_class}"
     of_gain = f"{100 * gain['mean']:+.2f}"
     if "ci95" not in gain:
-        return f"{start} it is {before} % and {after} %, {of_gain} points; {design.why_no_interval()}."
+        return f"{start} it is {before} % and {after} %, {of_gain} points; {design.why_no_recall_interval()}."
     of_gain = f"{of_gain} ± {100 * gain['ci95']:.2f} points"
     if not measurable({"gain": gain["mean"], "gain_ci95": gain["ci95"]}):
         return f"{start} there is no measurable gain: {before} % without it, {after} % with it, {of_gain}."
@@ -202,7 +202,8 @@ def pool_sentence(
         return ""
     if not_spread == design.draws:
         return (
-            "Distilling: spreading the labels over the pool helps in no draw, so the finetuned models stay."
+            "Distilling: in no draw does the check on its own labels speak for spreading them over the pool, "
+            "so the finetuned models stay."
         )
 
     def figure(of: str, name: str, unit: str = "", sign: str = "") -> str:

@@ -174,7 +174,7 @@ class MeasuredModel(Unmeasured):
 
     encoder: str
     parameters: Whole
-    multiply_adds: Whole
+    multiply_adds: Annotated[int, Field(ge=0, le=1e18)]
     file_bytes: Whole
     map_variance: Annotated[list[Fraction], Field(min_length=1)]
 

@@ -82,7 +82,10 @@ def _read_table(folder: Path) -> dict[str, str]:
     try:
         lines = [LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
-        raise _altered(folder, path, "it is missing") from None
+        raise InputError(
+            f"{path}: is missing, as where an earlier version of the code made the folder; run "
+            "`dvc repro --force` for the stage that makes it"
+        ) from None
     except ValueError:
         lines = [None]
     stated = {str(folder / line[2]): line[1] for line in lines if line}

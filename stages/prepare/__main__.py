@@ -46,7 +46,8 @@ def what_the_test_shows(prepared: Prepared) -> list[str]:
         f"{100 * power.smallest_gain(units, labels):.1f} points at {labels} label{'s' if labels > 1 else ''}"
         for labels in power.DISAGREEMENT
     ]
-    lines = [f"test: {named}; they show gains from about {', '.join(gains)} per class (80 % power)"]
+    of_test = "80 % power, draws of labels not counted"
+    lines = [f"test: {named}; at best they show gains from about {', '.join(gains)} per class ({of_test})"]
     if units < power.ENOUGH_TEST:
         enough = 100 * power.smallest_gain(power.ENOUGH_TEST, 10)
         lines.append(

@@ -43,7 +43,9 @@ def balanced_accuracy(correct: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
 
-def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+def contributions(
+    probabilities: np.ndarray, labels: np.ndarray, units: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """What each image contributes to each metric of `measure` but `recall`: the metric is the mean over them.
 
     Accuracy, log-likelihood and calibration error are such means. A ratio, such as the recall of a class, is
@@ -53,6 +55,7 @@ def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np
     Args:
         probabilities: (N, K), each row sums to 1.
         labels: (N,) integers in [0, K).
+        units: (N,) integers from 0 on, the unit of each image; None: each is one of its own.
 
     Returns:
         (N,) for each metric. The recall of a class is the accuracy on its images.
@@ -62,7 +65,8 @@ def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np
     actual, predicted = labels == numbers, guesses == numbers  # (K, N)
     hits = actual & predicted
     present = actual.any(1)
-    recall, precision = _ratio(hits, actual), _ratio(hits, predicted, empty=0.0)
+    counts = independent(labels, np.arange(count) if units is None else units, numbers[:, 0])
+    recall, precision = _ratio(hits, actual, counts), _ratio(hits, predicted, empty=0.0)
     f1 = _ratio(2.0 * hits, actual.astype(float) + predicted, empty=0.0)
     confidence = probabilities.max(1).astype(np.float64)
     gap = (guesses == labels) - confidence
@@ -78,20 +82,40 @@ def contributions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np
     }
 
 
-def recall_bounds(recalls: Sequence[float], labels: np.ndarray) -> tuple[float, ...]:
-    """What an image of each class contributes to the macro recall where it is right, and where it is wrong.
+def accuracy_bounds(accuracy: float, units: np.ndarray) -> tuple[float, float]:
+    """What the largest unit contributes to the accuracy if all its images are right, and if all are wrong.
 
-    Of a class with few images, none is wrong in one sample and some are in another: an interval needs to
-    know what could have been.
+    None of few units is all wrong in one sample and one is in another: an interval needs to know what could
+    have been.
+
+    Args:
+        accuracy: on all images.
+        units: (N,) integers from 0 on, the unit of each image.
+    """
+    sizes = np.bincount(units)
+    weight = float(sizes.max() * len(sizes) / len(units))  # 1 where each image is a unit
+    return accuracy + (1 - accuracy) * weight, accuracy - accuracy * weight
+
+
+def recall_bounds(recalls: Sequence[float], labels: np.ndarray, units: np.ndarray) -> tuple[float, ...]:
+    """As `accuracy_bounds` for the macro recall: those of the largest unit of each class.
 
     Args:
         recalls: of each class that has images, in the order of their numbers.
-        labels: (N,) integers, of all images.
+        labels, units: (N,) integers, the class and the unit of each image.
     """
-    counts = np.unique(labels, return_counts=True)[1]
-    weights = len(labels) / (len(counts) * counts) * _few(counts)
+    classes, counts = np.unique(labels, return_counts=True)
+    largest = np.array([np.bincount(units[labels == label]).max() for label in classes])
+    weights = (
+        largest * (units.max() + 1) / (len(classes) * counts) * _few(independent(labels, units, classes))
+    )
     macro, of_class = np.mean(recalls), np.asarray(recalls)
     return (*(macro + (1 - of_class) * weights), *(macro - of_class * weights))
+
+
+def independent(labels: np.ndarray, units: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """How many units of equal size say as much as those of each class (`effective`, not rounded), (K,)."""
+    return np.array([_kish(units[labels == label]) for label in classes])
 
 
 def _few(counts: np.ndarray) -> np.ndarray:
@@ -99,12 +123,17 @@ def _few(counts: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(counts / np.maximum(counts - 1, 1)))
 
 
-def _ratio(hits: np.ndarray, of: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """What each image contributes to Σ hits / Σ of, for each class, (K, N); `empty` where Σ of is 0."""
+def _ratio(
+    hits: np.ndarray, of: np.ndarray, counts: np.ndarray | None = None, empty: float = np.nan
+) -> np.ndarray:
+    """What each image contributes to Σ hits / Σ of, for each class, (K, N); `empty` where Σ of is 0.
+
+    counts: of what is independent in each class, (K,); None: Σ of.
+    """
     totals = of.sum(1, keepdims=True).astype(np.float64)
     ratio = np.where(totals > 0, hits.sum(1, keepdims=True) / np.maximum(totals, 1), empty)
     linear = (hits - ratio * of) * (hits.shape[1] / np.maximum(totals, 1))
-    linear *= _few(totals)
+    linear *= _few(totals if counts is None else counts[:, None])
     return np.asarray(ratio + np.where(totals > 0, linear, 0.0))
 
 
@@ -133,8 +162,12 @@ def effective(units: np.ndarray) -> int:
     Args:
         units: (N,) integers from 0 on, the unit of each image.
     """
+    return int(_kish(units))
+
+
+def _kish(units: np.ndarray) -> float:
     sizes = np.bincount(units)
-    return int(sizes.sum() ** 2 // max((sizes**2).sum(), 1))
+    return float(sizes.sum() ** 2 / max((sizes**2).sum(), 1))
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -51,7 +51,7 @@ def doubts(folder: Survey, budgets: list[int | str]) -> Iterator[str]:
 
 
 def what_the_test_shows(folder: Survey, budgets: list[int | str]) -> str | None:
-    """The smallest gain that the test is likely to show at each budget; None without classes or test."""
+    """The smallest gain that the test can show at each budget; None without classes or test."""
     if not folder.classes or not folder.test:
         return None
     if folder.test_units < FEWEST_UNITS:
@@ -61,7 +61,7 @@ def what_the_test_shows(folder: Survey, budgets: list[int | str]) -> str | None:
         labels = folder.labels if budget == "all" else int(budget)
         gain = 100 * smallest_gain(folder.test_units, labels / len(folder.classes))
         gains.append(f"{gain:.1f} points at {'all ' if budget == 'all' else ''}{labels:,} labels")
-    return f"the test is likely to show gains from about {', '.join(gains)}"
+    return f"at best the test shows gains from about {', '.join(gains)} (draws of labels not counted)"
 
 
 def _listed(names: list[str]) -> str:

@@ -191,7 +191,7 @@ def test_files_that_are_as_written_are_hashed_and_the_table_is_no_input() -> Non
 @pytest.mark.parametrize(
     ("content", "how"),
     [
-        (None, f"{LABELS / TABLE}: is not as its stage wrote it (it is missing)"),
+        (None, f"{LABELS / TABLE}: is missing, as where an earlier version of the code made the folder"),
         (b"", f"{LABELS / 'classes.json'}: is not as its stage wrote it ({TABLE} does not list it)"),
         (b"\xff\n", f"{LABELS / TABLE}: is not as its stage wrote it (it is no table of digests)"),
         (b"0" * 63 + b"  pool.csv\n", f"{LABELS / TABLE}: is not as its stage wrote it (it is no table"),

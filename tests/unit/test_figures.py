@@ -353,7 +353,11 @@ def test_macro_recall_comes_first_where_one_class_has_most_images(
 
 
 @pytest.mark.parametrize(
-    ("draws", "reason"), [(1, "one draw has no interval"), (4, "equal draws have no interval")]
+    ("draws", "reason"),
+    [
+        (1, "one draw has no interval"),
+        (4, "equal draws, and a class with one test image or group, have no interval"),
+    ],
 )
 @pytest.mark.usefixtures("in_terminal")
 def test_the_shown_summary_explains_missing_intervals(

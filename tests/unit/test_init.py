@@ -45,7 +45,7 @@ def test_the_parameters_fit_the_folder_and_all_else_stays(
     (line,) = [line for line in lines if line.startswith("  data.path: images (")]
     assert line.endswith(" images to pretrain on); was data/raw")
     assert any(line.startswith("make repro will take about ") for line in lines)
-    assert any(line.startswith("the test is likely to show gains from about ") for line in lines)
+    assert any(line.startswith("at best the test shows gains from about ") for line in lines)
     assert any(line.startswith("doubtful: the test has ") for line in lines)
     assert "    # in a subfolder `mnist`" in load.PARAMS.read_text()  # a comment of two lines
     assert "source: folder # [your own images] mnist, fashion-mnist" in load.PARAMS.read_text()

@@ -152,6 +152,15 @@ def test_a_class_with_few_images_widens_the_interval_of_macro_recall() -> None:
     assert macro > 0.5 * 0.3  # half of an interval in which a recall of 70 % of five images lies
 
 
+def test_one_group_of_a_class_gives_no_interval_of_macro_recall() -> None:
+    random, labels = np.random.default_rng(0), np.repeat([0, 1], [270, 30])
+    predictions = [random.dirichlet(np.ones(2), 300).astype(np.float32) for _ in range(4)]
+    for groups, has_interval in ((np.arange(300) // 30, False), (np.arange(300) // 10, True)):
+        of = measured.Measured.of(predictions, labels, groups, [0] * 4, overlap=0.0)
+        assert of.replicates("accuracy").estimate().has_interval
+        assert of.replicates("recall_macro").estimate().has_interval == has_interval
+
+
 def test_one_group_with_most_of_the_images_is_no_sample() -> None:
     random, labels = np.random.default_rng(0), np.arange(260) % 2
     predictions = [random.dirichlet(np.ones(2), 260).astype(np.float32) for _ in range(4)]

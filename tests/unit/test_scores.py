@@ -9,6 +9,7 @@ from sklearn import metrics as reference
 
 from stages.evaluate.diagnostics import confusion_table
 from stages.tasks.scores import (
+    accuracy_bounds,
     by_unit,
     calibration_error,
     confusion,
@@ -186,7 +187,7 @@ def test_the_bounds_of_macro_recall_are_what_an_image_can_contribute() -> None:
     guesses = np.array([0, 0, 0, 2, 2, 0, 2, 5, 2, 5])
     certain = np.eye(6)
     contributed = contributions(certain[guesses], labels)["recall_macro"]
-    bounds = recall_bounds([4 / 6, 2 / 3, 1.0], labels)
+    bounds = recall_bounds([4 / 6, 2 / 3, 1.0], labels, np.arange(10))
     right, wrong = bounds[:3], bounds[3:]
     for number, label in enumerate((0, 2, 5)):
         of_class = contributed[labels == label]
@@ -194,6 +195,27 @@ def test_the_bounds_of_macro_recall_are_what_an_image_can_contribute() -> None:
         assert of_class[hit] == pytest.approx(right[number])
         assert of_class[~hit] == pytest.approx(wrong[number])
     assert wrong[2] < contributed.min()  # the only image of its class could have been wrong
+
+
+def test_the_bounds_are_what_the_largest_group_can_contribute() -> None:
+    labels, units = np.repeat([0, 1], [6, 4]), np.array([0, 0, 0, 1, 2, 2, 3, 3, 4, 5])
+    right = np.array([1, 1, 1, 0, 1, 0, 1, 1, 0, 1])  # all of the largest groups of both classes
+    contributed = by_unit(right.astype(float), units)
+    high, low = accuracy_bounds(right.mean(), units)
+    assert high == pytest.approx(contributed[0])
+    assert low == pytest.approx(contributed[0] - 3 * 6 / 10)  # its three images of ten, as one of six units
+    certain, guesses = np.eye(2), np.where(right, labels, 1 - labels)
+    of_macro = by_unit(contributions(certain[guesses], labels, units)["recall_macro"], units)
+    bounds = recall_bounds([4 / 6, 3 / 4], labels, units)
+    assert of_macro[[0, 3]] == pytest.approx(bounds[:2])
+    assert min(bounds[2:]) < of_macro.min()
+
+
+def test_few_groups_of_a_class_spread_its_contributions_as_few_images_do() -> None:
+    labels, units = np.repeat([0, 1], [6, 6]), np.arange(12) // 3  # two groups of each class
+    certain = np.eye(2)[np.where(np.arange(12) % 4 == 0, 1 - labels, labels)]
+    grouped, alone = (contributions(certain, labels, of)["recall_macro"] for of in (units, None))
+    assert np.ptp(grouped) == pytest.approx(np.sqrt(2 / (6 / 5)) * np.ptp(alone))
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,8 @@ def test_draws_in_which_nothing_was_spread_are_said() -> None:
     some = pool_sentence(summary, "simclr", "n10", FIVE, not_spread=2)
     assert some.endswith("; in 2 of 5 draws the finetuned model stays.")
     assert pool_sentence(summary, "simclr", "n10", FIVE, not_spread=5) == (
-        "Distilling: spreading the labels over the pool helps in no draw, so the finetuned models stay."
+        "Distilling: in no draw does the check on its own labels speak for spreading them over the pool, "
+        "so the finetuned models stay."
     )
 
 
@@ -234,7 +235,12 @@ def recalls(mean: float, half: float | None) -> dict[str, Any]:
             0.06,
             "there is no measurable gain: 40.00 % without it, 45.00 % with it, +5.00 ± 6.00 points.",
         ),
-        (0.05, None, "it is 40.00 % and 45.00 %, +5.00 points; equal draws have no interval."),
+        (
+            0.05,
+            None,
+            "it is 40.00 % and 45.00 %, +5.00 points; "
+            "equal draws, and a class with one test image or group, have no interval.",
+        ),
     ],
 )
 def test_where_one_class_is_frequent_macro_recall_is_said_beside_accuracy(
