@@ -11,7 +11,6 @@ from stages.compare.baselines import GAIN, OVER_PUBLIC, SimpleBaselines
 from stages.compare.evidence import collect
 from stages.compare.measured import Measured
 from stages.compare.statistics import Design
-from stages.compare.terminal import flat
 from stages.errors import InputError
 from stages.files.packs import write_array
 from stages.files.paths import BASELINES, PREDICTED_IMAGES, PREDICTIONS
@@ -137,7 +136,6 @@ def test_rows_of_the_table_have_a_protocol_of_their_own() -> None:
     assert table["method"].tolist() == ["majority", "pixels_1nn", "hog_svm"]
     assert table["labels"].tolist() == [10, 10, 10]
     assert len(SimpleBaselines().efficiency({"n10": 10})) == 0
-    assert flat({"accuracy": {"mean": 0.5, "ci95": 0.1}}) == {"accuracy": 0.5, "accuracy_ci95": 0.1}
 
 
 def test_the_report_has_rows_and_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
