@@ -66,10 +66,19 @@ class Setting:
         return np.concatenate([groups, groups.max(initial=-1) + 1 + np.arange(self.single)])
 
 
+def grid() -> list[Setting]:
+    """Every combination of draws, test images, labelled images, agreement and groups."""
+    return [Setting(*values) for values in product(DRAWS, TESTS, LABELS, AGREEMENTS, GROUPS)]
+
+
 def all_settings() -> list[Setting]:
-    """The grid; two draws; all labels, so that draws are equal; several runs; few errors; another score."""
+    """The grid, and beside it what is harder.
+
+    Two draws; all labels, so that draws are equal; several runs; few errors; macro recall; groups of unequal
+    size, with few errors, and of one class each.
+    """
     return [
-        *(Setting(*values) for values in product(DRAWS, TESTS, LABELS, AGREEMENTS, GROUPS)),
+        *grid(),
         *(Setting(2, *values) for values in product((60, 300), (210, 55_000), (0.5,), GROUPS)),
         *(Setting(*values) for values in product(DRAWS, TESTS, (BUDGET,), (0.5,), GROUPS)),
         *(Setting(*values, runs=3) for values in product(DRAWS, TESTS, (2000, 55_000), (0.0, 0.9), (1,))),
