@@ -186,7 +186,7 @@ def test_intervals_cover_and_are_not_much_too_wide() -> None:
     of_grid = simulated["setting"].str.replace(r"^(gain|accuracy), ", "", regex=True).isin(map(str, grid()))
     assert of_grid.sum() == 2 * len(grid())
     # The others are at the edges, where intervals are wide.
-    assert table["coverage"][of_grid].median() <= 0.975
+    assert simulated["coverage"][of_grid].median() <= 0.975
     kinds = simulated["setting"].map(kind_of_situation)
     expected = [
         [str(len(part)), *(f"{value:.3f}" for value in (part.min(), part.median(), part.max()))]
