@@ -1,6 +1,6 @@
 """How often a 95% interval holds the truth, in simulations with known truths and on real predictions.
 
-    python -m benchmarks.coverage           (minutes on 13 cores)
+    python -m benchmarks.coverage           (a quarter of an hour on two cores)
     python -m benchmarks.coverage --real    (only the rows of the real predictions, after `dvc repro`)
 
 Simulated: two models of each draw of labels are right or wrong on each test image. What decides is a sum of
