@@ -26,7 +26,7 @@ import pandas as pd
 from scipy import special
 
 from benchmarks.situations import BUDGET, Setting, all_settings
-from stages.compare import measured
+from stages.compare import measured, predictions
 from stages.compare.statistics import Replicates
 from stages.errors import reported
 from stages.files.paths import PREDICTIONS
@@ -40,7 +40,6 @@ from stages.tasks.scores import (
     by_unit,
     contributions,
     effective,
-    independent,
     recall_bounds,
 )
 from stages.training.progress import Bar, progress
@@ -102,10 +101,10 @@ def simulated(
             units = by_unit(units, setting.units())
         elif setting.group > 1:  # the same for groups of equal size, and faster
             units = units.reshape(setting.draws, -1, setting.group).mean(2)
-        overlap = measured.overlap([setting.labels // 10] * 10, f"n{BUDGET}")
+        overlap = predictions.overlap([setting.labels // 10] * 10, f"n{BUDGET}")
         bounds, count = bounds_of(setting, right), effective(setting.units())
-        if setting.score != "accuracy" and too_few_of_class(setting):
-            count = 0
+        if setting.score != "accuracy":
+            count = measured.units_for_recall(labels_of(setting), setting.units())
         arms.append(Replicates(units.mean(1).tolist(), units, runs.tolist(), overlap, bounds, count))
     return (arms[0], arms[1]), (truths[0], truths[1])
 
@@ -137,12 +136,6 @@ def bounds_of(setting: Setting, right: np.ndarray) -> tuple[float, ...]:
     labels = labels_of(setting)
     recalls = [right[:, labels == label].mean() for label in np.unique(labels)]
     return recall_bounds(recalls, labels, setting.units())
-
-
-def too_few_of_class(setting: Setting) -> bool:
-    """Whether a class has so few test images or groups that `compare` gives no interval of macro recall."""
-    labels = labels_of(setting)
-    return bool(independent(labels, setting.units(), np.unique(labels)).min() < measured.FEWEST_OF_CLASS)
 
 
 def cover(_: None, setting: Setting, bar: Bar) -> list[dict[str, float | int | str]]:
@@ -185,7 +178,7 @@ def real() -> Iterator[dict[str, float | int | str]]:
         return
     classes = pd.read_csv("metrics/data_classes.csv")["pool"].tolist()
     budgets = [budget_name(b) for b in usable_budgets(settings.finetune.budgets, sum(classes), len(classes))]
-    evaluations = measured.read(settings.methods, budgets, classes)
+    evaluations = predictions.read(settings.methods, budgets, classes)
     random = np.random.default_rng(0)
     for method, budget, size in product(settings.methods, budgets, (60, 300)):
         if method == CONTROL:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from stages.compare.figures import mean_and_ci, named
-from stages.compare.measured import Evaluations, Measured, read_baselines
+from stages.compare.figures import mean_and_ci, measurable, named
+from stages.compare.measured import Evaluations, Measured
+from stages.compare.predictions import read_baselines
 from stages.compare.statistics import Design
-from stages.compare.verdict import Format, measurable, unmarked
+from stages.compare.verdict import Format, unmarked
 from stages.compare.written import BaselineChoice
 from stages.errors import InputError
 from stages.files.json_files import read_json

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
-from stages.compare import charts, evidence, figures, inputs, measured, other_code, report
+from stages.compare import charts, evidence, figures, inputs, other_code, predictions, report
 from stages.compare.baselines import SimpleBaselines
 from stages.compare.leftovers import remove_leftovers
 from stages.errors import InputError
@@ -37,7 +37,7 @@ def main() -> None:
             *map(BASELINES.joinpath, settings.baselines),
         ):
             require_folder_as_written(folder)
-    evaluations = measured.read(settings.methods, names, of_classes)
+    evaluations = predictions.read(settings.methods, names, of_classes)
     simple = SimpleBaselines.read(settings.baselines, names, of_classes, settings.methods[0])
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
     efficiency = pd.concat([figures.label_efficiency(evaluations, labels), simple.efficiency(labels)])

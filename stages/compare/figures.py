@@ -184,6 +184,11 @@ def control_first(methods: Iterable[str]) -> list[str]:
     return sorted(methods, key=lambda method: (method != CONTROL, method))
 
 
+def measurable(row: Mapping[str, float], name: str = "gain") -> bool:
+    """Whether a gain in a row of the summary has an interval, and the interval excludes 0."""
+    return 0 < row.get(f"{name}_ci95", 0.0) < abs(row.get(name, 0.0))
+
+
 def in_percent(row: Mapping[str, float], name: str, sign: str = "") -> str:
     """A figure in percent, with its interval if it has one: `98.6 ± 0.3`; "" if the row lacks it."""
     if name not in row:

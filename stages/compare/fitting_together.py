@@ -60,7 +60,7 @@ def _require_budget(
         raise _misfit(METRICS / "choose" / f"{result.method}.json", f"has no budget {budget}")
     distilled = len(protocols["distilled"].runs) if "distilled" in protocols else 0
     if distilled and Counter(draw["budget"] for draw in result.distil["draws"])[budget] != distilled:
-        what = f"has not the {distilled} draws of {budget} that were measured"
+        what = f"does not have the {distilled} draws of {budget} that were measured"
         raise _misfit(METRICS / "distil" / f"{result.method}.json", what)
     enough = data.counts["validation_labelled"] >= ENOUGH_VALIDATION
     if enough and "finetuned" not in result.model["validation"].get(budget, {}):
@@ -69,7 +69,7 @@ def _require_budget(
         raise _misfit(_of_evaluate(result, "reliability.csv"), f"has no rows of {budget}")
     pairs = result.confusion[result.confusion["budget"] == budget][["actual", "predicted"]]
     if len(pairs) != len(data.class_names) ** 2 or pairs.duplicated().any():
-        what = f"has not one row for each pair of classes at {budget}"
+        what = f"does not have one row for each pair of classes at {budget}"
         raise _misfit(_of_evaluate(result, "confusion.csv"), what)
 
 

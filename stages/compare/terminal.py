@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from stages.compare import figures, other_code, written
+from stages.compare import figures, other_code, written, written_figures
 from stages.compare.verdict import is_one_sided
 from stages.compare.written_tables import CLASSES, EFFICIENCY, read_columns
 from stages.errors import InputError
@@ -29,7 +29,10 @@ def show() -> None:
         InputError: a file is damaged, is not what its stage writes, or lacks a figure that another has.
         FileNotFoundError: a file is missing.
     """
-    summary, details = read_json(SUMMARY, written.Summary), read_json(DETAILS, written.Details)
+    summary, details = (
+        read_json(SUMMARY, written_figures.Summary),
+        read_json(DETAILS, written_figures.Details),
+    )
     if not summary:
         raise InputError(f"{SUMMARY}: has no method; run `dvc repro`")
     efficiency = read_columns(LABEL_EFFICIENCY, EFFICIENCY)

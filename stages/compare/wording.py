@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stages.compare import charts, verdict
+from stages.compare import charts, figures, labels_needed, verdict
 from stages.compare.evidence import Evidence
 from stages.compare.formats import marked
 from stages.compare.inputs import MethodResults
@@ -47,7 +47,7 @@ def doubts(result: MethodResults) -> list[str]:
 def caution(evidence: Evidence, result: MethodResults) -> str:
     """Why a missing gain may come from the setting and not from the data; "" where nothing hints at it."""
     rows = evidence.summary[result.method].values()
-    gained = all(verdict.measurable(row) and row["gain"] > 0 for row in rows if "gain" in row)
+    gained = all(figures.measurable(row) and row["gain"] > 0 for row in rows if "gain" in row)
     reasons = "; ".join(doubts(result))
     if gained or not reasons:
         return ""
@@ -68,7 +68,7 @@ def labels_for_same(evidence: Evidence) -> dict[str, dict[str, str]]:
     table: dict[str, dict[str, str]] = {}
     for result in evidence.results:
         for budget in evidence.budgets:
-            needed = verdict.labels_for_same(evidence.summary, result.method, budget, evidence.labels)
+            needed = labels_needed.labels_for_same(evidence.summary, result.method, budget, evidence.labels)
             if needed is not None:
                 text = f"{bounds[needed.bound]}{needed.labels:,}"
                 table.setdefault(result.method, {})[budget] = text

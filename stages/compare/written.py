@@ -7,7 +7,7 @@ model. Tests of the pipeline read what the stages have written, so model and fil
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from stages.settings.recipes import Recipe
 from stages.settings.values import BUDGET_NAME, Fraction
@@ -203,58 +203,3 @@ class Speed(Timings):
     latency_ms_p50: Amount
     latency_ms_p95: Amount
     inference_images_per_second: Amount
-
-
-# --- compare
-
-
-class Reached(Content):
-    """Of a row of metrics/summary.json: what the finetuned models reach."""
-
-    accuracy: Fraction
-
-
-class SummaryRow(Reached):
-    """A method at a budget. What has a default may be missing, but is not null."""
-
-    recall_macro: Fraction
-    linear_probe: Fraction
-    accuracy_ci95: HalfWidth = 1
-    gain: Gain = 0
-    gain_ci95: HalfWidth = 1
-    distilled: Fraction = 0
-
-
-class Classifiers(RootModel[dict[Name, dict[BudgetName, Reached]]]):
-    """metrics/summary.json: which classifiers there are."""
-
-
-class Summary(RootModel[dict[Name, dict[BudgetName, SummaryRow]]]):
-    """metrics/summary.json."""
-
-
-class Figure(Content):
-    """A mean with the half-width of its interval, if it has one."""
-
-    mean: Fraction
-    ci95: HalfWidth = 1
-
-
-class Change(Content):
-    """A gain with the half-width of its interval, if it has one."""
-
-    mean: Gain
-    ci95: HalfWidth = 1
-
-
-class ProtocolFigures(Content):
-    """What models reach by one protocol."""
-
-    accuracy: Figure
-    recall_macro: Figure
-    accuracy_gain: Change | None = None
-    recall_macro_gain: Change | None = None
-
-
-class Details(RootModel[dict[Name, dict[BudgetName, dict[Name, ProtocolFigures]]]]):
-    """metrics/details.json, as `--show` needs it."""

@@ -23,7 +23,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stages.compare.written import Classifiers, ModelChoice, ValidationCount
+from stages.compare.written import ModelChoice, ValidationCount
+from stages.compare.written_figures import Classifiers
 from stages.errors import InputError, reported
 from stages.files.json_files import read_json
 from stages.files.locks import require_writable

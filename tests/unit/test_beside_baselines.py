@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.compare import figures, inputs, measured, report
+from stages.compare import figures, inputs, predictions, report
 from stages.compare.baselines import GAIN, OVER_PUBLIC, SimpleBaselines
 from stages.compare.evidence import collect
 from stages.compare.measured import Measured
@@ -181,10 +181,10 @@ def test_baselines_of_other_draws_are_refused(tmp_path: Path, monkeypatch: pytes
     write(PREDICTIONS / "scratch", "finetuned", 3)
     write(BASELINES / "hog_svm", "baseline", 3)
     write(BASELINES / "majority", "baseline", 3)
-    found = measured.read_baselines(["hog_svm", "majority"], ["n4"], [10, 10], "scratch")
+    found = predictions.read_baselines(["hog_svm", "majority"], ["n4"], [10, 10], "scratch")
     assert found["hog_svm"]["n4"].overlap == pytest.approx(0.2)
     assert found["majority"]["n4"].overlap == 1  # it has the labels of the whole pool in every draw
-    assert measured.read_baselines([], ["n4"], [10, 10], "scratch") == {}
+    assert predictions.read_baselines([], ["n4"], [10, 10], "scratch") == {}
     write(BASELINES / "hog_svm", "baseline", 2)
     with pytest.raises(InputError, match=r"data/baselines/hog_svm: has other images or draws than"):
-        measured.read_baselines(["hog_svm"], ["n4"], [10, 10], "scratch")
+        predictions.read_baselines(["hog_svm"], ["n4"], [10, 10], "scratch")

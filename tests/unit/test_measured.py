@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from stages.compare import measured
+from stages.compare.predictions import overlap, read
 from stages.errors import InputError
 from stages.files.packs import write_array
 from stages.files.paths import PREDICTED_IMAGES, PREDICTIONS
@@ -38,7 +39,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[n
 
 
 def test_predictions_become_replicates_of_units(written: dict[str, list[np.ndarray]]) -> None:
-    evaluations = measured.read(["scratch", "simclr"], ["n4"], labelled=[10, 10])
+    evaluations = read(["scratch", "simclr"], ["n4"], labelled=[10, 10])
     of_simclr = evaluations["simclr"]["n4"]["finetuned"]
     assert list(of_simclr.figures) == [measure(draw, LABELS) for draw in written["simclr"]]
     assert list(of_simclr.runs) == [0, 1]
@@ -63,16 +64,16 @@ def test_the_recall_of_a_class_with_few_images_has_no_interval() -> None:
 @pytest.mark.usefixtures("written")
 def test_what_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(InputError, match=r"^data/predictions/scratch: has no budget n9; run `dvc repro`$"):
-        measured.read(["scratch"], ["n9"], [10, 10])
+        read(["scratch"], ["n9"], [10, 10])
     table = pd.read_csv(PREDICTIONS / "simclr" / PREDICTED_IMAGES)
     write_table(PREDICTIONS / "simclr" / PREDICTED_IMAGES, table.assign(id=table["id"] + "b"))
     with pytest.raises(
         InputError, match=r"simclr/images.csv: its images are not those of .*scratch/images.csv"
     ):
-        measured.read(["scratch", "simclr"], ["n4"], [10, 10])
+        read(["scratch", "simclr"], ["n4"], [10, 10])
     write_table(PREDICTIONS / "scratch" / PREDICTED_IMAGES, table.assign(unit="x"))
     with pytest.raises(InputError, match=r"column unit is not a number in every row"):
-        measured.read(["scratch"], ["n4"], [10, 10])
+        read(["scratch"], ["n4"], [10, 10])
 
 
 @pytest.mark.usefixtures("written")
@@ -80,14 +81,14 @@ def test_other_draws_or_runs_cannot_be_paired() -> None:
     models = [Model(f"n4-draw{d}-finetuned.npy", "finetuned", "n4", d, 0, "file") for d in (0, 1)]
     write_index(PREDICTIONS / "simclr", models)
     with pytest.raises(InputError, match=r"simclr: has other draws or runs than data/predictions/scratch"):
-        measured.read(["scratch", "simclr"], ["n4"], [10, 10])
+        read(["scratch", "simclr"], ["n4"], [10, 10])
 
 
 @pytest.mark.usefixtures("written")
 def test_a_sum_of_votes_may_be_above_one_by_rounding() -> None:
     file = PREDICTIONS / "scratch" / "n4-draw1-finetuned.npy"
     write_array(file, np.tile(np.array([1.0000002, 0.0], dtype=np.float32), (12, 1)))
-    assert measured.read(["scratch"], ["n4"], [10, 10])["scratch"]["n4"]["finetuned"].figures
+    assert read(["scratch"], ["n4"], [10, 10])["scratch"]["n4"]["finetuned"].figures
 
 
 @pytest.mark.usefixtures("written")
@@ -109,11 +110,11 @@ def test_damaged_predictions_are_named(content: np.ndarray | None) -> None:
     else:
         write_array(file, content)
     with pytest.raises(InputError, match=rf"^{file}: "):
-        measured.read(["scratch"], ["n4"], [10, 10])
+        read(["scratch"], ["n4"], [10, 10])
 
 
 def test_without_a_budget_nothing_is_read() -> None:
-    assert measured.read(["scratch", "simclr"], [], []) == {"scratch": {}, "simclr": {}}
+    assert read(["scratch", "simclr"], [], []) == {"scratch": {}, "simclr": {}}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_without_a_budget_nothing_is_read() -> None:
     ],
 )
 def test_overlap_of_draws(labelled: list[int], budget: str, expected: float) -> None:
-    assert measured.overlap(labelled, budget) == pytest.approx(expected)
+    assert overlap(labelled, budget) == pytest.approx(expected)
 
 
 def test_a_group_is_a_unit_and_so_is_an_image_without_one() -> None:

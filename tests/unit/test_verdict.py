@@ -3,14 +3,11 @@ from typing import Any
 
 import pytest
 
+from stages.compare.figures import measurable
+from stages.compare.labels_needed import LabelsNeeded, labels_for_same, labels_needed, needed_clause
 from stages.compare.statistics import Design
 from stages.compare.verdict import (
-    LabelsNeeded,
     imported_sentence,
-    labels_for_same,
-    labels_needed,
-    measurable,
-    needed_clause,
     pool_sentence,
     recall_sentence,
     sentence,

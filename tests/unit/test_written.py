@@ -19,12 +19,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.compare import every_method, inputs, measured, report, terminal
+from stages.compare import every_method, inputs, predictions, report, terminal
 from stages.compare.baselines import SimpleBaselines
 from stages.compare.evidence import Evidence
 from stages.compare.fitting_together import require_one_run
 from stages.compare.measured import Evaluations
-from stages.compare.written import Summary
+from stages.compare.written_figures import Summary
 from stages.errors import InputError
 from stages.files.json_files import read_json, write_json
 from stages.files.packs import write_array
@@ -71,7 +71,7 @@ class Complete:
                 report.render(replace(self.evidence, data=data, results=results))
 
     def in_statistics(self) -> None:
-        measured.read(METHODS, list(LABELS), LABELLED)
+        predictions.read(METHODS, list(LABELS), LABELLED)
         SimpleBaselines.read(NAMES, list(LABELS), LABELLED, METHODS[0])
 
     def in_terminal(self) -> None:
@@ -109,7 +109,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Complete:
         with pytest.MonkeyPatch.context() as patch:
             without_drawing(patch)
             every_method.main()
-        evaluations = measured.read(METHODS, list(LABELS), LABELLED)
+        evaluations = predictions.read(METHODS, list(LABELS), LABELLED)
         return Complete(folder, evidence, evaluations, load.validated(load.read(load.PARAMS)))
 
 
