@@ -208,7 +208,7 @@ def test_a_wrong_field_of_a_json_file_is_named_or_does_no_harm(complete: Complet
         ),
         ("data.json", (), [], "data.json: is []; allowed: a section of keys and values"),
         ("data.json", ("test_units",), 39, "data.json 200 (39 units)"),
-        ("distil/simclr.json", ("draws",), [], "has not the 2 draws of n10 that were measured"),
+        ("distil/simclr.json", ("draws",), [], "does not have the 2 draws of n10 that were measured"),
         ("evaluate/simclr_model.json", ("validation",), {}, "validation has no n10.finetuned"),
         (
             "prepare.json",
