@@ -17,27 +17,23 @@ KILL_EVERY = 6  # case: about as much time for kills as for mutations
 MEMORY = 12 << 30  # bytes of addresses that a command may take; torch alone takes some GB
 
 
-def case(victim: Victim, seed: int, number: int, second: float) -> tuple[str, str, str]:
+def case(victim: Victim, seed: int, number: int, lasted: dict[str, float]) -> tuple[str, str, str]:
     """Run one case: its kind, its outcome, what was done. All random choices follow from the numbers."""
     rng = Random(f"{seed} {number}")  # noqa: S311 (chosen, not secret)
     if number % KILL_EVERY == KILL_EVERY - 1:
-        return "kill", *kills.attack(victim, rng, second)
+        return "kill", *kills.attack(victim, rng, lasted)
     return "mutation", *rot.attack(victim, rng)
 
 
 def attack(victim: Victim, seed: int, numbers: Sequence[int], minutes: float) -> int:
     """Run cases until the time is over; print each bad one, and the counts. The number of bad ones."""
     began = time.monotonic()
-    victim.work.run("dvc", "--version")
-    start = time.monotonic()
-    process = victim.work.start("python", "-m", "stages.settings")
-    process.communicate()
-    second = 2 * (time.monotonic() - start)  # a stage imports more than the settings
+    lasted: dict[str, float] = {}
     counts: Counter[tuple[str, str]] = Counter()
     for number in numbers:
         if time.monotonic() - began > 60 * minutes:
             break
-        kind, outcome, done = case(victim, seed, number, second)
+        kind, outcome, done = case(victim, seed, number, lasted)
         if not done:
             continue
         counts[kind, ":".join(outcome.split(":")[:2]) if outcome.startswith("bad: ") else outcome] += 1
