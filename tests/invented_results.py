@@ -15,7 +15,8 @@ from stages.evaluate import diagnostics
 from stages.evaluate.results import Results
 from stages.files.json_files import write_json
 from stages.files.packs import write_array
-from stages.files.paths import METRICS, PREDICTED_IMAGES, PREDICTIONS
+from stages.files.paths import DATA, DATA_CLASSES, METRICS, PREDICTED_IMAGES, PREDICTIONS, PREPARED
+from stages.files.records import write_record
 from stages.files.tables import write_table
 from stages.images import thumbnails
 from stages.tasks.model_index import INDEX, Model, read_index, write_index
@@ -93,21 +94,22 @@ def write(
                 "encoder": "residual", "image_size": 28, "parameters": 1000 + number, "multiply_adds": 5000,
                 "file_bytes": 4000, "map_variance": explained,
             }  # fmt: skip
-        write_json(results.model, model)
+        write_json(results.figures, {})
+        write_record(results.model, model, *results.recorded())
         seconds = {"hardware": "x86_64", "threads": 2, "seconds": 10.0 * number, "images_per_second": 100}
         for stage in ("pretrain", "choose", "finetune", "distil"):
-            write_json(METRICS / "timings" / stage / f"{method}.json", seconds)
+            write_record(METRICS / "timings" / stage / f"{method}.json", seconds)
         speed = {"latency_ms_p50": 1.5 + number, "latency_ms_p95": 2.5, "inference_images_per_second": 999}
-        write_json(results.timings, seconds | speed)
-        write_json(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
+        write_record(results.timings, seconds | speed)
+        write_record(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
         rate = {"encoder_learning_rate": 0.003 * number, "head_learning_rate": 0.01, "weight_decay": 0.5}
         recipes = {budget: {"by": "cross-validation", "recipe": rate} for budget in labels}
-        write_json(METRICS / "choose" / f"{method}.json", {"made_from": MADE_FROM, "budgets": recipes})
+        write_record(METRICS / "choose" / f"{method}.json", {"made_from": MADE_FROM, "budgets": recipes})
         distil = [
             {"budget": budget, "draw": draw, "spread": draw > 0}
             for budget in list(labels)[:1] for draw in range(draws)
         ]  # fmt: skip
-        write_json(METRICS / "distil" / f"{method}.json", {"made_from": MADE_FROM, "draws": distil})
+        write_record(METRICS / "distil" / f"{method}.json", {"made_from": MADE_FROM, "draws": distil})
         evaluations[method] = figures
     _data(classes, images, test if labels else 0)
     table = figures_of.label_efficiency(evaluations, labels)
@@ -152,14 +154,15 @@ def _pretraining(method: str, number: int, images: np.ndarray) -> None:
         "knn": [0.5 + 0.01 * step + 0.001 * number for step in steps],
     })  # fmt: skip
     write_table(folder / f"{method}.csv", curve)
+    shown = folder / f"{method}_shown.png"
+    thumbnails.write(shown, thumbnails.sheet(images[:20], 10))
     figures = {
         "knn": float(curve["knn"].iloc[-1]), "knn_untrained": 0.5, "feature_std": 0.3, "rankme": 20.5,
         "runs": [{}], "collapse": None, "loss": None, "steps": steps[-1], "parameters": 900, "device": "cpu",
         "precision": "bf16", "torch": "2", "python": "3.11", "made_from": MADE_FROM,
         "shown": ["images of the pool", "one view of each"],
     }  # fmt: skip
-    write_json(folder / f"{method}.json", figures)
-    thumbnails.write(folder / f"{method}_shown.png", thumbnails.sheet(images[:20], 10))
+    write_record(folder / f"{method}.json", figures, folder / f"{method}.csv", shown)
 
 
 def _data(classes: Sequence[str], images: np.ndarray, test: int) -> None:
@@ -167,11 +170,12 @@ def _data(classes: Sequence[str], images: np.ndarray, test: int) -> None:
         "classes": len(classes), "pool": 100, "pool_labelled": 90, "validation_labelled": 200,
         "test_labelled": test, "test_units": test, "smallest_gain": {},
     }  # fmt: skip
-    write_json(METRICS / "data.json", counts)
-    write_json(METRICS / "prepare.json", {"made_from": MADE_FROM})
+    write_json(DATA, counts)
     left_out = [[f"images/{i}.png", "duplicate" if i else "<b>bad</b> & file", ""] for i in range(60)]
     columns = ["file", "reason", "other"]
-    write_table(METRICS / "data_left_out.csv", pd.DataFrame(left_out, columns=columns))
+    of_files, samples = METRICS / "data_left_out.csv", METRICS / "data_samples.png"
+    write_table(of_files, pd.DataFrame(left_out, columns=columns))
     table = pd.DataFrame({"class": list(classes), "pool": 9, "validation": 0, "test": 7})
-    write_table(METRICS / "data_classes.csv", table)
-    thumbnails.write(METRICS / "data_samples.png", thumbnails.sheet(images[:30], 10))
+    write_table(DATA_CLASSES, table)
+    thumbnails.write(samples, thumbnails.sheet(images[:30], 10))
+    write_record(PREPARED, {"made_from": MADE_FROM}, DATA, DATA_CLASSES, of_files, samples)

@@ -13,8 +13,8 @@ from stages.compare.statistics import Design
 from stages.compare.verdict import Format, unmarked
 from stages.compare.written import BaselineChoice
 from stages.errors import InputError
-from stages.files.json_files import read_json
 from stages.files.paths import METRICS
+from stages.files.records import read_record
 from stages.settings.values import BASELINE, BASELINES, MAJORITY, PUBLIC
 
 GAIN, OVER_PUBLIC = "gain_over_baseline", "gain_over_imagenet"  # in the summary
@@ -40,7 +40,7 @@ class SimpleBaselines:
     ) -> "SimpleBaselines":
         """Read what the stage `baselines` wrote; arguments and exceptions as for `read_baselines`."""
         measured = read_baselines(names, budgets, labelled, method)
-        validation = read_json(FIGURES, BaselineChoice)["validation"]
+        validation = read_record(FIGURES, BaselineChoice)["validation"]
         for budget in budgets if validation else []:
             if missing := [name for name in measured if name not in validation.get(budget, {})]:
                 raise InputError(f"{FIGURES}: validation has no {budget}.{missing[0]}; run `dvc repro`")

@@ -8,10 +8,23 @@ from stages.compare import charts, evidence, figures, inputs, other_code, predic
 from stages.compare.baselines import SimpleBaselines
 from stages.compare.leftovers import remove_leftovers
 from stages.errors import InputError
+from stages.files import provenance
 from stages.files.digests import require_folder_as_written
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
-from stages.files.paths import BASELINES, DETAILS, LABEL_EFFICIENCY, METRICS, PREDICTIONS, REPORT, SUMMARY
+from stages.files.paths import (
+    BASELINES,
+    COMPARED,
+    DATA,
+    DATA_CLASSES,
+    DETAILS,
+    LABEL_EFFICIENCY,
+    METRICS,
+    PREDICTIONS,
+    REPORT,
+    SUMMARY,
+)
+from stages.files.records import write_record
 from stages.files.tables import write_table
 from stages.settings import load
 from stages.tasks.draws import budget_name, usable_budgets
@@ -28,8 +41,8 @@ def main() -> None:
     of_classes = data.classes["pool"].astype(int).tolist()
     if sum(of_classes) != labelled:
         raise InputError(
-            f"{METRICS / 'data_classes.csv'}: column pool has {sum(of_classes)} labelled images, "
-            f"{METRICS / 'data.json'} {labelled}; run `dvc repro`"
+            f"{DATA_CLASSES}: column pool has {sum(of_classes)} labelled images, {DATA} {labelled}; "
+            "run `dvc repro`"
         )
     if names:
         for folder in (
@@ -49,6 +62,8 @@ def main() -> None:
     write_table(METRICS / "recall.csv", figures.recall(everything.details, labels, data.class_names))
     gather(settings.methods, names)
     charts.write_efficiency(efficiency, METRICS / "label_efficiency.png")
+    made_from = provenance.made_from("compare", inputs=False)
+    write_record(COMPARED, {"made_from": made_from}, SUMMARY, DETAILS, LABEL_EFFICIENCY)
     report.write(REPORT, everything, other_code.note(settings.methods))
 
 

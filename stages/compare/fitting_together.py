@@ -7,7 +7,7 @@ from pathlib import Path
 from stages.compare.inputs import DataSummary, MethodResults
 from stages.compare.measured import Evaluations, Measured
 from stages.errors import InputError
-from stages.files.paths import METRICS, PREDICTIONS
+from stages.files.paths import DATA, METRICS, PREDICTIONS
 from stages.tasks.power import ENOUGH_VALIDATION
 from stages.tasks.scores import effective
 
@@ -52,7 +52,7 @@ def _require_budget(
     images, units = len(measured.labels), effective(measured.units)
     if (images, units) != (data.counts["test_labelled"], data.counts["test_units"]):
         counted = f"{data.counts['test_labelled']} ({data.counts['test_units']} units)"
-        what = f"has {images} test images ({units} units), {METRICS / 'data.json'} {counted}"
+        what = f"has {images} test images ({units} units), {DATA} {counted}"
         raise _misfit(folder, what)
     if "linear" not in protocols:
         raise _misfit(folder, f"has no linear probes of {budget}")

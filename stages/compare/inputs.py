@@ -12,7 +12,8 @@ from stages.compare import written, written_tables
 from stages.compare.written_tables import read_columns, read_picture
 from stages.errors import InputError
 from stages.files.json_files import read_json
-from stages.files.paths import METRICS
+from stages.files.paths import DATA, DATA_CLASSES, METRICS, PREPARED
+from stages.files.records import read_record, require_recorded
 from stages.images import thumbnails
 
 STAGES = ("pretrain", "choose", "finetune", "distil", "evaluate")
@@ -63,15 +64,15 @@ def read_method(method: str, finetuned: bool = True) -> MethodResults:
     curves = read_columns(Path(f"{pretrain}.csv"), written_tables.CURVE)
     model = written.MeasuredModel if finetuned else written.Unmeasured
     speed = {"evaluate": written.Speed} if finetuned else {}
-    return MethodResults(
+    results = MethodResults(
         method=method,
-        pretrain=read_json(Path(f"{pretrain}.json"), written.Pretraining),
-        choose=read_json(METRICS / "choose" / f"{method}.json", written.Choosing),
-        finetune=read_json(METRICS / "finetune" / f"{method}.json", written.Origin),
-        distil=read_json(METRICS / "distil" / f"{method}.json", written.Distilling),
-        model=read_json(Path(f"{evaluate}_model.json"), model),
+        pretrain=read_record(Path(f"{pretrain}.json"), written.Pretraining),
+        choose=read_record(METRICS / "choose" / f"{method}.json", written.Choosing),
+        finetune=read_record(METRICS / "finetune" / f"{method}.json", written.Origin),
+        distil=read_record(METRICS / "distil" / f"{method}.json", written.Distilling),
+        model=read_record(Path(f"{evaluate}_model.json"), model),
         timings={
-            stage: read_json(
+            stage: read_record(
                 METRICS / "timings" / stage / f"{method}.json", speed.get(stage, written.Timings)
             )
             for stage in STAGES
@@ -84,6 +85,9 @@ def read_method(method: str, finetuned: bool = True) -> MethodResults:
         gallery=read_gallery(Path(f"{evaluate}_mistakes.png"), len(mistakes)),
         shown=read_picture(Path(f"{pretrain}_shown.png")),
     )
+    for record in (f"{pretrain}.json", f"{evaluate}_model.json"):  # last: what is wrong in a file says more
+        require_recorded(Path(record))
+    return results
 
 
 def read_gallery(path: Path, count: int) -> list[Image.Image]:
@@ -125,10 +129,12 @@ class DataSummary:
 
 def read_data() -> DataSummary:
     """Read what prepare wrote about the data; raises as `read_method`."""
-    return DataSummary(
-        counts=read_json(METRICS / "data.json", written.Counts),
-        classes=read_columns(METRICS / "data_classes.csv", written_tables.CLASSES),
+    summary = DataSummary(
+        counts=read_json(DATA, written.Counts),
+        classes=read_columns(DATA_CLASSES, written_tables.CLASSES),
         left_out=read_columns(METRICS / "data_left_out.csv", written_tables.LEFT_OUT),
         samples=read_picture(METRICS / "data_samples.png"),
-        made_from=read_json(METRICS / "prepare.json", written.Prepared)["made_from"],
+        made_from=read_record(PREPARED, written.Prepared)["made_from"],
     )
+    require_recorded(PREPARED)
+    return summary

@@ -17,6 +17,7 @@ RECORDS = {
     "distil": "distil/{}.json",
     "evaluate": "evaluate/{}_model.json",
     "baselines": "baselines.json",
+    "compare": "compare.json",
 }
 
 

@@ -12,8 +12,18 @@ from stages.compare import figures, other_code, written, written_figures
 from stages.compare.verdict import is_one_sided
 from stages.compare.written_tables import CLASSES, EFFICIENCY, read_columns
 from stages.errors import InputError
-from stages.files.json_files import read_json
-from stages.files.paths import DETAILS, LABEL_EFFICIENCY, METRICS, REPORT, SUMMARY
+from stages.files.paths import (
+    COMPARED,
+    DATA,
+    DATA_CLASSES,
+    DETAILS,
+    LABEL_EFFICIENCY,
+    METRICS,
+    PREPARED,
+    REPORT,
+    SUMMARY,
+)
+from stages.files.records import read_record, read_recorded, require_recorded
 from stages.settings.values import BASELINE
 
 NAMES = {"accuracy": "accuracy", "recall_macro": "macro recall"}
@@ -30,14 +40,16 @@ def show() -> None:
         FileNotFoundError: a file is missing.
     """
     summary, details = (
-        read_json(SUMMARY, written_figures.Summary),
-        read_json(DETAILS, written_figures.Details),
+        read_recorded(SUMMARY, COMPARED, written_figures.Summary),
+        read_recorded(DETAILS, COMPARED, written_figures.Details),
     )
     if not summary:
         raise InputError(f"{SUMMARY}: has no method; run `dvc repro`")
     efficiency = read_columns(LABEL_EFFICIENCY, EFFICIENCY)
-    design = figures.design(efficiency, read_json(METRICS / "data.json", written.DesignCounts))
-    tested = read_columns(METRICS / "data_classes.csv", CLASSES)["test"].astype(int).tolist()
+    design = figures.design(efficiency, read_recorded(DATA, PREPARED, written.DesignCounts))
+    tested = read_columns(DATA_CLASSES, CLASSES)["test"].astype(int).tolist()
+    require_recorded(COMPARED, LABEL_EFFICIENCY)
+    require_recorded(PREPARED, DATA_CLASSES)
     scores = ("recall_macro", "accuracy") if is_one_sided(tested) else ("accuracy", "recall_macro")
     simple = list(efficiency[efficiency["protocol"] == BASELINE]["method"].unique())
     title = "test split, in %"
@@ -75,7 +87,7 @@ def show() -> None:
     if simple:
         print(f"scores: of finetuned models, and of what they are compared with: {', '.join(simple)}")
     for method in summary:
-        health = read_json(METRICS / "pretrain" / f"{method}.json", written.Health)
+        health = read_record(METRICS / "pretrain" / f"{method}.json", written.Health)
         if health["collapse"] is not None:
             print(f"warning: pretrain {method}: collapse at {health['collapse']}")
         for doubt in health.get("doubts", []):

@@ -31,6 +31,7 @@ from stages.files.digests import write_digests
 from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.paths import ENCODERS, MODELS, PREDICTED_IMAGES, encoder_file
+from stages.files.records import write_record
 from stages.files.tables import write_table
 from stages.files.whole import whole_folder
 from stages.images import thumbnails
@@ -80,8 +81,9 @@ def main(method: str) -> None:
     last = models[-1].path
     classifier = evaluator.classifier(last)
     of_model = size(classifier, last) | {"map_variance": explained, "made_from": made_from}
-    write_json(results.model, of_model | {"validation": validation_accuracies(tasks, measured)})
     write_json(results.figures, figures)
+    of_model["validation"] = validation_accuracies(tasks, measured)
+    write_record(results.model, of_model, *results.recorded())
     tested = len(evaluator.test.labels)
     seconds = sum(measured[number].seconds for number in range(len(models))) / count
     speed = latency(classifier, as_tensor(evaluator.test.images[:1]), machine) | {
@@ -90,7 +92,7 @@ def main(method: str) -> None:
     protocols = sum(len(draws) for of in figures.values() for draws in of.values())
     timings = machine.timings(time.perf_counter() - started, protocols * tested)
     memory = max(result.memory_mb for result in measured.values())
-    write_json(results.timings, timings | speed | {"workers": count, "worker_memory_mb": memory})
+    write_record(results.timings, timings | speed | {"workers": count, "worker_memory_mb": memory})
     print_accuracies(title, figures)
 
 
@@ -214,9 +216,9 @@ def write_empty(results: Results, made_from: dict[str, Any], timings: dict[str, 
         write_index(folder, [])
         write_digests(folder)
         write_tables(results, diagnostics.empty_tables(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
-        write_json(results.model, {"made_from": made_from, "validation": {}})
         write_json(results.figures, {})
-        write_json(results.timings, timings)
+        write_record(results.model, {"made_from": made_from, "validation": {}}, *results.recorded())
+        write_record(results.timings, timings)
 
 
 def write_tables(results: Results, tables: dict[str, pd.DataFrame], mistaken: np.ndarray) -> None:

@@ -18,8 +18,8 @@ class Results:
         mistakes: CSV, the misclassified images with the highest confidence.
         gallery: PNG, their pictures in the same order.
         map: CSV, test images in the plane of the first two principal components of the pretrained features.
-        model: JSON, size of the classifier, and what the results were made from.
-        timings: JSON, what differs from run to run.
+        model: record, size of the classifier, and what the results were made from.
+        timings: record, what differs from run to run.
     """
 
     predictions: Path
@@ -51,6 +51,10 @@ class Results:
     def paths(self) -> list[Path]:
         """All paths."""
         return [getattr(self, field.name) for field in fields(self)]
+
+    def recorded(self) -> list[Path]:
+        """The files whose digests are in the record `model`."""
+        return [self.figures, self.confusion, self.reliability, self.mistakes, self.gallery, self.map]
 
 
 def predictions_file(budget: str, draw: int, protocol: str) -> str:

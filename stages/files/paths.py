@@ -15,9 +15,12 @@ PREDICTIONS = Path("data/predictions")
 BASELINES = Path("data/baselines")  # a folder for each simple baseline, as those in PREDICTIONS
 PREDICTED_IMAGES = "images.csv"  # beside the predictions of a method: id, label and unit of each test image
 METRICS = Path("metrics")
+PREPARED = METRICS / "prepare.json"  # the record of what `prepare` writes into it
+DATA, DATA_CLASSES = METRICS / "data.json", METRICS / "data_classes.csv"
 # What `compare` writes about all methods.
 SUMMARY, DETAILS = METRICS / "summary.json", METRICS / "details.json"
 LABEL_EFFICIENCY = METRICS / "label_efficiency.csv"
+COMPARED = METRICS / "compare.json"  # the record of these
 REPORT = METRICS / "report.html"
 
 

@@ -11,7 +11,7 @@
 from stages.errors import reported
 from stages.files import provenance
 from stages.files.locks import require_writable
-from stages.files.paths import IMAGES, LABELS, METRICS, TEST
+from stages.files.paths import DATA, IMAGES, LABELS, TEST
 from stages.prepare import official, own_images
 from stages.prepare.parts import Prepared
 from stages.settings import load
@@ -24,7 +24,7 @@ def main() -> None:
     """Read the source, split it, write the three outputs."""
     settings = load.parameters("prepare")
     data, stream = settings.data, Stream.of(settings.seeds.split, "prepare")
-    require_writable(IMAGES, LABELS, TEST, METRICS / "data.json")
+    require_writable(IMAGES, LABELS, TEST, DATA)
     source = own_images if data.source == FOLDER else official
     prepared = source.prepare(data, stream)
     # NOTE: the source images are not hashed for provenance: later stages hash the packs written here.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,18 @@ import pandas as pd
 from stages.files.digests import write_digests
 from stages.files.json_files import write_json
 from stages.files.packs import write_pack
-from stages.files.paths import DECODING, IMAGES, LABELS, LARGE_POOL, METRICS, TEST
+from stages.files.paths import (
+    DATA,
+    DATA_CLASSES,
+    DECODING,
+    IMAGES,
+    LABELS,
+    LARGE_POOL,
+    METRICS,
+    PREPARED,
+    TEST,
+)
+from stages.files.records import write_record
 from stages.files.tables import write_pieces, write_table
 from stages.files.whole import whole_folder
 from stages.images import thumbnails
@@ -127,9 +137,9 @@ class Prepared:
             write_pieces(test_folder / "index.csv", self.test.pieces(*columns, "label", "group", "file"))
             for folder in (images_folder, labels_folder, test_folder):
                 write_digests(folder)
-            self._write_summary(METRICS, made_from)
+            self._write_summary(made_from)
 
-    def _write_summary(self, folder: Path, made_from: dict[str, Any]) -> None:
+    def _write_summary(self, made_from: dict[str, Any]) -> None:
         """Write what the report shows about the data: counts, images left out, classes, sample images."""
         counts: dict[str, Any] = {"classes": len(self.classes), **self.counts}
         for name, part in (("pool", self.pool), ("validation", self.validation), ("test", self.test)):
@@ -139,12 +149,13 @@ class Prepared:
             f"labels_per_class_{labels}": round(power.smallest_gain(counts["test_units"], labels), 4)
             for labels in power.DISAGREEMENT
         }
-        write_json(folder / "data.json", counts)
-        write_json(folder / "prepare.json", {"made_from": made_from})
+        left_out, samples = METRICS / "data_left_out.csv", METRICS / "data_samples.png"
+        write_json(DATA, counts)
         columns = ["file", "reason", "other"]
-        write_table(folder / "data_left_out.csv", pd.DataFrame(sorted(self.left_out), columns=columns))
-        write_table(folder / "data_classes.csv", self._class_counts())
-        thumbnails.write(folder / "data_samples.png", thumbnails.sheet(self._samples(), SAMPLES))
+        write_table(left_out, pd.DataFrame(sorted(self.left_out), columns=columns))
+        write_table(DATA_CLASSES, self._class_counts())
+        thumbnails.write(samples, thumbnails.sheet(self._samples(), SAMPLES))
+        write_record(PREPARED, {"made_from": made_from}, DATA, DATA_CLASSES, left_out, samples)
 
     def _class_counts(self) -> pd.DataFrame:
         """The number of labelled images of each class in each part."""

@@ -17,10 +17,10 @@ from torch import Tensor
 from stages.errors import reported
 from stages.files import provenance, weights
 from stages.files.digests import write_digests
-from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack, read_pack_if_any
 from stages.files.paths import ENCODERS, IMAGES, LARGE_POOL, METRICS, encoder_file
+from stages.files.records import write_record
 from stages.files.whole import whole_folder
 from stages.images.tensors import as_tensor
 from stages.networks.encoder import Encoder
@@ -102,8 +102,8 @@ def main(method: str) -> None:
     monitoring = sum(result.monitoring_seconds for result in results)
     write_curve(outputs.curve, [result.curve for result in results])
     illustration.write(outputs.illustration, first.shown)
-    write_json(outputs.figures, figures)
-    write_json(outputs.timings, timings | {"monitoring_seconds": round(monitoring, 1)})
+    write_record(outputs.figures, figures, outputs.curve, outputs.illustration)
+    write_record(outputs.timings, timings | {"monitoring_seconds": round(monitoring, 1)})
     for run, result in enumerate(results):
         result.print(pretrainer.title(run))
 

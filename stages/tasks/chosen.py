@@ -3,16 +3,18 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import RootModel
+from pydantic import BaseModel
 
 from stages.errors import InputError
-from stages.files.json_files import read_json, write_json
 from stages.files.paths import RECIPES
+from stages.files.records import read_record, write_record
 from stages.settings.recipes import Recipe
 
 
-class Recipes(RootModel[dict[str, Recipe]]):
-    """The content of a file of recipes."""
+class Recipes(BaseModel):
+    """The content of a file of recipes: budget → its recipe."""
+
+    recipes: dict[str, Recipe]
 
 
 def recipes_file(method: str) -> Path:
@@ -22,7 +24,8 @@ def recipes_file(method: str) -> Path:
 
 def write_recipes(method: str, recipes: Mapping[str, Recipe]) -> None:
     """Write the recipe of each budget, by the budget's name."""
-    write_json(recipes_file(method), {budget: recipe.model_dump() for budget, recipe in recipes.items()})
+    by_budget = {budget: recipe.model_dump() for budget, recipe in recipes.items()}
+    write_record(recipes_file(method), {"recipes": by_budget})
 
 
 def read_recipes(method: str, budgets: Iterable[str] = ()) -> dict[str, Recipe]:
@@ -33,10 +36,10 @@ def read_recipes(method: str, budgets: Iterable[str] = ()) -> dict[str, Recipe]:
         budgets: those that must have a recipe.
 
     Raises:
-        InputError: the file was not written by `write_recipes`, or a budget has no recipe.
+        InputError: the file is not as `write_recipes` wrote it, or a budget has no recipe.
     """
     path = recipes_file(method)
-    recipes = Recipes.model_validate(read_json(path, Recipes)).root
+    recipes = Recipes.model_validate(read_record(path, Recipes)).recipes
     if missing := [budget for budget in budgets if budget not in recipes]:
         raise InputError(f"{path}: has no recipe for {', '.join(missing)}; run `dvc repro`")
     return recipes

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from stages.files import provenance
-from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.paths import IMAGES, METRICS
+from stages.files.records import write_record
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.tasks.finetuning import RandomViews
@@ -133,8 +133,8 @@ class TrainingStage:
         figures_file, timings_file = metrics_files(self.name, self.method)
         spent = self.machine.timings(sum(cost.seconds for cost in costs) / count, images)
         memory = max((cost.memory_mb for cost in costs), default=0)
-        write_json(figures_file, {**self.machine.describe(), "made_from": made_from, **figures})
-        write_json(timings_file, {**spent, **(further or {}), "workers": count, "worker_memory_mb": memory})
+        write_record(figures_file, {**self.machine.describe(), "made_from": made_from, **figures})
+        write_record(timings_file, {**spent, **(further or {}), "workers": count, "worker_memory_mb": memory})
 
 
 def metrics_files(stage: str, method: str) -> tuple[Path, Path]:

@@ -26,9 +26,9 @@ from torch import Tensor
 from stages.compare.written import ModelChoice, ValidationCount
 from stages.compare.written_figures import Classifiers
 from stages.errors import InputError, reported
-from stages.files.json_files import read_json
 from stages.files.locks import require_writable
-from stages.files.paths import CLASSIFIERS, DISTILLED, METRICS, SUMMARY
+from stages.files.paths import CLASSIFIERS, COMPARED, DATA, DISTILLED, METRICS, PREPARED, SUMMARY
+from stages.files.records import read_record, read_recorded
 from stages.files.tables import write_table
 from stages.images import pictures
 from stages.images.listing import CONTROL, NO_UTF8, SUFFIXES, has_control, is_utf8, list_images
@@ -73,7 +73,12 @@ def main(arguments: Sequence[str]) -> int:
     classifier, classes = read_classifier(model)
     classifier.to(machine.device).eval()
     files, invalid = image_files(options.paths)
-    require_writable(options.output)
+    try:
+        require_writable(options.output)
+    except OSError as error:  # such as a clone that may only be read
+        raise InputError(
+            f"--output {options.output}: cannot be written ({error.strerror}: {error.filename}); name another"
+        ) from None
     started = time.perf_counter()
     readable, predicted, unreadable = classify(files, classifier, machine)
     if readable:
@@ -159,13 +164,13 @@ def best_on_validation() -> str:
     Raises:
         InputError: there is no classifier, or a file is not what its stage writes.
     """
-    summary = read_json(SUMMARY, Classifiers)
+    summary = read_recorded(SUMMARY, COMPARED, Classifiers)
     if not any(summary.values()):
         raise InputError(
             f"{SUMMARY}: there is no classifier yet, because no budget has enough labels; label more images "
             "and run `dvc repro`"
         )
-    labels = read_json(METRICS / "data.json", ValidationCount)["validation_labelled"]
+    labels = read_recorded(DATA, PREPARED, ValidationCount)["validation_labelled"]
     if labels < ENOUGH_VALIDATION:
         method = first_pretrained(method for method, budgets in summary.items() if budgets)
         sizes = {b: math.inf if parse_budget(b) == "all" else int(parse_budget(b)) for b in summary[method]}
@@ -179,7 +184,7 @@ def best_on_validation() -> str:
     accuracies: dict[str, float] = {}
     for method, budgets in summary.items():
         file = METRICS / "evaluate" / f"{method}_model.json"
-        of_method = read_json(file, ModelChoice).get("validation", {})
+        of_method = read_record(file, ModelChoice).get("validation", {})
         if missing := [budget for budget in budgets if budget not in of_method]:
             raise InputError(
                 f"{file}: has no accuracy on validation of {', '.join(missing)}; run `dvc repro`"

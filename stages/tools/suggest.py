@@ -28,10 +28,10 @@ from stages.compare.written import OnValidation, ValidationCount
 from stages.errors import InputError, reported
 from stages.files import weights
 from stages.files.digests import require_files_as_written
-from stages.files.json_files import read_json
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack
-from stages.files.paths import IMAGES, LABELS, METRICS, encoder_file
+from stages.files.paths import DATA, IMAGES, LABELS, METRICS, PREPARED, encoder_file
+from stages.files.records import read_record, read_recorded
 from stages.files.tables import read_table, write_table
 from stages.files.whole import whole_file
 from stages.images.tensors import as_tensor
@@ -114,13 +114,13 @@ def best_method(settings: Params) -> str:
 
     Where validation has too few labels to choose by: the first pretrained method by name.
     """
-    labels = read_json(METRICS / "data.json", ValidationCount)["validation_labelled"]
+    labels = read_recorded(DATA, PREPARED, ValidationCount)["validation_labelled"]
     if labels < ENOUGH_VALIDATION:
         method = first_pretrained(settings.methods)
         print(f"validation has {labels} labels, too few to choose an encoder by; taking that of {method}")
         return method
     knn = {
-        method: read_json(METRICS / "pretrain" / f"{method}.json", OnValidation)["knn"] or 0.0
+        method: read_record(METRICS / "pretrain" / f"{method}.json", OnValidation)["knn"] or 0.0
         for method in settings.methods
     }
     return max(reversed(settings.methods), key=lambda method: knn[method])

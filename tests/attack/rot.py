@@ -29,7 +29,11 @@ TOOLS = {  # the start of a path: the tools that read it
     "metrics/evaluate/": (PREDICT,),
     "metrics/summary.json": (SHOW, PREDICT),
     "metrics/details.json": (SHOW,),
-    "metrics/data.json": (SHOW,),
+    "metrics/data.json": (SHOW, PREDICT, SUGGEST),
+    "metrics/data_classes.csv": (SHOW,),
+    "metrics/prepare.json": (SHOW,),
+    "metrics/pretrain/": (SHOW, SUGGEST),
+    "metrics/compare.json": (SHOW, PREDICT),
     "metrics/label_efficiency.csv": (SHOW,),
 }
 
@@ -83,6 +87,13 @@ def attack(victim: Victim, rng: Random) -> tuple[str, str]:
         if ended.status == 0 and not ended.problem():
             ended = victim.run("dvc repro")
     else:
+        ended = victim.run(command)
+    if not direct and ended.status == 0 and not name.startswith(INPUTS) and victim.differences() == [name]:
+        # DVC goes by size and time, and saw nothing. So whatever reads the file must see it.
+        if not commands:
+            return "unseen, read by nothing", done
+        command, direct = rng.choice(commands), True
+        done = f"{done}, which saw nothing; {command}"
         ended = victim.run(command)
     if ended.status is None and name == "params.yaml":
         return "another input, still at work", done  # such as more steps

@@ -393,10 +393,10 @@ def test_a_further_candidate_trains_itself_only(small: Path, capsys: pytest.Capt
 def test_a_damaged_file_of_recipes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipes_file("scratch").parent.mkdir(parents=True)
-    recipes_file("scratch").write_text('{"n10": {"encoder_learning_rate": -1}}')
+    recipes_file("scratch").write_text('{"recipes": {"n10": {"encoder_learning_rate": -1}}}')
     with pytest.raises(
         InputError,
-        match=r"^models/recipes/scratch\.json: n10.encoder_learning_rate is -1; allowed: greater than",
+        match=r"^models/recipes/scratch\.json: recipes.n10.encoder_learning_rate is -1; allowed: great",
     ):
         read_recipes("scratch")
 

@@ -23,6 +23,12 @@ def test_each_finding_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(InputError("a is 1", "b is 2"), capsys) == "error: a is 1\nerror: b is 2\n"
 
 
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(InputError("a\x1b[31m\r\nb é 猫"), capsys) == "error: a\\x1b[31m\\r\\nb é 猫\n"
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "a\0b")
+    assert printed(missing, capsys) == "error: a\\x00b: No such file or directory\n"
+
+
 def test_an_os_error_is_printed_with_its_path(capsys: pytest.CaptureFixture[str]) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "models/a")
     assert printed(full, capsys) == "error: models/a: No space left on device\n"

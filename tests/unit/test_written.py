@@ -5,6 +5,7 @@ Each field of each file that `compare`, `compare --show`, `predict` and `suggest
 
 import contextlib
 import copy
+import io
 import json
 import re
 import shutil
@@ -26,9 +27,10 @@ from stages.compare.fitting_together import require_one_run
 from stages.compare.measured import Evaluations
 from stages.compare.written_figures import Summary
 from stages.errors import InputError
-from stages.files.json_files import read_json, write_json
+from stages.files.json_files import read_json
 from stages.files.packs import write_array
 from stages.files.paths import BASELINES, LABEL_EFFICIENCY, METRICS, PREDICTED_IMAGES, PREDICTIONS, SUMMARY
+from stages.files.records import FILES, OWN, write_record
 from stages.files.tables import write_table
 from stages.settings import load
 from stages.settings.schema import Params
@@ -46,8 +48,8 @@ LABELLED = [9] * len(CLASSES)  # of the pool, as the invented results have them
 WRONG: list[Any] = [[], {}, None, "text", 7.0, -1]
 # In a JSON document: what nobody reads, and what is read like its neighbour.
 SKIPPED = (
-    "inputs", "seeds", "scratch", "n20", "linear", "distilled", "nll", "ece", "recall", "f1_macro",
-    "precision_macro", "accuracy_gain", "recall_macro_gain",
+    FILES, OWN, "inputs", "seeds", "scratch", "n20", "linear", "distilled", "nll", "ece", "recall",
+    "f1_macro", "precision_macro", "accuracy_gain", "recall_macro_gain",
 )  # fmt: skip
 GONE = object()
 
@@ -93,11 +95,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Complete:
     with contextlib.chdir(folder):
         for name in ("params.yaml", "dvc.yaml"):
             shutil.copy(ROOT / name, name)
+        Path("stages").symlink_to(ROOT / "stages")  # a record has a hash of the code
         values = {"methods": METHODS, "finetune.budgets": [10, 20], "baselines": NAMES}
         change(Path("params.yaml"), values)
         evidence = invented_results.write(METHODS, LABELS, DRAWS, CLASSES, test=TEST, predictions=True)
         validation = {budget: dict.fromkeys(NAMES, 0.3) for budget in LABELS}
-        write_json(METRICS / "baselines.json", {"validation": validation})
+        write_record(METRICS / "baselines.json", {"validation": validation})
         for name in NAMES:
             models = [Model(f"{b}-{d}.npy", "baseline", b, d, 0, "") for b in LABELS for d in range(DRAWS)]
             for number, model in enumerate(models):
@@ -116,7 +119,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Complete:
 @pytest.fixture
 def complete(written: Complete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Complete:
     """The results, in a copy that is the working directory."""
-    shutil.copytree(written.folder, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(written.folder, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return written
 
@@ -132,6 +135,16 @@ def refused(path: Path, reader: Callable[[], None]) -> bool:
         assert len(message) < 400
         return True
     return False
+
+
+def as_if_written(path: Path) -> None:
+    """Renew the digests that are of a changed file, as if its stage had written it so."""
+    content = json.loads(path.read_text()) if path.suffix == ".json" else None
+    if isinstance(content, dict) and content.pop(OWN, None):
+        write_record(path, content, *map(Path, content.pop(FILES, {})))
+    for record in METRICS.rglob("*.json"):
+        if f'"{path}"' in record.read_text():
+            as_if_written(record)
 
 
 def places(content: Any, *keys: str | int) -> Iterator[tuple[str | int, ...]]:
@@ -182,6 +195,7 @@ def test_a_wrong_field_of_a_json_file_is_named_or_does_no_harm(complete: Complet
     for keys in places(content):
         for value in [*WRONG, GONE] if keys else WRONG:
             path.write_text(json.dumps(changed(content, keys, value)))
+            as_if_written(path)
             for reader in JSON[name]:
                 was_refused = refused(path, partial(reader, complete))
                 # The summary, the details and the choice on validation may be empty: nothing was finetuned.
@@ -224,6 +238,7 @@ def test_the_message_names_the_field(
 ) -> None:
     path = METRICS / name
     path.write_text(json.dumps(changed(json.loads(path.read_text()), keys, value)))
+    as_if_written(path)
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         complete.in_report()
     assert name in str(caught.value)
@@ -239,6 +254,27 @@ def test_altered_predictions_are_refused_before_anything_is_written(folder: Path
     with pytest.raises(InputError, match=rf"^{file}: is not as its stage wrote it"):
         every_method.main()
     assert SUMMARY.read_bytes() == b"{}" != summary
+
+
+@pytest.mark.parametrize("name", [*JSON, "evaluate/simclr_map.csv", "label_efficiency.csv"])
+def test_a_value_that_would_be_allowed_is_refused_where_no_stage_wrote_it(
+    complete: Complete, name: str
+) -> None:
+    path = METRICS / name
+    before = path.read_bytes()
+    readers = JSON.get(name, [Complete.in_terminal if name.startswith("label") else Complete.in_report])
+    at = before.rindex(b".") + 1 if b"." in before and path.suffix == ".csv" else last_digit(before)
+    path.write_bytes(before[:at] + str(int(before[at : at + 1]) ^ 1).encode() + before[at + 1 :])
+    for reader in readers:
+        with pytest.raises(InputError, match=f"{name}: is not as its stage wrote it"):
+            reader(complete)
+    path.write_bytes(before)
+    for reader in readers:
+        reader(complete)
+
+
+def last_digit(content: bytes) -> int:
+    return max(content.rfind(str(digit).encode()) for digit in range(10))
 
 
 TABLES: dict[Path, Reader] = {
@@ -262,6 +298,7 @@ def test_a_wrong_field_of_a_table_is_named_or_does_no_harm(complete: Complete, p
     for column in table:
         for value in ("", "text", "-1", "1e400", "999999999", "../x"):
             write_table(path, table.assign(**{column: [value, *table[column][1:]]}))
+            as_if_written(path)
             try:
                 was_refused = refused(path, partial(TABLES[path], complete))
             except FileNotFoundError:  # `reported` names the file
@@ -269,9 +306,11 @@ def test_a_wrong_field_of_a_table_is_named_or_does_no_harm(complete: Complete, p
             if not was_refused and TABLES[path] is Complete.in_report and value in ("", "999999999"):
                 complete.in_report(made=True)
         write_table(path, table.drop(columns=column))
+        as_if_written(path)
         refused(path, partial(TABLES[path], complete))
     for rows in (table[:0], table[1:], table[:-1], pd.concat([table, table[:1]])):
         write_table(path, rows)
+        as_if_written(path)
         refused(path, partial(TABLES[path], complete))
     content = path.read_bytes()
     for damaged in (b"", b"\x00", b"\xff\xfe", content[: len(content) // 2], b"a,b\n1\n"):
@@ -304,6 +343,7 @@ def test_the_message_names_the_column(
 ) -> None:
     path = METRICS / name
     write_table(path, pd.read_csv(path, dtype=str, keep_default_na=False).assign(**{column: value}))
+    as_if_written(path)
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         complete.in_report()
     assert name in str(caught.value)
@@ -320,9 +360,14 @@ def test_a_damaged_picture_is_named(complete: Complete, name: str) -> None:
     for damaged in (b"", b"text", content[: len(content) // 2], bomb):
         path.write_bytes(damaged)
         assert refused(path, complete.in_report)
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.transpose(Image.Transpose.ROTATE_180).save(path)
+    with pytest.raises(InputError, match=f"{name}: is not as its stage wrote it"):
+        complete.in_report()
     if "mistakes" in name:
         for size in ((1, 1), (40, 1), (1000, 31)):
             Image.new("L", size).save(path)
+            as_if_written(path)
             assert refused(path, complete.in_report)
 
 

@@ -23,10 +23,10 @@ from stages.evaluate.results import predictions_file
 from stages.evaluate.validation import validation_labelled
 from stages.files import provenance
 from stages.files.digests import write_digests
-from stages.files.json_files import write_json
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack, write_array
 from stages.files.paths import BASELINES, IMAGES, METRICS, PREDICTED_IMAGES
+from stages.files.records import write_record
 from stages.files.tables import write_table
 from stages.files.whole import whole_folder
 from stages.settings import load
@@ -114,9 +114,9 @@ def main() -> None:
             figures = figures_of(predictions, data.test.labels)
             print_accuracies("baselines", figures)
     content = {"figures": figures, "validation": validation_accuracies(predictions)} if names else {}
-    write_json(FIGURES, {"figures": {}, "validation": {}, "names": names, "made_from": made_from} | content)
+    write_record(FIGURES, {"figures": {}, "validation": {}, "names": names, "made_from": made_from} | content)
     seconds = round(time.perf_counter() - started, 1)
-    write_json(TIMINGS, {"hardware": platform.processor() or platform.machine(), "seconds": seconds})
+    write_record(TIMINGS, {"hardware": platform.processor() or platform.machine(), "seconds": seconds})
 
 
 def make_draws(settings: Params, labels: Tensor, classes: int) -> list[Draw]:
