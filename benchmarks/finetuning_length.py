@@ -19,7 +19,7 @@ from stages.choose.tryout import Tryout
 from stages.errors import reported
 from stages.files.tables import write_table
 from stages.settings import load
-from stages.tasks.chosen import read_recipes
+from stages.tasks.chosen import read_recipes, recipes_file
 from stages.tasks.draws import CHOOSING
 from stages.training.workers import warm_up
 
@@ -47,7 +47,7 @@ def main(methods: Sequence[str]) -> None:
 
 def measure(method: str) -> pd.DataFrame:
     """The accuracy on the held-out labels of each budget, draw and length, one row each."""
-    tryout, recipes = Tryout.open(method, DRAWS, "length"), read_recipes(method)
+    tryout, recipes = Tryout.open(method, DRAWS, "length"), read_recipes(recipes_file(method)).recipes
     grid = list(product(tryout.splits, LENGTHS))
     schedule = tryout.stage.settings.finetune.schedule
     trials = [

@@ -11,7 +11,23 @@ import torch
 from torch import Tensor
 
 from stages.files.digests import write_digests
-from stages.files.paths import CLASSIFIERS, DISTILLED, ENCODERS, IMAGES, LABELS, TEST
+from stages.files.json_files import write_json
+from stages.files.paths import (
+    CLASSIFIERS,
+    COMPARED,
+    DATA,
+    DATA_CLASSES,
+    DETAILS,
+    DISTILLED,
+    ENCODERS,
+    IMAGES,
+    LABEL_EFFICIENCY,
+    LABELS,
+    PREPARED,
+    SUMMARY,
+    TEST,
+)  # fmt: skip
+from stages.files.records import read_record, write_record
 from stages.networks.build import build
 from stages.networks.encoder import Declaration, Encoder
 from stages.prepare.mnist import Source
@@ -26,6 +42,7 @@ torch.set_num_threads(1)
 # Stages in the process of a test have no worker processes: what a test replaces is replaced in them too.
 os.environ["HEADSTART_WORKERS"] = "1"
 
+RECORDS = {PREPARED: (DATA, DATA_CLASSES), COMPARED: (SUMMARY, DETAILS, LABEL_EFFICIENCY)}
 STILL: dict[str, Any] = dict.fromkeys(Views.model_fields, 0) | {
     "crop": (1, 1), "scale": (1, 1), "reflect": False,
 }  # fmt: skip
@@ -68,12 +85,30 @@ def finding_first(*folders: Path) -> dict[str, str]:
 def seal(*folders: Path) -> None:
     """Write the digests of folders: what a test has put there counts as written by a stage.
 
-    folders: by default all of prepared data and models.
+    folders: by default all of prepared data and models, and the files that `prepare` and `compare` record.
     """
     models = [folder for kind in (ENCODERS, CLASSIFIERS, DISTILLED) for folder in kind.glob("*")]
     for folder in folders or (IMAGES, LABELS, TEST, *models):
         if folder.is_dir():
             write_digests(folder)
+    if not folders:
+        record_metrics()
+
+
+def record_metrics() -> None:
+    """Write the records of `prepare` and `compare` for those of their files that are there."""
+    for record, files in RECORDS.items():
+        if written := [file for file in files if file.exists()]:
+            write_record(record, read_record(record) if record.exists() else {}, *written)
+
+
+def put_metrics(path: Path, content: Any) -> None:
+    """Write a JSON file of metrics with the digest that its readers want."""
+    if path in {file for files in RECORDS.values() for file in files}:
+        write_json(path, content)
+        record_metrics()
+    else:
+        write_record(path, content)
 
 
 def put(raw: dict[str, Any], dotted: str, value: Any) -> None:

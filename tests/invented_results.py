@@ -101,7 +101,7 @@ def write(
             write_record(METRICS / "timings" / stage / f"{method}.json", seconds)
         speed = {"latency_ms_p50": 1.5 + number, "latency_ms_p95": 2.5, "inference_images_per_second": 999}
         write_record(results.timings, seconds | speed)
-        write_record(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM})
+        write_record(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM, "confirmation": {}})
         rate = {"encoder_learning_rate": 0.003 * number, "head_learning_rate": 0.01, "weight_decay": 0.5}
         recipes = {budget: {"by": "cross-validation", "recipe": rate} for budget in labels}
         write_record(METRICS / "choose" / f"{method}.json", {"made_from": MADE_FROM, "budgets": recipes})

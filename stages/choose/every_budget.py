@@ -8,7 +8,7 @@ from stages.choose.search import MOST, Rounds, search
 from stages.choose.tryout import Tryout, labels_of
 from stages.settings.recipes import Choose, Recipe
 from stages.settings.values import DEFAULT
-from stages.tasks.chosen import write_recipes
+from stages.tasks.chosen import recipes_file, write_recipes
 from stages.tasks.draws import budget_name
 
 HIGHEST = (
@@ -41,7 +41,8 @@ def main(method: str) -> None:
         if choice.at_edge(settings.choose):
             print(f"warning: choose {method}: {HIGHEST}", flush=True)
     made_from = stage.made_from()
-    write_recipes(method, {choice.budget: choice.recipe for choice in choices})
+    by_budget = {choice.budget: choice.recipe for choice in choices}
+    write_recipes(recipes_file(method), by_budget, fixed=fixed is not None)
     figures = {choice.budget: choice.figures() for choice in choices}
     images = sum(trial.images for trial in rounds.trials.values())
     stage.write_metrics(made_from, list(rounds.results.values()), images, budgets=figures)

@@ -12,8 +12,8 @@ from stages.files.tables import read_table
 from stages.settings.schema import Params
 from stages.tasks import folds
 from stages.tasks.draws import CHOOSING, Budget, budget_name, draw_labelled
-from stages.tasks.labels import read_labels, units_of
-from stages.tasks.power import ENOUGH_VALIDATION
+from stages.tasks.labels import units_of
+from stages.tasks.validation import validation_labelled
 from stages.training.randomness import Stream
 
 
@@ -70,7 +70,7 @@ def splits_of(
         draws: their numbers. By default one that no other stage uses, so that the labels of one draw have
             no other weight in the choice than those of another.
     """
-    validation = validation_split(settings.choose.validation, classes)
+    validation = validation_labelled(classes, settings.choose.validation)
     groups = units_of(read_table(IMAGES / "pool.csv", text=True))
     splits = []
     for budget, draw in product(budgets, draws):
@@ -78,7 +78,7 @@ def splits_of(
         rows = draw_labelled(labels, classes, budget, draw, settings.seeds.draws).numpy()
         stream = Stream.of(settings.seeds.training, "choose", name, draw)
         if validation is not None:
-            splits.append(Split(name, len(rows), draw, None, rows, *validation, stream))
+            splits.append(Split(name, len(rows), draw, None, rows, *validation[1:], stream))
             continue
         given = labels.numpy()[rows]
         fold_of = folds.assign(given, groups[rows], settings.choose.folds, stream.at("folds"))
@@ -91,16 +91,3 @@ def splits_of(
                 for fold in range(fold_of.max() + 1)
             ]  # fmt: skip
     return splits
-
-
-def validation_split(most: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Rows and labels of labelled images of validation, evenly spaced, `most` at most; None: too few."""
-    table = read_table(IMAGES / "validation.csv")
-    if "label" not in table:
-        return None
-    labels = read_labels(IMAGES / "validation.csv", classes).numpy()
-    rows = np.flatnonzero(labels >= 0)
-    if len(rows) < ENOUGH_VALIDATION:
-        return None
-    rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
-    return rows, labels[rows]

@@ -13,6 +13,7 @@ from stages.files.tables import read_table
 from stages.settings.values import CONTROL, IMPORTED
 
 DIGITS = 4  # decimal places of every figure
+NARROW = 0.0005  # half the width of an interval that would be ± 0.0 points with one decimal
 SMALLEST_INTERVAL = 0.0001  # of this many decimal places
 # The calibration error is too large on few test images, by more than its interval would be: it has none.
 BIASED = ("ece",)
@@ -193,9 +194,20 @@ def in_percent(row: Mapping[str, float], name: str, sign: str = "") -> str:
     """A figure in percent, with its interval if it has one: `98.6 ± 0.3`; "" if the row lacks it."""
     if name not in row:
         return ""
-    half = f"{name}_ci95"
-    interval = f" ± {100 * row[half]:.1f}" if half in row else ""
-    return f"{100 * row[name]:{sign}.1f}{interval}"
+    return percent_of(row[name], row.get(f"{name}_ci95"), sign)
+
+
+def percent_of(mean: float, half: float | None, sign: str = "") -> str:
+    """A mean in percent with half the width of its interval, if it has one.
+
+    It has one decimal, or two where one would hide the width, or hide whether the interval of a signed mean
+    excludes 0: +0.14 ± 0.12.
+    """
+    if half is None:
+        return f"{100 * mean:{sign}.1f}"
+    hidden = half < NARROW or (sign and f"{100 * abs(mean):.1f}" == f"{100 * half:.1f}")
+    digits = 2 if hidden else 1
+    return f"{100 * mean:{sign}.{digits}f} ± {100 * half:.{digits}f}"
 
 
 def named(name: str, value: Estimate) -> dict[str, float]:

@@ -100,12 +100,14 @@ def largest_confusions(evidence: Evidence, result: MethodResults) -> list[dict[s
 
 def recipes(evidence: Evidence, result: MethodResults) -> list[dict[str, Any]]:
     """The finetuning recipe of each budget of a method, and what it was chosen by."""
-    chosen = result.choose["budgets"]
-    return [
-        {"method": result.method, "labels": labels, "by": chosen[budget]["by"], **chosen[budget]["recipe"]}
-        for budget, labels in evidence.labels.items()
-        if budget in chosen
-    ]
+    rows = []
+    for budget, labels in evidence.labels.items():
+        chosen = result.choose["budgets"][budget]
+        row = {"method": result.method, "labels": labels, "by": chosen["by"], **chosen["recipe"]}
+        if not result.finetune["confirmation"].get(budget, {}).get("holds", True):
+            row |= {"encoder_learning_rate": 0, "by": "labels of validation, over all draws"}
+        rows.append(row)
+    return rows
 
 
 def folder_name(path: str) -> str:

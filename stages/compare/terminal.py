@@ -27,7 +27,6 @@ from stages.files.records import read_record, read_recorded, require_recorded
 from stages.settings.values import BASELINE
 
 NAMES = {"accuracy": "accuracy", "recall_macro": "macro recall"}
-NARROW = 0.0005  # half the width of an interval that would be ± 0.0 points with one decimal
 
 
 def show() -> None:
@@ -99,10 +98,8 @@ def show() -> None:
 
 
 def cell(figure: Mapping[str, float], sign: str = "") -> str:
-    """A figure in percent with its interval: one decimal, for 80 columns, or two if it is narrow."""
-    digits = 1 if figure.get("ci95", 1) >= NARROW else 2
-    half = f" ± {100 * figure['ci95']:.{digits}f}" if "ci95" in figure else ""
-    return f"{100 * figure['mean']:{sign}.{digits}f}{half}"
+    """A figure in percent with its interval, if it has one."""
+    return figures.percent_of(figure["mean"], figure.get("ci95"), sign)
 
 
 def figures_in(path: Path, content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

@@ -138,6 +138,20 @@ class Choosing(Origin):
     budgets: dict[BudgetName, ChosenRecipe]
 
 
+class Confirmation(Content):
+    """Whether a budget's trained models stay: what they and their linear probes reach on validation."""
+
+    trained: Fraction
+    frozen: Fraction
+    holds: bool
+
+
+class Finetuning(Origin):
+    """metrics/finetune/METHOD.json."""
+
+    confirmation: dict[BudgetName, Confirmation]
+
+
 class DistilledDraw(Content):
     """Whether the labels of a draw were spread over the pool."""
 

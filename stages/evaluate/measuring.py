@@ -13,7 +13,6 @@ from stages.evaluate import diagnostics
 from stages.evaluate.frozen import FrozenEncoder
 from stages.evaluate.held_out import HeldOut
 from stages.evaluate.results import predictions_file
-from stages.evaluate.validation import validation_labelled
 from stages.files.packs import write_array
 from stages.files.paths import encoder_file
 from stages.settings import load
@@ -23,6 +22,7 @@ from stages.tasks.features import apply_head, encode_rows
 from stages.tasks.labels import read_pool_labels
 from stages.tasks.model_index import Model
 from stages.tasks.scores import measure
+from stages.tasks.validation import validation_labelled
 from stages.training.machine import Machine, peak_memory_mb, set_up
 from stages.training.progress import Bar
 

@@ -11,6 +11,7 @@ MODELS = Path("models")
 # A folder for each method.
 ENCODERS, CLASSIFIERS, DISTILLED = MODELS / "encoders", MODELS / "classifiers", MODELS / "distilled"
 RECIPES = MODELS / "recipes"  # a file for each method
+USED_RECIPES = "recipes.json"  # beside a method's classifiers: the recipes that they have in the end
 PREDICTIONS = Path("data/predictions")
 BASELINES = Path("data/baselines")  # a folder for each simple baseline, as those in PREDICTIONS
 PREDICTED_IMAGES = "images.csv"  # beside the predictions of a method: id, label and unit of each test image

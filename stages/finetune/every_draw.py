@@ -6,11 +6,12 @@ from pathlib import Path
 from torch import Tensor
 
 from stages.files.digests import write_digests
-from stages.files.paths import CLASSIFIERS, ENCODERS, LABELS, encoder_file
+from stages.files.paths import CLASSIFIERS, ENCODERS, LABELS, USED_RECIPES, encoder_file
 from stages.files.whole import whole_folder
+from stages.finetune.confirmation import confirmations, settle
 from stages.finetune.trainings import Draw, Finetuner
 from stages.settings.schema import Params
-from stages.tasks.chosen import read_recipes, recipes_file
+from stages.tasks.chosen import read_recipes, recipes_file, write_recipes
 from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
 from stages.tasks.model_index import Model, write_index
 from stages.tasks.training_stage import VALIDATION, TrainingStage
@@ -31,24 +32,31 @@ def main(method: str) -> None:
     others = ("pretrain.runs", "finetune.budgets", "finetune.draws", str(ENCODERS), str(LABELS))
     not_in_key = (*others, str(recipes_file(method)), *VALIDATION)
     with whole_folder(CLASSIFIERS / method) as folder:
-        costs = stage.run(Finetuner, Finetuner.finetune, stage.job(views, folder, not_in_key), draws, images)
+        job = stage.job(views, folder, not_in_key)
+        results = stage.run(Finetuner, Finetuner.finetune, job, draws, images)
+        confirmed = confirmations(draws, results)
+        for budget, confirmation in confirmed.items():
+            print(f"finetune {method} {budget}: {confirmation}", flush=True)
+        write_recipes(folder / USED_RECIPES, settle(folder, draws, confirmed))
         write_index(folder, [indexed(draw, encoder_file(method, draw.run)) for draw in draws])
         write_digests(folder)
         made_from = stage.made_from()
-    stage.write_metrics(made_from, costs, images)
+    figures = {budget: confirmation.figures() for budget, confirmation in confirmed.items()}
+    stage.write_metrics(made_from, results, images, confirmation=figures)
 
 
 def make_draws(method: str, settings: Params, labels: Tensor, classes: int) -> list[Draw]:
     """The draws of every budget that has enough labels."""
     budgets = usable_budgets(settings.finetune.budgets, int((labels >= 0).sum()), classes)
-    draws, recipes = [], read_recipes(method, map(budget_name, budgets))
+    draws, chosen = [], read_recipes(recipes_file(method), map(budget_name, budgets))
     for budget in budgets:
         name = budget_name(budget)
         for number in range(settings.finetune.draws):
             rows = draw_labelled(labels, classes, budget, number, settings.seeds.draws)
             stream = Stream.of(settings.seeds.training, "finetune", name, number)
             run = number % settings.pretrain.runs
-            draws.append(Draw(name, number, run, rows.numpy(), recipes[name], stream))
+            recipe = chosen.recipes[name]
+            draws.append(Draw(name, number, run, rows.numpy(), recipe, not chosen.fixed, stream))
     return draws
 
 

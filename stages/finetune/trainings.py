@@ -1,17 +1,20 @@
 """The trainings of finetune@METHOD, one for each budget and draw. They run side by side in workers."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from stages.files import weights
 from stages.files.paths import encoder_file
+from stages.images.tensors import as_tensor
 from stages.settings.recipes import Recipe, Schedule
 from stages.tasks import finetuning
-from stages.tasks.classifier import Classifier, write_classifier
+from stages.tasks.classifier import Classifier, probabilities, write_classifier
 from stages.tasks.finetuning import steps_for
 from stages.tasks.trainer import Cost, Trainer
+from stages.tasks.validation import validation_labelled
 from stages.training.machine import peak_memory_mb
 from stages.training.progress import Bar
 from stages.training.randomness import Stream
@@ -27,6 +30,7 @@ class Draw:
         run: number of the pretraining run whose encoder is trained.
         rows: (n,) int64, rows of the pool.
         recipe: how the encoder is trained.
+        compared: whether the model is compared with the linear probe: a recipe of params.yaml stays.
         stream: the random numbers of the training, the same for every method.
     """
 
@@ -35,6 +39,7 @@ class Draw:
     run: int
     rows: np.ndarray
     recipe: Recipe
+    compared: bool
     stream: Stream
 
     def __str__(self) -> str:
@@ -46,16 +51,41 @@ class Draw:
         """The name of the classifier's file."""
         return f"{self}.safetensors"
 
+    @property
+    def probe_file(self) -> str:
+        """The name of the file of the linear probe that the classifier is compared with."""
+        return f"{self}-probe.safetensors"
+
     def images(self, schedule: Schedule) -> int:
         """How many images the training sees; a frozen encoder is not trained."""
         return 0 if self.recipe.frozen else steps_for(len(self.rows), schedule) * schedule.batch_size
 
 
+@dataclass(frozen=True)
+class Result(Cost):
+    """What a training took, and how its model and the linear probe of its draw compare on validation.
+
+    Attributes:
+        trained, frozen: (n,) bool, for each image whether the model and the probe are right.
+        labels: (n,) int64, of the images; n is 0 where they were not compared, or validation has too few
+            labels to choose by.
+    """
+
+    trained: np.ndarray
+    frozen: np.ndarray
+    labels: np.ndarray
+
+
 class Finetuner(Trainer):
     """Finetunes the encoders of one method on one draw after another."""
 
-    def finetune(self, draw: Draw, bar: Bar) -> Cost:
-        """Train the classifier of one draw and write its file."""
+    @cached_property
+    def validation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """As `validation_labelled` returns it."""
+        return validation_labelled(len(self.classes))
+
+    def finetune(self, draw: Draw, bar: Bar) -> Result:
+        """Train the classifier of one draw and write its file; of a trained encoder the probe's file too."""
         settings, file = self.settings, encoder_file(self.job.method, draw.run)
         labelled = self.given(torch.from_numpy(draw.rows))
         encoder = weights.read_encoder(file).to(self.machine.device)
@@ -77,4 +107,14 @@ class Finetuner(Trainer):
                 checkpoint,
             )  # fmt: skip
         write_classifier(self.job.folder / draw.file, classifier, self.classes)
-        return Cost(seconds, peak_memory_mb())
+        trained = frozen = np.zeros(0, dtype=bool)
+        labels = np.zeros(0, dtype=np.int64)
+        if draw.compared and not draw.recipe.frozen and self.validation is not None:
+            encoder = weights.read_encoder(file).to(self.machine.device)
+            probe = self.probe(Classifier(encoder, len(self.classes)), labelled)
+            write_classifier(self.job.folder / draw.probe_file, probe, self.classes)
+            pack, rows, labels = self.validation
+            images = as_tensor(pack[rows])
+            predicted = [probabilities(one, images, self.machine).argmax(1) for one in (classifier, probe)]
+            trained, frozen = torch.stack(predicted).cpu().numpy() == labels
+        return Result(seconds, peak_memory_mb(), trained, frozen, labels)

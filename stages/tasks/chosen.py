@@ -1,4 +1,4 @@
-"""The recipe of each budget of a method, as the stage `choose` hands it to the stages that train."""
+"""The recipe of each budget of a method, as one stage hands it to the next."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,34 +12,38 @@ from stages.settings.recipes import Recipe
 
 
 class Recipes(BaseModel):
-    """The content of a file of recipes: budget → its recipe."""
+    """The content of a file of recipes.
+
+    Attributes:
+        recipes: budget → its recipe.
+        fixed: whether they are those of params.yaml, which no stage changes.
+    """
 
     recipes: dict[str, Recipe]
+    fixed: bool
 
 
 def recipes_file(method: str) -> Path:
-    """The file with a method's recipes."""
+    """The file with the recipes that were chosen for a method."""
     return RECIPES / f"{method}.json"
 
 
-def write_recipes(method: str, recipes: Mapping[str, Recipe]) -> None:
-    """Write the recipe of each budget, by the budget's name."""
-    by_budget = {budget: recipe.model_dump() for budget, recipe in recipes.items()}
-    write_record(recipes_file(method), {"recipes": by_budget})
+def write_recipes(path: Path, recipes: Mapping[str, Recipe], *, fixed: bool = False) -> None:
+    """Write the recipe of each budget, by the budget's name; `fixed` as in `Recipes`."""
+    write_record(path, Recipes(recipes=dict(recipes), fixed=fixed).model_dump())
 
 
-def read_recipes(method: str, budgets: Iterable[str] = ()) -> dict[str, Recipe]:
+def read_recipes(path: Path, budgets: Iterable[str] = ()) -> Recipes:
     """The recipe of each budget, by the budget's name.
 
     Args:
-        method: its name.
+        path: of the file.
         budgets: those that must have a recipe.
 
     Raises:
         InputError: the file is not as `write_recipes` wrote it, or a budget has no recipe.
     """
-    path = recipes_file(method)
-    recipes = Recipes.model_validate(read_record(path, Recipes)).recipes
-    if missing := [budget for budget in budgets if budget not in recipes]:
+    content = Recipes.model_validate(read_record(path, Recipes))
+    if missing := [budget for budget in budgets if budget not in content.recipes]:
         raise InputError(f"{path}: has no recipe for {', '.join(missing)}; run `dvc repro`")
-    return recipes
+    return content

@@ -118,6 +118,10 @@ def hide_validation_labels(keep: int) -> None:
     seal()
 
 
+def chosen_recipes() -> dict[str, Recipe]:
+    return read_recipes(recipes_file("scratch")).recipes
+
+
 def figures() -> Any:
     return read_json(METRICS / "choose" / "scratch.json")["budgets"]
 
@@ -129,7 +133,7 @@ def accuracies(rows: list[dict[str, float]]) -> dict[tuple[float, float], float]
 @pytest.mark.usefixtures("small")
 def test_the_recipes_follow_from_the_accuracies_in_the_metrics() -> None:
     every_budget.main("scratch")
-    recipes, measured = read_recipes("scratch"), figures()
+    recipes, measured = chosen_recipes(), figures()
     assert list(recipes) == ["n10", "n40"]
     short, known = [], []
     for name, recipe in recipes.items():
@@ -177,7 +181,7 @@ def planted(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], li
 @pytest.mark.parametrize("rate", [0.0, 0.003, 0.01])
 def test_the_best_recipe_wins(planted: Callable[[Plan], list[str]], rate: float) -> None:
     planted(lambda trial: 0.8 if trial.recipe.encoder_learning_rate == rate else 0.5)
-    for recipe in read_recipes("scratch").values():
+    for recipe in chosen_recipes().values():
         assert (recipe.encoder_learning_rate, recipe.weight_decay) == (rate, 0.5)
 
 
@@ -190,7 +194,7 @@ def test_the_frozen_encoder_has_to_be_better_than_a_training_in_full(
         return 0.9 if rate == 0 else 0.7 + (rate == 0.01) / 10 if is_short else in_full
 
     planted(accuracy)
-    assert {one.encoder_learning_rate for one in read_recipes("scratch").values()} == {winner}
+    assert {one.encoder_learning_rate for one in chosen_recipes().values()} == {winner}
     for budget in figures().values():
         assert accuracies(budget["in_full"]) == {(0.01, 0.5): in_full}
 
@@ -199,7 +203,7 @@ def test_trials_in_full_are_not_made_twice(planted: Callable[[Plan], list[str]],
     change(small / "params.yaml", {"choose.length": 1})
     tried = planted(lambda trial: 0.9 if trial.recipe.frozen else 0.7)
     assert len(tried) == len(set(tried)) == 2 * 3
-    assert {one.frozen for one in read_recipes("scratch").values()} == {True}
+    assert {one.frozen for one in chosen_recipes().values()} == {True}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +227,7 @@ def test_rates_above_the_grid_are_tried_where_its_highest_is_best(
     for budget in figures().values():
         assert max(rate for rate, _ in accuracies(budget["candidates"])) == highest
     if best in (0.01, 0.03, 0.09):
-        assert {one.encoder_learning_rate for one in read_recipes("scratch").values()} == {best}
+        assert {one.encoder_learning_rate for one in chosen_recipes().values()} == {best}
     assert capsys.readouterr().out.count("the highest encoder rate that was tried is the best") == warnings
 
 
@@ -244,7 +248,7 @@ def test_a_training_in_full_is_compared_within_its_own_budget(planted: Callable[
         return 0.5 if is_short or trial.split.budget == "n10" else 0.92
 
     planted(accuracy)
-    assert [recipe.frozen for recipe in read_recipes("scratch").values()] == [True, False]
+    assert [recipe.frozen for recipe in chosen_recipes().values()] == [True, False]
 
 
 @pytest.mark.usefixtures("small")
@@ -263,7 +267,7 @@ def test_with_few_validation_labels_the_draw_itself_is_cut_into_folds() -> None:
     every_budget.main("scratch")
     assert figures()["n40"]["by"] == "cross-validation"
     assert figures()["n10"]["by"] == "neighbouring budgets"  # one label a class
-    assert read_recipes("scratch")["n10"] == read_recipes("scratch")["n40"]
+    assert chosen_recipes()["n10"] == chosen_recipes()["n40"]
 
 
 @pytest.mark.usefixtures("small")
@@ -281,7 +285,7 @@ def test_a_candidate_that_diverges_is_not_chosen_and_stops_nothing(
         every_budget.main("scratch")
     finally:
         trials.Judge.train = train  # type: ignore[method-assign]
-    assert {one.encoder_learning_rate for one in read_recipes("scratch").values()} == {0}
+    assert {one.encoder_learning_rate for one in chosen_recipes().values()} == {0}
     assert figures()["n40"]["candidates"][1]["accuracy"] == 0
     assert "the loss is nan at step 3" in capsys.readouterr().out
 
@@ -290,9 +294,8 @@ def test_a_candidate_that_diverges_is_not_chosen_and_stops_nothing(
 def test_a_chosen_frozen_encoder_is_its_own_linear_probe_also_when_distilled(
     cpu: Machine, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change(
-        small / "params.yaml", {"choose.encoder_learning_rates": [0], "distil.few": 20, "distil.images": 100}
-    )
+    few = {"choose.encoder_learning_rates": [0], "distil.few": 20, "distil.images": 100}
+    change(small / "params.yaml", few | {"runtime.precision": "fp32"})  # as `cpu` has it
     every_budget.main("scratch")
     every_draw.main("scratch")
     settings, (labels, classes) = load.parameters("evaluate", "scratch"), read_pool_labels()
@@ -326,7 +329,7 @@ def test_a_fixed_recipe_is_not_chosen(small: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(trials.Judge, "judge", None)
     every_budget.main("scratch")
     recipes, default = (
-        read_recipes("scratch"),
+        chosen_recipes(),
         load.parameters("choose", "scratch").finetune.recipe["default"],
     )
     assert recipes["n10"].encoder_learning_rate == 0.02
@@ -398,7 +401,7 @@ def test_a_damaged_file_of_recipes_is_named(tmp_path: Path, monkeypatch: pytest.
         InputError,
         match=r"^models/recipes/scratch\.json: recipes.n10.encoder_learning_rate is -1; allowed: great",
     ):
-        read_recipes("scratch")
+        read_recipes(recipes_file("scratch"))
 
 
 @pytest.mark.parametrize(

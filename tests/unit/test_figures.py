@@ -16,8 +16,9 @@ from stages.errors import InputError
 from stages.files import provenance
 from stages.files.json_files import read_json, write_json
 from stages.files.paths import METRICS
+from stages.files.records import FILES, read_record, write_record
 from stages.files.tables import write_table
-from tests.conftest import ROOT
+from tests.conftest import ROOT, put_metrics, record_metrics
 
 METHODS, BUDGETS, PROTOCOLS = ["scratch", "simclr"], ["n10", "nall"], ["finetuned", "linear", "knn"]
 LABELS = {"n10": 10, "nall": 900}
@@ -273,15 +274,16 @@ def in_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_figures(evaluations: Evaluations, frequent: int = 10) -> None:
     """Write what `show` reads. `frequent`: test images of one class; the other has 10."""
-    write_json(METRICS / "data.json", {"test_labelled": 3000, "test_units": 3000, "pool_labelled": 900})
-    write_json(METRICS / "summary.json", figures_of.summary(evaluations))
-    write_json(METRICS / "details.json", figures_of.details(evaluations))
+    put_metrics(METRICS / "data.json", {"test_labelled": 3000, "test_units": 3000, "pool_labelled": 900})
+    put_metrics(METRICS / "summary.json", figures_of.summary(evaluations))
+    put_metrics(METRICS / "details.json", figures_of.details(evaluations))
     write_table(METRICS / "label_efficiency.csv", figures_of.label_efficiency(evaluations, LABELS))
     classes = pd.DataFrame({"class": ["a", "b"], "pool": 450, "validation": 0, "test": [frequent, 10]})
     write_table(METRICS / "data_classes.csv", classes)
+    record_metrics()
     for method, collapse in (("scratch", None), ("simclr", "step 7: all features are alike")):
         doubts = ["48 steps are few"] if collapse else []
-        write_json(METRICS / "pretrain" / f"{method}.json", {"collapse": collapse, "doubts": doubts})
+        put_metrics(METRICS / "pretrain" / f"{method}.json", {"collapse": collapse, "doubts": doubts})
 
 
 @pytest.mark.usefixtures("in_terminal")
@@ -313,6 +315,23 @@ def test_summary_is_shown_in_percent(
     assert " all " in rows[-1]  # the largest budget is last
 
 
+@pytest.mark.parametrize(
+    ("mean", "half", "sign", "shown"),
+    [
+        (0.0014, 0.0012, "+", "+0.14 ± 0.12"),
+        (-0.0012, 0.0014, "+", "-0.12 ± 0.14"),
+        (0.001, 0.005, "+", "+0.1 ± 0.5"),
+        (0.123, 0.0004, "", "12.30 ± 0.04"),
+        (0.005, 0.005, "", "0.5 ± 0.5"),
+        (0.25, None, "+", "+25.0"),
+    ],
+)
+def test_one_decimal_hides_neither_the_width_nor_whether_a_gain_is_sure(
+    mean: float, half: float | None, sign: str, shown: str
+) -> None:
+    assert figures_of.percent_of(mean, half, sign) == shown
+
+
 @pytest.mark.usefixtures("in_terminal")
 def test_wide_intervals_fit_into_a_terminal_and_narrow_ones_are_not_zero(
     capsys: pytest.CaptureFixture[str], evaluations: Evaluations
@@ -325,8 +344,8 @@ def test_wide_intervals_fit_into_a_terminal_and_narrow_ones_are_not_zero(
         of_protocol |= {score: {"mean": 1.0, "ci95": 0.1234} for score in ("accuracy", "recall_macro")}
         if "accuracy_gain" in of_protocol:
             of_protocol["accuracy_gain"] = {"mean": -0.25, "ci95": 0.0004}
-    write_json(METRICS / "summary.json", summary)
-    write_json(METRICS / "details.json", details)
+    put_metrics(METRICS / "summary.json", summary)
+    put_metrics(METRICS / "details.json", details)
     show()
     printed = capsys.readouterr().out
     assert "…" not in printed
@@ -343,7 +362,7 @@ def test_macro_recall_comes_first_where_one_class_has_most_images(
     details = read_json(METRICS / "details.json")
     of_protocol = details["simclr"]["n10"]["finetuned"]
     of_protocol["recall_macro"], of_protocol["recall_macro_gain"] = {"mean": 0.42}, {"mean": -0.37}
-    write_json(METRICS / "details.json", details)
+    put_metrics(METRICS / "details.json", details)
     show()
     heading, *rows = capsys.readouterr().out.splitlines()[2:]
     assert (heading.index("macro recall") < heading.index("accuracy")) == (first == "recall_macro")
@@ -399,8 +418,9 @@ def test_figures_of_another_version_of_the_code_are_named_in_one_line(
 
     def recorded(path: str, code: str) -> None:
         file = METRICS / path
-        content = read_json(file) if file.is_file() else {}
-        write_json(file, content | {"made_from": {"code": code, "parameters": {}, "inputs": {}}})
+        content = read_record(file) if file.is_file() else {}
+        files = map(Path, content.pop(FILES, {}))
+        write_record(file, content | {"made_from": {"code": code, "parameters": {}, "inputs": {}}}, *files)
 
     recorded("prepare.json", provenance.code("prepare"))
     recorded("baselines.json", provenance.code("baselines"))

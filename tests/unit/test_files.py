@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.choose.splits import validation_split
 from stages.errors import InputError, reported
 from stages.evaluate.held_out import HeldOut
-from stages.evaluate.validation import validation_labelled
 from stages.files import packs
 from stages.files.json_files import read_json, write_json
 from stages.files.locks import CLAIMS, require_writable
@@ -29,6 +26,7 @@ from stages.files.tables import read_table, write_pieces, write_table
 from stages.files.whole import whole_file, whole_folder
 from stages.images.tensors import as_tensor, pixels
 from stages.tasks.labels import class_number, read_labels, read_pool_labels
+from stages.tasks.validation import validation_labelled
 from tests.conftest import ROOT, Bomb
 
 # --- atomic writing
@@ -322,7 +320,7 @@ def test_labels_of_validation_and_test_are_those_of_the_classes(
     monkeypatch.chdir(tmp_path)
     for path in (IMAGES / "validation.csv", TEST / "index.csv"):
         write_table(path, pd.DataFrame({"id": ["a", "b"], "label": ["1", label]}))
-    for read in (partial(validation_split, 10), validation_labelled, HeldOut.read):
+    for read in (validation_labelled, HeldOut.read):
         with pytest.raises(InputError, match=rf"column label, row 2, is {label}; allowed: 0 to 1"):
             read(2)
     (TEST / "index.csv").write_text("id,label\na,1\nb,\n")

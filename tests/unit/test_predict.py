@@ -10,14 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from stages.errors import InputError
-from stages.files.json_files import write_json
 from stages.files.paths import CLASSIFIERS, METRICS
 from stages.images import pictures
 from stages.networks.pixel_rule import Decoding
 from stages.tasks.classifier import Classifier, probabilities, write_classifier
 from stages.tools import predict
 from stages.training.machine import Machine
-from tests.conftest import tiny_encoder
+from tests.conftest import put_metrics, tiny_encoder
 from tests.pipeline.conftest import change
 
 Digits = tuple[Tensor, Tensor]
@@ -171,7 +170,7 @@ def test_a_path_that_is_not_utf8_is_reported(folder: Path, capsys: pytest.Captur
 @pytest.mark.usefixtures("classifier")
 @pytest.mark.parametrize("summary", [{}, {"scratch": {}, "simclr": {}}])
 def test_without_labels_there_is_no_classifier_yet(summary: dict[str, dict[str, float]]) -> None:
-    write_json(METRICS / "summary.json", summary)
+    put_metrics(METRICS / "summary.json", summary)
     with pytest.raises(InputError, match=r"^metrics/summary\.json: there is no classifier yet"):
         predict.model_file(None)
 
@@ -216,24 +215,24 @@ def test_the_default_model_is_the_best_on_validation_whatever_the_test_says(
         "scratch": {"n10": {"finetuned": 0.7}},
         "simclr": {"n10": {"finetuned": 0.9}, "n5": {"finetuned": 0.1}},
     }
-    write_json(METRICS / "summary.json", summary)
+    put_metrics(METRICS / "summary.json", summary)
     for method, accuracies in validation.items():
-        write_json(METRICS / "evaluate" / f"{method}_model.json", {"validation": accuracies})
-    write_json(METRICS / "data.json", {"validation_labelled": 100})
+        put_metrics(METRICS / "evaluate" / f"{method}_model.json", {"validation": accuracies})
+    put_metrics(METRICS / "data.json", {"validation_labelled": 100})
     assert predict.model_file(None) == Path("models/classifiers/simclr/n10-draw0.safetensors")
     assert capsys.readouterr().err == ""
     of_distilled = {"n10": {"finetuned": 0.9, "distilled": 0.95}, "n5": {"finetuned": 0.1}}
-    write_json(METRICS / "evaluate" / "simclr_model.json", {"validation": of_distilled})
+    put_metrics(METRICS / "evaluate" / "simclr_model.json", {"validation": of_distilled})
     distilled = Path("models/distilled/simclr/n10-draw0.safetensors")
     distilled.parent.mkdir(parents=True)
     distilled.write_bytes(b"a model")
     assert predict.model_file(None) == predict.model_file("simclr/n10/distilled") == distilled
-    write_json(METRICS / "evaluate" / "simclr_model.json", {})
+    put_metrics(METRICS / "evaluate" / "simclr_model.json", {})
     with pytest.raises(InputError, match=r"simclr_model.json: has no accuracy on validation of n10, n5; run"):
         predict.model_file(None)
     # Too few labels to choose by: the first pretrained method, with the most labels.
-    write_json(METRICS / "data.json", {"validation_labelled": 99})
-    write_json(METRICS / "evaluate" / "simclr_model.json", {"validation": {"n5": {"finetuned": 1.0}}})
+    put_metrics(METRICS / "data.json", {"validation_labelled": 99})
+    put_metrics(METRICS / "evaluate" / "simclr_model.json", {"validation": {"n5": {"finetuned": 1.0}}})
     assert predict.model_file(None) == Path("models/classifiers/simclr/n10-draw0.safetensors")
     assert "validation has 99 labels, too few to choose a model by; taking simclr/n10" in (
         capsys.readouterr().err

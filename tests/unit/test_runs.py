@@ -24,7 +24,7 @@ from stages.pretrain import __main__ as pretrain
 from stages.pretrain.run import Result, stream_of
 from stages.settings import load
 from stages.settings.recipes import Recipe
-from stages.tasks.chosen import write_recipes
+from stages.tasks.chosen import recipes_file, write_recipes
 from stages.tasks.labels import read_pool_labels
 from stages.tasks.model_index import Model, read_index
 from stages.training.checkpoint import remove_unused
@@ -52,7 +52,7 @@ def project(in_copy: Path, digits: Labelled) -> Path:
     write_json(LABELS / "classes.json", [str(digit) for digit in range(10)])
     seal()
     recipe = Recipe(encoder_learning_rate=0.003, head_learning_rate=0.01, weight_decay=0.5)
-    write_recipes("simclr", {"n10": recipe, "nall": recipe})
+    write_recipes(recipes_file("simclr"), {"n10": recipe, "nall": recipe}, fixed=True)
     return in_copy
 
 

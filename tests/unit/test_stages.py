@@ -20,7 +20,7 @@ from stages.pretrain import health
 from stages.settings import load
 from stages.settings.recipes import Recipe
 from stages.tasks import finetuning
-from stages.tasks.chosen import write_recipes
+from stages.tasks.chosen import recipes_file, write_recipes
 from stages.tasks.features import encode
 from stages.training.machine import Machine
 from tests.conftest import ROOT, seal
@@ -49,7 +49,7 @@ def project(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     seal()
     pretrain.main("scratch")
     recipe = Recipe(encoder_learning_rate=0.01, head_learning_rate=0.01, weight_decay=0.5)
-    write_recipes("scratch", {f"n{budget}": recipe for budget in (10, 20, 40)})
+    write_recipes(recipes_file("scratch"), {f"n{budget}": recipe for budget in (10, 20, 40)}, fixed=True)
     return in_copy
 
 
@@ -127,7 +127,7 @@ def test_the_checkpoint_of_another_draw_is_not_taken_though_the_labels_are_equal
 ) -> None:
     """Each draw of the budget `all` has the same images; only its random numbers differ."""
     recipe = Recipe(encoder_learning_rate=0.01, head_learning_rate=0.01, weight_decay=0.5)
-    write_recipes("scratch", {"nall": recipe})
+    write_recipes(recipes_file("scratch"), {"nall": recipe}, fixed=True)
     change(project / "params.yaml", {"finetune.budgets": ["all"], "finetune.draws": 2})
     every_draw.main("scratch")
     expected, checkpoints = outputs(), project / "models/checkpoints/finetune/scratch"

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from stages.errors import InputError
 from stages.files import weights
-from stages.files.json_files import write_json
 from stages.files.packs import write_array
 from stages.files.paths import IMAGES, LABELS, METRICS, encoder_file
 from stages.files.tables import read_table, write_table
 from stages.prepare import labels_table
 from stages.settings import load
 from stages.tools import selection, suggest
-from tests.conftest import seal, tiny_encoder
+from tests.conftest import put_metrics, seal, tiny_encoder
 from tests.pipeline.conftest import change
 
 LABELLED = 30
@@ -35,9 +34,9 @@ def pool(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     write_table(IMAGES / "pool.csv", index)
     labelled = index[["id"]].assign(label=labels[:200].numpy()).iloc[:LABELLED]
     write_table(LABELS / "pool.csv", labelled)
-    write_json(METRICS / "data.json", {"validation_labelled": 100})
+    put_metrics(METRICS / "data.json", {"validation_labelled": 100})
     for method, knn in (("scratch", 0.7), ("autoencoder", 0.8), ("simclr", 0.9)):
-        write_json(METRICS / "pretrain" / f"{method}.json", {"knn": knn})
+        put_metrics(METRICS / "pretrain" / f"{method}.json", {"knn": knn})
         encoder = tiny_encoder(seed=round(10 * knn))
         weights.write_encoder(encoder_file(method, 0), encoder)
     seal()
@@ -109,11 +108,11 @@ def test_the_encoder_is_chosen_on_validation_only_where_it_has_enough_labels(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = load.validated(load.read(load.PARAMS))
-    write_json(METRICS / "pretrain" / "autoencoder.json", {"knn": 0.95})
+    put_metrics(METRICS / "pretrain" / "autoencoder.json", {"knn": 0.95})
     assert suggest.best_method(settings) == "autoencoder"
     assert capsys.readouterr().out == ""
-    write_json(METRICS / "data.json", {"validation_labelled": 99})
-    write_json(METRICS / "pretrain" / "autoencoder.json", {"knn": 0.1})
+    put_metrics(METRICS / "data.json", {"validation_labelled": 99})
+    put_metrics(METRICS / "pretrain" / "autoencoder.json", {"knn": 0.1})
     assert suggest.best_method(settings) == "autoencoder"
     assert "validation has 99 labels, too few to choose an encoder by; taking that of autoencoder" in (
         capsys.readouterr().out

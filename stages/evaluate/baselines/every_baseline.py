@@ -20,7 +20,6 @@ from stages.evaluate.baselines.classifiers import FITTED, fitted, majority, prob
 from stages.evaluate.baselines.descriptors import described
 from stages.evaluate.held_out import HeldOut
 from stages.evaluate.results import predictions_file
-from stages.evaluate.validation import validation_labelled
 from stages.files import provenance
 from stages.files.digests import write_digests
 from stages.files.locks import require_writable
@@ -36,6 +35,7 @@ from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
 from stages.tasks.labels import read_pool_labels
 from stages.tasks.model_index import Model, write_index
 from stages.tasks.scores import measure
+from stages.tasks.validation import validation_labelled
 from stages.training.progress import Bar, progress
 
 FIGURES, TIMINGS = METRICS / "baselines.json", METRICS / "timings" / "baselines.json"

@@ -10,15 +10,18 @@ from stages.tasks.power import ENOUGH_VALIDATION
 CHOOSING = 2000  # images at most
 
 
-def validation_labelled(classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """The images of validation that have a label, evenly spaced, CHOOSING at most.
+def validation_labelled(
+    classes: int, most: int = CHOOSING
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The images of validation that have a label, evenly spaced.
 
     Args:
         classes: how many there are.
+        most: images at most.
 
     Returns:
         All images, uint8 (N, C, H, W), memory-mapped; the rows of those, and their labels, (n,) each. None
-        where validation has too few labels to choose a model by.
+        where validation has too few labels to choose by, or none.
 
     Raises:
         InputError: images and table do not fit, or a file is damaged.
@@ -27,5 +30,5 @@ def validation_labelled(classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     rows = np.flatnonzero(labels >= 0)
     if len(rows) < ENOUGH_VALIDATION:
         return None
-    rows = rows[:: -(-len(rows) // CHOOSING)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
     return read_pack(IMAGES / "validation.npy", rows=len(labels)), rows, labels[rows]
