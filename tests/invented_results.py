@@ -109,7 +109,10 @@ def write(
             {"budget": budget, "draw": draw, "spread": draw > 0}
             for budget in list(labels)[:1] for draw in range(draws)
         ]  # fmt: skip
-        write_record(METRICS / "distil" / f"{method}.json", {"made_from": MADE_FROM, "draws": distil})
+        write_record(
+            METRICS / "distil" / f"{method}.json",
+            {"made_from": MADE_FROM, "draws": distil, "confirmation": {}},
+        )
         evaluations[method] = figures
     _data(classes, images, test if labels else 0)
     table = figures_of.label_efficiency(evaluations, labels)

@@ -155,15 +155,15 @@ def pool_sentence(
 
     Args:
         summary, method, budget, design, number: as for `sentence`.
-        not_spread: in how many draws the finetuned model stays, because spreading did not help.
+        not_spread: in how many draws the finetuned model stays, because spreading does not help.
     """
     row = summary[method][budget]
     if "distilled" not in row:
         return ""
     if not_spread == design.draws:
         return (
-            "Distilling: in no draw does the check on its own labels speak for spreading them over the pool, "
-            "so the finetuned models stay."
+            "Distilling: the finetuned models stay in every draw: the check on a draw's own labels, or "
+            "validation, speaks against spreading labels over the pool."
         )
 
     def figure(of: str, name: str, unit: str = "", sign: str = "") -> str:

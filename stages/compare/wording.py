@@ -76,9 +76,10 @@ def labels_for_same(evidence: Evidence) -> dict[str, dict[str, str]]:
 
 
 def not_distilled(result: MethodResults) -> dict[str, int]:
-    """Budget → how many of its draws distilling left as they were, because it found no help in the pool."""
-    draws = Counter(draw["budget"] for draw in result.distil["draws"] if not draw["spread"])
-    return dict(draws)
+    """Budget → how many of its draws distilling left as they were, because the pool does not help."""
+    rejected = {name for name, found in result.distil["confirmation"].items() if not found["holds"]}
+    draws = result.distil["draws"]
+    return dict(Counter(row["budget"] for row in draws if not row["spread"] or row["budget"] in rejected))
 
 
 def error_bars(evidence: Evidence) -> dict[str, Any]:

@@ -139,10 +139,8 @@ class Choosing(Origin):
 
 
 class Confirmation(Content):
-    """Whether a budget's trained models stay: what they and their linear probes reach on validation."""
+    """Whether the models of a budget stay, which were compared on validation with those they came from."""
 
-    trained: Fraction
-    frozen: Fraction
     holds: bool
 
 
@@ -163,6 +161,7 @@ class Distilling(Origin):
     """metrics/distil/METHOD.json."""
 
     draws: list[DistilledDraw]
+    confirmation: dict[BudgetName, Confirmation]
 
 
 # --- evaluate

@@ -20,6 +20,7 @@ from stages.images.tensors import as_tensor
 from stages.settings.recipes import Recipe, Schedule
 from stages.settings.schema import Params
 from stages.tasks.classifier import Classifier, read_classifier, write_classifier
+from stages.tasks.confirmation import OnValidation
 from stages.tasks.features import encode
 from stages.tasks.finetuning import Labelled, steps_for
 from stages.tasks.model_index import Model
@@ -67,11 +68,13 @@ class Result(Cost):
         check: how many given labels are found without themselves.
         images: images beside the given ones to which a label was spread; 0: the finetuned model stays.
         spreading: seconds in which labels were spread.
+        compared: the model and the finetuned one, on validation; None: they were not compared.
     """
 
     check: LeaveOneOut
     images: int
     spreading: float
+    compared: OnValidation | None = None
 
 
 def schedule_of(settings: Params) -> Schedule:
@@ -127,7 +130,9 @@ class Distiller(Trainer):
                 student.stream, bar, checkpoint,
             )  # fmt: skip
         write_classifier(file, classifier, self.classes)
-        return Result(seconds, peak_memory_mb(), check, len(spread[0]), spreading)
+        finetuned = read_classifier(parent)[0].to(self.machine.device)
+        compared = self.compare(classifier, finetuned)
+        return Result(seconds, peak_memory_mb(), check, len(spread[0]), spreading, compared)
 
     def _spread(self, classifier: Classifier, given: Labelled, groups: Tensor) -> dict[str, Tensor]:
         """The check, and rows and labels of the images that a label reaches; none if that does not help."""

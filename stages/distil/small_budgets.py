@@ -1,5 +1,6 @@
 """What distil@METHOD does: finetuned models of few labels become models that learnt from the pool too."""
 
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from stages.files.whole import whole_folder
 from stages.settings.recipes import Recipe
 from stages.settings.schema import Params
 from stages.tasks.chosen import read_recipes
+from stages.tasks.confirmation import confirmations
 from stages.tasks.draws import draw_labelled, parse_budget
 from stages.tasks.labels import read_groups
 from stages.tasks.model_index import Model, read_index, write_index
@@ -21,6 +23,7 @@ from stages.training.randomness import Stream
 from stages.views.augment import random_views
 
 PROTOCOL = "distilled"
+NEW_AND_OLD = "distilled", "finetuned"
 
 
 def main(method: str) -> None:
@@ -39,6 +42,13 @@ def main(method: str) -> None:
         images = sum(student.images(settings) for student in students)
         results = stage.run(Distiller, Distiller.distil, job, students, images)
         print_not_spread(method, students, results)
+        budgets = [student.parent.budget for student in students]
+        confirmed = confirmations(budgets, [result.compared for result in results])
+        for budget, confirmation in confirmed.items():
+            print(f"distil {method} {budget}: {confirmation.in_words(*NEW_AND_OLD)}", flush=True)
+        for student in students:
+            if student.parent.budget in confirmed and not confirmed[student.parent.budget].holds:
+                shutil.copyfile(parent_file(method, student.parent), folder / student.parent.file)
         write_index(folder, [model_of(student, method) for student in students])
         write_digests(folder)
         made_from = stage.made_from()
@@ -47,7 +57,9 @@ def main(method: str) -> None:
         student.images(settings) for student, result in zip(students, results, strict=True) if result.images
     )
     spreading = round(sum(result.spreading for result in results) / stage.workers(len(students)), 1)
-    stage.write_metrics(made_from, results, trained, {"propagation_seconds": spreading}, draws=draws)
+    figures = {budget: confirmation.figures(*NEW_AND_OLD) for budget, confirmation in confirmed.items()}
+    further = {"propagation_seconds": spreading}
+    stage.write_metrics(made_from, results, trained, further, draws=draws, confirmation=figures)
 
 
 def students_of(

@@ -1,5 +1,6 @@
 """What finetune@METHOD does: an encoder and labels become classifiers, one for each budget and draw."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,15 +9,18 @@ from torch import Tensor
 from stages.files.digests import write_digests
 from stages.files.paths import CLASSIFIERS, ENCODERS, LABELS, USED_RECIPES, encoder_file
 from stages.files.whole import whole_folder
-from stages.finetune.confirmation import confirmations, settle
 from stages.finetune.trainings import Draw, Finetuner
+from stages.settings.recipes import Recipe
 from stages.settings.schema import Params
 from stages.tasks.chosen import read_recipes, recipes_file, write_recipes
+from stages.tasks.confirmation import Confirmation, confirmations
 from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
 from stages.tasks.model_index import Model, write_index
 from stages.tasks.training_stage import VALIDATION, TrainingStage
 from stages.training.randomness import Stream
 from stages.views.augment import random_views
+
+NEW_AND_OLD = "trained", "frozen"  # the models whose encoder was trained, and their linear probes
 
 
 def main(method: str) -> None:
@@ -34,15 +38,32 @@ def main(method: str) -> None:
     with whole_folder(CLASSIFIERS / method) as folder:
         job = stage.job(views, folder, not_in_key)
         results = stage.run(Finetuner, Finetuner.finetune, job, draws, images)
-        confirmed = confirmations(draws, results)
+        confirmed = confirmations([draw.budget for draw in draws], [result.compared for result in results])
         for budget, confirmation in confirmed.items():
-            print(f"finetune {method} {budget}: {confirmation}", flush=True)
+            print(f"finetune {method} {budget}: {confirmation.in_words(*NEW_AND_OLD)}", flush=True)
         write_recipes(folder / USED_RECIPES, settle(folder, draws, confirmed))
         write_index(folder, [indexed(draw, encoder_file(method, draw.run)) for draw in draws])
         write_digests(folder)
         made_from = stage.made_from()
-    figures = {budget: confirmation.figures() for budget, confirmation in confirmed.items()}
+    figures = {budget: confirmation.figures(*NEW_AND_OLD) for budget, confirmation in confirmed.items()}
     stage.write_metrics(made_from, results, images, confirmation=figures)
+
+
+def settle(folder: Path, draws: Sequence[Draw], confirmed: Mapping[str, Confirmation]) -> dict[str, Recipe]:
+    """Put the linear probes in the place of models that were not confirmed, and remove the other probes.
+
+    Returns:
+        Budget → the recipe of its models.
+    """
+    recipes = {draw.budget: draw.recipe for draw in draws}
+    for draw in draws:
+        if draw.budget in confirmed:
+            if confirmed[draw.budget].holds:
+                (folder / draw.probe_file).unlink()
+            else:
+                (folder / draw.probe_file).replace(folder / draw.file)
+                recipes[draw.budget] = draw.recipe.model_copy(update={"encoder_learning_rate": 0.0})
+    return recipes
 
 
 def make_draws(method: str, settings: Params, labels: Tensor, classes: int) -> list[Draw]:

@@ -1,20 +1,18 @@
 """The trainings of finetune@METHOD, one for each budget and draw. They run side by side in workers."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 
 from stages.files import weights
 from stages.files.paths import encoder_file
-from stages.images.tensors import as_tensor
 from stages.settings.recipes import Recipe, Schedule
 from stages.tasks import finetuning
-from stages.tasks.classifier import Classifier, probabilities, write_classifier
+from stages.tasks.classifier import Classifier, write_classifier
+from stages.tasks.confirmation import OnValidation
 from stages.tasks.finetuning import steps_for
 from stages.tasks.trainer import Cost, Trainer
-from stages.tasks.validation import validation_labelled
 from stages.training.machine import peak_memory_mb
 from stages.training.progress import Bar
 from stages.training.randomness import Stream
@@ -63,26 +61,17 @@ class Draw:
 
 @dataclass(frozen=True)
 class Result(Cost):
-    """What a training took, and how its model and the linear probe of its draw compare on validation.
+    """What a training took, and how its model and the linear probe of its draw compare.
 
     Attributes:
-        trained, frozen: (n,) bool, for each image whether the model and the probe are right.
-        labels: (n,) int64, of the images; n is 0 where they were not compared, or validation has too few
-            labels to choose by.
+        compared: on validation; None: they were not compared.
     """
 
-    trained: np.ndarray
-    frozen: np.ndarray
-    labels: np.ndarray
+    compared: OnValidation | None
 
 
 class Finetuner(Trainer):
     """Finetunes the encoders of one method on one draw after another."""
-
-    @cached_property
-    def validation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """As `validation_labelled` returns it."""
-        return validation_labelled(len(self.classes))
 
     def finetune(self, draw: Draw, bar: Bar) -> Result:
         """Train the classifier of one draw and write its file; of a trained encoder the probe's file too."""
@@ -107,14 +96,10 @@ class Finetuner(Trainer):
                 checkpoint,
             )  # fmt: skip
         write_classifier(self.job.folder / draw.file, classifier, self.classes)
-        trained = frozen = np.zeros(0, dtype=bool)
-        labels = np.zeros(0, dtype=np.int64)
+        compared = None
         if draw.compared and not draw.recipe.frozen and self.validation is not None:
-            encoder = weights.read_encoder(file).to(self.machine.device)
-            probe = self.probe(Classifier(encoder, len(self.classes)), labelled)
+            pretrained = weights.read_encoder(file).to(self.machine.device)
+            probe = self.probe(Classifier(pretrained, len(self.classes)), labelled)
             write_classifier(self.job.folder / draw.probe_file, probe, self.classes)
-            pack, rows, labels = self.validation
-            images = as_tensor(pack[rows])
-            predicted = [probabilities(one, images, self.machine).argmax(1) for one in (classifier, probe)]
-            trained, frozen = torch.stack(predicted).cpu().numpy() == labels
-        return Result(seconds, peak_memory_mb(), trained, frozen, labels)
+            compared = self.compare(classifier, probe)
+        return Result(seconds, peak_memory_mb(), compared)

@@ -1,6 +1,7 @@
 """The worker of a stage that trains classifiers: what its trainings share, and their checkpoints."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +16,10 @@ from stages.settings.recipes import Recipe, Schedule
 from stages.settings.schema import Params
 from stages.tasks import finetuning
 from stages.tasks.classifier import Classifier
+from stages.tasks.confirmation import OnValidation
 from stages.tasks.finetuning import Labelled, RandomViews
 from stages.tasks.labels import read_pool_labels
+from stages.tasks.validation import Validation, validation_labelled
 from stages.training.checkpoint import Checkpoint, narrowed
 from stages.training.machine import Machine, set_up
 from stages.training.progress import Bar
@@ -113,6 +116,15 @@ class Trainer:
             f"{self.job.method} {title}", classifier, labelled, schedule, recipe,
             self.job.views, self.machine, stream, bar, checkpoint, stage=self.job.stage,
         )  # fmt: skip
+
+    @cached_property
+    def validation(self) -> Validation | None:
+        """The images of validation that models are compared on; None: too few."""
+        return validation_labelled(len(self.classes))
+
+    def compare(self, new: Classifier, old: Classifier) -> OnValidation | None:
+        """Both models on validation; None: it has too few labels to choose by."""
+        return OnValidation.of(new, old, self.validation, self.machine) if self.validation else None
 
     def probe(self, classifier: Classifier, labelled: Labelled) -> Classifier:
         """The encoder of a classifier, frozen, with the linear probe of all these labels as its head."""

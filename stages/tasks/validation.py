@@ -8,11 +8,10 @@ from stages.tasks.labels import read_labels
 from stages.tasks.power import ENOUGH_VALIDATION
 
 CHOOSING = 2000  # images at most
+Validation = tuple[np.ndarray, np.ndarray, np.ndarray]  # as `validation_labelled` returns it
 
 
-def validation_labelled(
-    classes: int, most: int = CHOOSING
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def validation_labelled(classes: int, most: int = CHOOSING) -> Validation | None:
     """The images of validation that have a label, evenly spaced.
 
     Args:

@@ -14,12 +14,10 @@ from stages.files import weights
 from stages.files.paths import CLASSIFIERS, IMAGES, USED_RECIPES, encoder_file
 from stages.files.tables import read_table, write_table
 from stages.finetune import every_draw
-from stages.finetune.confirmation import confirmations
-from stages.finetune.trainings import Draw, Result
 from stages.settings.recipes import Recipe
 from stages.tasks.chosen import read_recipes, recipes_file, write_recipes
 from stages.tasks.classifier import read_classifier
-from stages.training.randomness import Stream
+from stages.tasks.confirmation import OnValidation, confirmations
 from tests.conftest import seal
 from tests.pipeline.conftest import change
 from tests.unit.test_stages import project  # noqa: F401 (a fixture)
@@ -53,7 +51,7 @@ def test_where_training_ruins_the_encoder_its_linear_probes_are_the_models(
     (of_budget,) = finetuned(RUINED).values()
     assert of_budget["frozen"] > of_budget["trained"]
     assert not of_budget["holds"]
-    assert "finetune scratch n10: the encoder stays frozen: on validation, over all draws, " in (
+    assert "finetune scratch n10: the frozen models stay: on validation, over all draws, " in (
         capsys.readouterr().out
     )
     assert is_frozen(0)
@@ -74,7 +72,8 @@ def test_a_fixed_recipe_is_not_compared_and_neither_is_any_without_labels_of_val
     assert finetuned(RUINED, fixed=True) == {}
     assert not is_frozen(0)
     table = read_table(IMAGES / "validation.csv")
-    write_table(IMAGES / "validation.csv", table.assign(label=table["label"].where(table.index < 99).astype("Int64")))
+    labels = table["label"].where(table.index < 99).astype("Int64")
+    write_table(IMAGES / "validation.csv", table.assign(label=labels))
     seal()
     assert finetuned(RUINED) == {}
     assert not is_frozen(0)
@@ -100,22 +99,21 @@ def test_where_training_helps_on_validation_the_trained_models_stay(monkeypatch:
     assert read_recipes(FOLDER / USED_RECIPES).recipes == {"n10": RECIPE}
 
 
-def result(trained: Sequence[int], frozen: Sequence[int], labels: Sequence[int]) -> Result:
-    correct = (np.array(values, dtype=bool) for values in (trained, frozen))
-    return Result(0.0, 0, *correct, np.array(labels, dtype=np.int64))
+def compared(new: Sequence[int], old: Sequence[int], labels: Sequence[int]) -> OnValidation:
+    return OnValidation(np.array(new, dtype=bool), np.array(old, dtype=bool), np.array(labels))
 
 
 def test_classes_count_alike_and_all_draws_of_a_budget_together() -> None:
-    stream, rows = Stream.of(1, "test"), np.arange(3)
-    draws = [Draw("n10", number, 0, rows, RECIPE, True, stream) for number in (0, 1)]
-    draws.append(Draw("n20", 0, 0, rows, RECIPE, True, stream))
-    results = [
-        result([1, 1, 1, 0], [1, 1, 0, 1], [0, 0, 0, 1]),
-        result([1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]),
-        result([], [], []),
-    ]
-    found = confirmations(draws, results)
+    first = compared([1, 1, 1, 0], [1, 1, 0, 1], [0, 0, 0, 1])
+    second = compared([1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1])
+    found = confirmations(["n10", "n10", "n20"], [first, second, None])
     assert found.keys() == {"n10"}
-    assert found["n10"].trained == pytest.approx((6 / 6 + 0 / 2) / 2)
-    assert found["n10"].frozen == pytest.approx((3 / 6 + 1 / 2) / 2)
+    assert found["n10"].new == pytest.approx((6 / 6 + 0 / 2) / 2)
+    assert found["n10"].old == pytest.approx((3 / 6 + 1 / 2) / 2)
     assert found["n10"].holds
+    assert found["n10"].in_words("trained", "frozen") == (
+        "the trained models stay: on validation, over all draws, 50.0 % trained, 50.0 % frozen"
+    )
+    assert confirmations(["n20", "n20"], [first, compared([0], [1], [1])])["n20"].figures("a", "b") == {
+        "a": 0.5, "b": 0.8333, "holds": False,
+    }  # fmt: skip

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,10 +13,12 @@ from stages.distil import distiller, small_budgets
 from stages.distil.propagation import LeaveOneOut, Propagation
 from stages.files.digests import TABLE
 from stages.files.json_files import read_json
-from stages.files.paths import CLASSIFIERS, DISTILLED, METRICS
+from stages.files.paths import CLASSIFIERS, DISTILLED, IMAGES, METRICS
+from stages.files.tables import read_table, write_table
 from stages.finetune import every_draw
 from stages.settings import load
 from stages.tasks import finetuning
+from stages.tasks.classifier import read_classifier
 from stages.tasks.draws import draw_labelled
 from stages.tasks.finetuning import Labelled
 from stages.tasks.labels import read_pool_labels
@@ -39,6 +42,9 @@ def finetuned(project: Path) -> Path:  # noqa: F811
         "finetune.budgets": [10, 20], "finetune.draws": 2,
         "distil.few": 20, "distil.images": 100, "distil.steps": 3,
     })  # fmt: skip
+    validation = read_table(IMAGES / "validation.csv")
+    write_table(IMAGES / "validation.csv", validation.assign(label=""))  # it decides nothing
+    seal()
     every_draw.main("scratch")
     return project
 
@@ -84,6 +90,35 @@ def test_models_of_small_budgets_are_distilled_and_indexed() -> None:
     ]  # fmt: skip
     assert all(row["images"] >= 90 for row in draws)  # of 100 evenly spaced ones some may be given
     assert draws[0]["leave_one_out"] == {"labels": 4, "spread": 0.75, "nearest": 0.5}
+
+
+@pytest.mark.usefixtures("spreading")
+def test_where_validation_speaks_against_it_the_finetuned_models_stay(
+    finetuned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parents = CLASSIFIERS / "scratch"
+    table = read_table(IMAGES / "validation.csv")
+    for of, stay in (("finetuned", True), ("distilled", False)):
+        # Labels that one of the models gives itself: the other ones are no better.
+        small_budgets.main("scratch")
+        folder = parents if of == "finetuned" else FOLDER
+        classifier, _ = read_classifier(folder / "n10-draw0.safetensors")
+        images = torch.from_numpy(np.load(IMAGES / "validation.npy")) / 255
+        with torch.no_grad():
+            labels = classifier.eval()(images).argmax(1)
+        write_table(IMAGES / "validation.csv", table.assign(label=labels.numpy()))
+        seal()
+        capsys.readouterr()
+        change(finetuned / "params.yaml", {"finetune.budgets": [10]})
+        small_budgets.main("scratch")
+        assert f"distil scratch n10: the {of} models stay: on validation" in capsys.readouterr().out
+        (found,) = read_json(METRICS / "distil" / "scratch.json")["confirmation"].values()
+        assert found["holds"] == (not stay)
+        for draw in (0, 1):
+            name = f"n10-draw{draw}.safetensors"
+            assert (distilled()[name] == (parents / name).read_bytes()) == stay
+        write_table(IMAGES / "validation.csv", table)
+        seal()
 
 
 @pytest.mark.usefixtures("finetuned", "spreading")

@@ -140,8 +140,8 @@ def test_draws_in_which_nothing_was_spread_are_said() -> None:
     some = pool_sentence(summary, "simclr", "n10", FIVE, not_spread=2)
     assert some.endswith("; in 2 of 5 draws the finetuned model stays.")
     assert pool_sentence(summary, "simclr", "n10", FIVE, not_spread=5) == (
-        "Distilling: in no draw does the check on its own labels speak for spreading them over the pool, "
-        "so the finetuned models stay."
+        "Distilling: the finetuned models stay in every draw: the check on a draw's own labels, or "
+        "validation, speaks against spreading labels over the pool."
     )
 
 
