@@ -269,3 +269,15 @@ def test_a_model_of_other_classes_is_refused(evaluated: tuple[Tensor, Tensor]) -
     seal()
     with pytest.raises(InputError, match=r"n10-draw0\.safetensors: its classes are \['0', .*\['digit 0', "):
         evaluate.main("scratch")
+
+
+def test_a_budget_without_finetuned_models_is_refused() -> None:
+    def tasks(*protocols: str) -> list[evaluate.OfModel]:
+        return [
+            evaluate.OfModel(DISTILLED / "simclr" / "a", model("n10", protocol=name)) for name in protocols
+        ]
+
+    evaluate.require_headline([])
+    evaluate.require_headline(tasks("distilled", "finetuned"))
+    with pytest.raises(InputError, match=r"distilled/simclr/index\.csv: has models of n10, which has no"):
+        evaluate.require_headline(tasks("distilled"))
