@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.compare.figures import control_first, in_percent
+from stages.compare.written_figures import Summary
 from stages.errors import InputError, reported
-from stages.files.json_files import read_json
-from stages.files.paths import METRICS
+from stages.files.paths import COMPARED, SUMMARY
+from stages.files.records import read_recorded
 from stages.files.whole import whole_file
 
-README, SUMMARY = Path("README.md"), METRICS / "summary.json"
+README = Path("README.md")
 HEADING = """| labels | method | finetuned, % | gain over scratch, points | distilled, % | linear probe, % |
 |---:|---|---:|---:|---:|---:|
 """
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
                 file=sys.stderr,
             )
         return 0 if current else 1
-    text = updated(README.read_text(encoding="utf-8"), read_json(SUMMARY))
+    text = updated(README.read_text(encoding="utf-8"), read_recorded(SUMMARY, COMPARED, Summary))
     with whole_file(README) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return 0

@@ -4,10 +4,13 @@ import os
 import shutil
 import signal
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+OBEYED = ("Cc", "Cs", "Zl", "Zp")  # categories of characters: control, halves of others, separators of lines
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reverse the text after them
 OUTPUTS = ("data/prepared", "models", "metrics")  # the folders that the stages write to
 
 
@@ -38,7 +41,12 @@ def reported() -> Iterator[None]:
 
 def _one_line(text: str) -> str:
     """A text as one line that a terminal shows and does not obey: control characters are escaped."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return "".join(
+        ascii(character)[1:-1]
+        if unicodedata.category(character) in OBEYED or character in TURNING
+        else character
+        for character in text
+    )
 
 
 def unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -101,7 +101,9 @@ def write(
             write_record(METRICS / "timings" / stage / f"{method}.json", seconds)
         speed = {"latency_ms_p50": 1.5 + number, "latency_ms_p95": 2.5, "inference_images_per_second": 999}
         write_record(results.timings, seconds | speed)
-        write_record(METRICS / "finetune" / f"{method}.json", {"made_from": MADE_FROM, "confirmation": {}})
+        confirmation = {budget: {"holds": number > 0} for budget in list(labels)[:1]}
+        content: dict[str, Any] = {"made_from": MADE_FROM, "confirmation": confirmation}
+        write_record(METRICS / "finetune" / f"{method}.json", content)
         rate = {"encoder_learning_rate": 0.003 * number, "head_learning_rate": 0.01, "weight_decay": 0.5}
         recipes = {budget: {"by": "cross-validation", "recipe": rate} for budget in labels}
         write_record(METRICS / "choose" / f"{method}.json", {"made_from": MADE_FROM, "budgets": recipes})
@@ -109,10 +111,7 @@ def write(
             {"budget": budget, "draw": draw, "spread": draw > 0}
             for budget in list(labels)[:1] for draw in range(draws)
         ]  # fmt: skip
-        write_record(
-            METRICS / "distil" / f"{method}.json",
-            {"made_from": MADE_FROM, "draws": distil, "confirmation": {}},
-        )
+        write_record(METRICS / "distil" / f"{method}.json", content | {"draws": distil})
         evaluations[method] = figures
     _data(classes, images, test if labels else 0)
     table = figures_of.label_efficiency(evaluations, labels)

@@ -7,6 +7,7 @@ from typing import Any
 from stages.files import provenance
 from stages.files.json_files import read_json
 from stages.files.paths import METRICS
+from stages.files.records import OWN, read_record
 
 # The file in which a stage records what its figures were made from; {} is the method.
 RECORDS = {
@@ -37,6 +38,8 @@ def note(methods: Sequence[str]) -> str | None:
 def _is_other(stage: str, method: str | None, record: Path) -> bool:
     """Whether a record names another code than the stage has now; False where there is no record."""
     content: Any = read_json(record) if record.is_file() else None
+    if isinstance(content, dict) and OWN in content:
+        content = read_record(record)
     made_from = content.get("made_from") if isinstance(content, dict) else None
     if not isinstance(made_from, dict):
         return False

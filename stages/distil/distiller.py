@@ -20,7 +20,7 @@ from stages.images.tensors import as_tensor
 from stages.settings.recipes import Recipe, Schedule
 from stages.settings.schema import Params
 from stages.tasks.classifier import Classifier, read_classifier, write_classifier
-from stages.tasks.confirmation import OnValidation
+from stages.tasks.confirmation import Compared
 from stages.tasks.features import encode
 from stages.tasks.finetuning import Labelled, steps_for
 from stages.tasks.model_index import Model
@@ -74,7 +74,7 @@ class Result(Cost):
     check: LeaveOneOut
     images: int
     spreading: float
-    compared: OnValidation | None = None
+    compared: Compared | None = None
 
 
 def schedule_of(settings: Params) -> Schedule:
@@ -123,15 +123,16 @@ class Distiller(Trainer):
         )  # fmt: skip
         seconds = 0.0
         if student.recipe.frozen:
-            classifier = self.probe(classifier, labelled)
+            classifier = self.probe(classifier.encoder, labelled)
         else:
             seconds = self.train(
                 str(student), classifier, labelled, schedule_of(self.settings), student.recipe,
                 student.stream, bar, checkpoint,
             )  # fmt: skip
         write_classifier(file, classifier, self.classes)
-        finetuned = read_classifier(parent)[0].to(self.machine.device)
-        compared = self.compare(classifier, finetuned)
+        compared = None
+        if self.validation is not None:
+            compared = self.compare(classifier, read_classifier(parent)[0].to(self.machine.device))
         return Result(seconds, peak_memory_mb(), check, len(spread[0]), spreading, compared)
 
     def _spread(self, classifier: Classifier, given: Labelled, groups: Tensor) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from stages.files.whole import whole_folder
 from stages.settings.recipes import Recipe
 from stages.settings.schema import Params
 from stages.tasks.chosen import read_recipes
-from stages.tasks.confirmation import confirmations
+from stages.tasks.confirmation import confirmations, print_confirmations
 from stages.tasks.draws import draw_labelled, parse_budget
 from stages.tasks.labels import read_groups
 from stages.tasks.model_index import Model, read_index, write_index
@@ -44,8 +44,7 @@ def main(method: str) -> None:
         print_not_spread(method, students, results)
         budgets = [student.parent.budget for student in students]
         confirmed = confirmations(budgets, [result.compared for result in results])
-        for budget, confirmation in confirmed.items():
-            print(f"distil {method} {budget}: {confirmation.in_words(*NEW_AND_OLD)}", flush=True)
+        print_confirmations(stage.title, confirmed, *NEW_AND_OLD)
         for student in students:
             if student.parent.budget in confirmed and not confirmed[student.parent.budget].holds:
                 shutil.copyfile(parent_file(method, student.parent), folder / student.parent.file)

@@ -37,7 +37,7 @@ def read_json(path: Path, model: type[BaseModel] | None = None) -> Any:
     Raises:
         InputError: it is not valid JSON, or does not fit the model. The message names the first field.
     """
-    remedy = "run `dvc repro` to make it again"
+    remedy = f"run `rm {path} && dvc repro` to make it again"
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)

@@ -39,7 +39,8 @@ def read_record(path: Path, model: type[BaseModel] | None = None) -> Any:
     stated = content.pop(OWN, None) if isinstance(content, dict) else None
     if stated is None:
         raise InputError(
-            f"{path}: has no {OWN}, as where an earlier version of the code wrote it; run `dvc repro`"
+            f"{path}: has no {OWN}, as where an earlier version of the code wrote it; "
+            f"run `rm {path} && dvc repro` to make it again"
         )
     if stated != _digest(content):
         raise _altered(path, f"its content has another SHA-256 than its key {OWN} says")
@@ -75,6 +76,5 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 def _altered(path: Path, how: str) -> InputError:
     return InputError(
-        f"{path}: is not as its stage wrote it ({how}); run `git checkout {path}` if it was committed, "
-        f"else `rm {path} && dvc repro` to make it again"
+        f"{path}: is not as its stage wrote it ({how}); run `rm {path} && dvc repro` to make it again"
     )

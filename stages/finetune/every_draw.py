@@ -13,7 +13,7 @@ from stages.finetune.trainings import Draw, Finetuner
 from stages.settings.recipes import Recipe
 from stages.settings.schema import Params
 from stages.tasks.chosen import read_recipes, recipes_file, write_recipes
-from stages.tasks.confirmation import Confirmation, confirmations
+from stages.tasks.confirmation import Confirmation, confirmations, print_confirmations
 from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
 from stages.tasks.model_index import Model, write_index
 from stages.tasks.training_stage import VALIDATION, TrainingStage
@@ -39,8 +39,7 @@ def main(method: str) -> None:
         job = stage.job(views, folder, not_in_key)
         results = stage.run(Finetuner, Finetuner.finetune, job, draws, images)
         confirmed = confirmations([draw.budget for draw in draws], [result.compared for result in results])
-        for budget, confirmation in confirmed.items():
-            print(f"finetune {method} {budget}: {confirmation.in_words(*NEW_AND_OLD)}", flush=True)
+        print_confirmations(stage.title, confirmed, *NEW_AND_OLD)
         write_recipes(folder / USED_RECIPES, settle(folder, draws, confirmed))
         write_index(folder, [indexed(draw, encoder_file(method, draw.run)) for draw in draws])
         write_digests(folder)
@@ -77,7 +76,7 @@ def make_draws(method: str, settings: Params, labels: Tensor, classes: int) -> l
             stream = Stream.of(settings.seeds.training, "finetune", name, number)
             run = number % settings.pretrain.runs
             recipe = chosen.recipes[name]
-            draws.append(Draw(name, number, run, rows.numpy(), recipe, not chosen.fixed, stream))
+            draws.append(Draw(name, number, run, rows.numpy(), recipe, chosen.fixed, stream))
     return draws
 
 

@@ -1,6 +1,7 @@
 """The trainings of finetune@METHOD, one for each budget and draw. They run side by side in workers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,8 +11,8 @@ from stages.files.paths import encoder_file
 from stages.settings.recipes import Recipe, Schedule
 from stages.tasks import finetuning
 from stages.tasks.classifier import Classifier, write_classifier
-from stages.tasks.confirmation import OnValidation
-from stages.tasks.finetuning import steps_for
+from stages.tasks.confirmation import Compared
+from stages.tasks.finetuning import Labelled, steps_for
 from stages.tasks.trainer import Cost, Trainer
 from stages.training.machine import peak_memory_mb
 from stages.training.progress import Bar
@@ -28,7 +29,7 @@ class Draw:
         run: number of the pretraining run whose encoder is trained.
         rows: (n,) int64, rows of the pool.
         recipe: how the encoder is trained.
-        compared: whether the model is compared with the linear probe: a recipe of params.yaml stays.
+        fixed: whether the recipe is one of params.yaml: then the model is not compared with its linear probe.
         stream: the random numbers of the training, the same for every method.
     """
 
@@ -37,7 +38,7 @@ class Draw:
     run: int
     rows: np.ndarray
     recipe: Recipe
-    compared: bool
+    fixed: bool
     stream: Stream
 
     def __str__(self) -> str:
@@ -67,11 +68,18 @@ class Result(Cost):
         compared: on validation; None: they were not compared.
     """
 
-    compared: OnValidation | None
+    compared: Compared | None
 
 
+@dataclass
 class Finetuner(Trainer):
-    """Finetunes the encoders of one method on one draw after another."""
+    """Finetunes the encoders of one method on one draw after another.
+
+    Attributes:
+        kept: the last linear probe, by encoder and labelled images.
+    """
+
+    kept: dict[tuple[Path, bytes], Classifier] = field(default_factory=dict)
 
     def finetune(self, draw: Draw, bar: Bar) -> Result:
         """Train the classifier of one draw and write its file; of a trained encoder the probe's file too."""
@@ -81,7 +89,7 @@ class Finetuner(Trainer):
         classifier = Classifier(encoder, len(self.classes)).to(self.machine.device)
         seconds = 0.0
         if draw.recipe.frozen:
-            classifier = self.probe(classifier, labelled)
+            classifier = self.probe(encoder, labelled)
         else:
             checkpoint = self.checkpoint(
                 str(draw), draw.stream.key, weights.read_digest(file), draw.rows.tolist(),
@@ -97,9 +105,16 @@ class Finetuner(Trainer):
             )  # fmt: skip
         write_classifier(self.job.folder / draw.file, classifier, self.classes)
         compared = None
-        if draw.compared and not draw.recipe.frozen and self.validation is not None:
-            pretrained = weights.read_encoder(file).to(self.machine.device)
-            probe = self.probe(Classifier(pretrained, len(self.classes)), labelled)
+        if not draw.fixed and not draw.recipe.frozen and self.validation is not None:
+            probe = self.frozen(file, labelled)
             write_classifier(self.job.folder / draw.probe_file, probe, self.classes)
             compared = self.compare(classifier, probe)
         return Result(seconds, peak_memory_mb(), compared)
+
+    def frozen(self, file: Path, labelled: Labelled) -> Classifier:
+        """The linear probe of an encoder's file. The draws of all labels have the same one, which is kept."""
+        key = (file, labelled.rows.numpy().tobytes())
+        if key not in self.kept:
+            encoder = weights.read_encoder(file).to(self.machine.device)
+            self.kept = {key: self.probe(encoder, labelled)}
+        return self.kept[key]

@@ -12,7 +12,7 @@ from stages.images.tensors import as_tensor, pixels
 from stages.networks.encoder import Encoder
 from stages.settings.recipes import Recipe, Schedule
 from stages.tasks.classifier import Classifier, class_weights, classification_loss
-from stages.tasks.features import encode
+from stages.tasks.features import encode_rows
 from stages.tasks.probe import fit_linear
 from stages.training import loop, optimisation
 from stages.training.checkpoint import Checkpoint
@@ -87,9 +87,8 @@ def initial_classifier(
     """
     classifier = Classifier(encoder, classes).to(machine.device)
     stride = -(-len(labelled) // most)
-    images, labels = labelled.take(torch.arange(0, len(labelled), stride))
-    features = encode(encoder, images, machine)
-    classifier.head = fit_linear(features, labels.to(machine.device), classes, l2)
+    features = encode_rows(encoder, labelled.pack, labelled.rows[::stride].numpy(), machine)
+    classifier.head = fit_linear(features, labelled.labels[::stride].to(machine.device), classes, l2)
     return classifier
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 from stages.files.locks import require_writable
 from stages.files.packs import read_pack, read_pack_if_any
 from stages.files.paths import IMAGES, LARGE_POOL
+from stages.networks.encoder import Encoder
 from stages.settings import load
 from stages.settings.recipes import Recipe, Schedule
 from stages.settings.schema import Params
 from stages.tasks import finetuning
 from stages.tasks.classifier import Classifier
-from stages.tasks.confirmation import OnValidation
+from stages.tasks.confirmation import Compared
 from stages.tasks.finetuning import Labelled, RandomViews
 from stages.tasks.labels import read_pool_labels
 from stages.tasks.validation import Validation, validation_labelled
@@ -122,13 +123,11 @@ class Trainer:
         """The images of validation that models are compared on; None: too few."""
         return validation_labelled(len(self.classes))
 
-    def compare(self, new: Classifier, old: Classifier) -> OnValidation | None:
+    def compare(self, new: Classifier, old: Classifier) -> Compared | None:
         """Both models on validation; None: it has too few labels to choose by."""
-        return OnValidation.of(new, old, self.validation, self.machine) if self.validation else None
+        return Compared.of(new, old, self.validation, self.machine) if self.validation else None
 
-    def probe(self, classifier: Classifier, labelled: Labelled) -> Classifier:
-        """The encoder of a classifier, frozen, with the linear probe of all these labels as its head."""
+    def probe(self, encoder: Encoder, labelled: Labelled) -> Classifier:
+        """An encoder, frozen, with the linear probe of all these labels as its head."""
         l2, classes = self.settings.probe.l2, len(self.classes)
-        return finetuning.initial_classifier(
-            classifier.encoder, labelled, classes, l2, self.machine, most=len(labelled)
-        )
+        return finetuning.initial_classifier(encoder, labelled, classes, l2, self.machine, most=len(labelled))

@@ -22,7 +22,7 @@ from stages.training.machine import Machine, set_up
 from stages.training.progress import Bar, progress
 from stages.training.workers import Workers, fitting
 
-# Validation is in the same folder as the pool, also for stages that do not read it.
+# No training depends on validation, which is in the same folder as the pool.
 VALIDATION = tuple(str(IMAGES / name) for name in ("validation.csv", "validation.npy"))
 R = TypeVar("R")
 S = TypeVar("S", bound=Trainer)

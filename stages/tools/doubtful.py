@@ -29,7 +29,8 @@ def doubts(folder: Survey, budgets: list[int | str]) -> Iterator[str]:
     if folder.validation_labels < ENOUGH_VALIDATION:
         yield (
             f"validation has {folder.validation_labels} labelled images; with fewer than {ENOUGH_VALIDATION} "
-            "predict and suggest do not choose between methods"
+            "recipes are chosen by cross-validation, which is less sure, and predict and suggest do not "
+            "choose between methods"
         )
     if folder.pool < SMALL_POOL:
         yield f"the pool has {folder.pool:,} images; pretraining on so few seldom helps: add unlabelled ones"

@@ -1,5 +1,6 @@
 """Chooses the parameters that fit a folder of images, each with its reason."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,10 @@ CPU_SIDE, GPU_SIDE, SMALL_SIDE = 64, 128, 32  # pixels
 MANY = 20_000  # images; with more, a CPU gets the small side
 LONGEST = 60  # minutes that all may take with more pixels than the small side has
 SEEN, STEPS = 220_000, 1500  # images seen in pretraining, and steps at least
+TENTH, MOST_HELD_OUT = 0.1, 0.2  # fractions of the images for validation
+CHOOSING = (
+    120  # labels of validation: 100 are enough to choose by, and how many there are varies with the groups
+)
 MINUTES = 30  # that the pretrainings of a method may take if there are to be several
 RUNS, DRAWS = 3, 5
 LABELS_PER_CLASS = 10  # in the smallest budget
@@ -57,6 +62,20 @@ def affordable(size: tuple[int, str], seconds: float) -> tuple[int, str]:
     sides = range(side - 16, SMALL_SIDE, -16)
     smaller = next((one for one in sides if minutes * (one / side) ** 2 <= LONGEST), SMALL_SIDE)
     return smaller, f"make repro would take {minutes:.0f} minutes with {side} pixels"
+
+
+def validation(labelled: int) -> tuple[float, str]:
+    """The fraction of the images that is held out for validation, and why.
+
+    Args:
+        labelled: images with a label that are not in a test split which the folder names.
+    """
+    needed = math.ceil(100 * CHOOSING / labelled) / 100 if labelled else 1.0
+    if needed <= TENTH:
+        return TENTH, "a tenth has labels enough to choose by"
+    if needed > MOST_HELD_OUT:
+        return TENTH, f"too few of {labelled:,} labels to choose by, however many are held out"
+    return needed, f"about {CHOOSING} of {labelled:,} labels, so that recipes are chosen on validation"
 
 
 def choices(contents: Survey, path: str, size: tuple[int, str], hardware: Hardware) -> Choices:

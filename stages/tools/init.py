@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from stages.errors import InputError, reported
 from stages.prepare import layout, own_images
+from stages.prepare.columns import Record
 from stages.prepare.parts import Prepared
 from stages.settings import load
 from stages.settings.schema import Params
@@ -58,18 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     headers = read_headers(options.folder, [record.file for record in records])
     size = fitting.image_size(headers, len(records), hardware)
     basis = {"data.source": ("folder", ""), "data.path": (path, ""), "data.image_size": size}
-    basis |= {"data.channels": ("auto", ""), "data.train_limit": (None, ""), "data.test_limit": (None, "")}
+    held_out = held_out_for_validation(records)
+    basis |= held_out | {
+        "data.channels": ("auto", ""),
+        "data.train_limit": (None, ""),
+        "data.test_limit": (None, ""),
+    }
     settings = settings_of(text, basis)
     prepared = own_images.prepare(settings.data, Stream.of(settings.seeds.split, "prepare"))
 
     contents, pool = survey(headers, prepared), prepared_pool(prepared)
-    choices = fitting.choices(contents, path, size, hardware)
+    choices = fitting.choices(contents, path, size, hardware) | held_out
     settings = settings_of(text, choices)
     times = rehearsal.measure(settings, pool, len(contents.classes))
     parallel = 1 if hardware.gpu else hardware.cores
     smaller = fitting.affordable(size, times.whole(settings, contents.labels, contents.test, parallel))
     if smaller != size:
-        choices = fitting.choices(contents, path, smaller, hardware)
+        choices = fitting.choices(contents, path, smaller, hardware) | held_out
         settings = settings_of(text, choices)
         times = rehearsal.measure(settings, resized(pool, smaller[0]), len(contents.classes))
     choices["pretrain.runs"] = fitting.runs(times.pretraining)
@@ -85,6 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     write_values(*parts(choices))
     print(f"{load.PARAMS} is written; next: make views, make repro")
+
+
+def held_out_for_validation(records: Sequence[Record]) -> Choices:
+    """The fraction for validation; nothing where the folder names its images."""
+    splits = [record.split for record in records if record.label is not None]
+    if "validation" in splits:
+        return {}
+    return {"data.folder.validation": fitting.validation(len(splits) - splits.count("test"))}
 
 
 def load_average() -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 from tests.attack.mutations import mutated
-from tests.attack.victim import RECOVERY, Victim
+from tests.attack.victim import RECOVERY, SHOW, Victim
 
 INPUTS = ("params.yaml", "data/images/")  # a person may change these: another result is right
 GROUPS = (  # each is as likely as the others, however many files it has
@@ -18,7 +18,6 @@ GROUPS = (  # each is as likely as the others, however many files it has
 DIRECT = 0.75  # of the mutations; `dvc repro` follows the others
 PREDICT = "python -m stages.tools.predict data/images/circle"
 SUGGEST = "python -m stages.tools.suggest --count 3"
-SHOW = "python -m stages.compare --show"
 TOOLS = {  # the start of a path: the tools that read it
     "params.yaml": ("python -m stages.settings", PREDICT, SUGGEST, SHOW),
     "data/images/circle/": (PREDICT,),
@@ -105,6 +104,8 @@ def attack(victim: Victim, rng: Random) -> tuple[str, str]:
             return "another input", done
         if different := victim.differences(but=own_change):
             return f"bad: wrong result: {', '.join(different[:4])}", done
+        if command == SHOW and ended.output != victim.shown:
+            return "bad: wrong result: other figures are shown", done
         return ("equal bytes" if direct else "healed"), done
     refused = f"{done}: {ended.refusal()}"
     if direct:

@@ -33,6 +33,7 @@ TINY: dict[str, Any] = {
 LIMIT_S = 200  # of a command: the unharmed ones take seconds
 DIFFER = ("metrics/timings/", "metrics/report.html")  # seconds, and the report that shows them
 LONGEST_LINE, LONGEST_OUTPUT = 2_000, 100_000  # characters that a person can be shown
+SHOW = "python -m stages.compare --show"
 RECOVERY = ("python -m stages.tools.lock_file", "dvc repro")
 
 
@@ -74,6 +75,7 @@ class Victim:
     work: Project
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)  # by name, as dvc.lock has them
     expected: dict[str, str] = field(default_factory=dict)  # digest of each output
+    shown: str = ""  # what SHOW prints
 
     @classmethod
     def made(cls, folder: Path) -> "Victim":
@@ -97,6 +99,7 @@ class Victim:
         victim.restore()
         victim.stages = YAML(typ="safe").load(project.path / "dvc.lock")["stages"]
         victim.expected = victim.outputs()
+        victim.shown = victim.run(SHOW).output
         return victim
 
     def restore(self) -> None:

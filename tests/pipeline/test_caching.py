@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.files.digests import TABLE, write_digests
+from stages.files.paths import USED_RECIPES
 from tests.pipeline.conftest import Project
 
 STAGES = ("pretrain", "choose", "finetune", "distil", "evaluate")
@@ -136,6 +137,7 @@ def test_all_labels_are_a_budget_and_removed_ones_leave_no_row(project: Project)
         "index.csv",
         "nall-draw0.safetensors",
         "nall-draw1.safetensors",
+        USED_RECIPES,
     ]
     # All draws have the same images, so only the randomness of finetuning differs.
     draws = json.loads(project.read("metrics/evaluate/simclr.json"))["nall"]

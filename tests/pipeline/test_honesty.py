@@ -46,8 +46,8 @@ def test_training_gives_the_same_bytes_without_the_test_split(project: Project) 
     assert "resumed" not in pretrained.stdout + chosen.stdout + finetuned.stdout + distilled.stdout
 
     assert (
-        len(before) == 1 + 1 + 6 + 4 + 6 + 2
-    )  # encoder; recipes; draws, index and digests, twice; 3 files of each method, and 1
+        len(before) == 1 + 1 + 7 + 4 + 6 + 2
+    )  # encoder; recipes; draws, index and digests, twice, recipes once; 3 files of each method, and 1
     assert results() == before
 
 

@@ -313,6 +313,9 @@ def test_a_chosen_frozen_encoder_is_its_own_linear_probe_also_when_distilled(
     on_validation = evaluator.validation_accuracy(frozen, 0)
     monkeypatch.setattr(FrozenEncoder, "is_of", lambda *_: False)  # as if the encoder was finetuned
     assert evaluator.validation_accuracy(frozen, 0) == on_validation
+    hidden = read_table(IMAGES / "validation.csv").assign(label="")  # else it decides what is taken
+    write_table(IMAGES / "validation.csv", hidden)
+    seal()
     small_budgets.main("scratch")
     given, _ = read_classifier(CLASSIFIERS / "scratch" / "n10-draw0.safetensors")
     spread, _ = read_classifier(DISTILLED / "scratch" / "n10-draw0.safetensors")

@@ -17,7 +17,7 @@ from stages.finetune import every_draw
 from stages.settings.recipes import Recipe
 from stages.tasks.chosen import read_recipes, recipes_file, write_recipes
 from stages.tasks.classifier import read_classifier
-from stages.tasks.confirmation import OnValidation, confirmations
+from stages.tasks.confirmation import Compared, confirmations
 from tests.conftest import seal
 from tests.pipeline.conftest import change
 from tests.unit.test_stages import project  # noqa: F401 (a fixture)
@@ -51,7 +51,7 @@ def test_where_training_ruins_the_encoder_its_linear_probes_are_the_models(
     (of_budget,) = finetuned(RUINED).values()
     assert of_budget["frozen"] > of_budget["trained"]
     assert not of_budget["holds"]
-    assert "finetune scratch n10: the frozen models stay: on validation, over all draws, " in (
+    assert "finetune scratch n10: the frozen models are taken: on validation, over 2 draws, " in (
         capsys.readouterr().out
     )
     assert is_frozen(0)
@@ -99,8 +99,8 @@ def test_where_training_helps_on_validation_the_trained_models_stay(monkeypatch:
     assert read_recipes(FOLDER / USED_RECIPES).recipes == {"n10": RECIPE}
 
 
-def compared(new: Sequence[int], old: Sequence[int], labels: Sequence[int]) -> OnValidation:
-    return OnValidation(np.array(new, dtype=bool), np.array(old, dtype=bool), np.array(labels))
+def compared(new: Sequence[int], old: Sequence[int], labels: Sequence[int]) -> Compared:
+    return Compared(np.array(new, dtype=bool), np.array(old, dtype=bool), np.array(labels))
 
 
 def test_classes_count_alike_and_all_draws_of_a_budget_together() -> None:
@@ -112,7 +112,7 @@ def test_classes_count_alike_and_all_draws_of_a_budget_together() -> None:
     assert found["n10"].old == pytest.approx((3 / 6 + 1 / 2) / 2)
     assert found["n10"].holds
     assert found["n10"].in_words("trained", "frozen") == (
-        "the trained models stay: on validation, over all draws, 50.0 % trained, 50.0 % frozen"
+        "the trained models are taken: on validation, over 2 draws, 50.0 % trained, 50.0 % frozen"
     )
     assert confirmations(["n20", "n20"], [first, compared([0], [1], [1])])["n20"].figures("a", "b") == {
         "a": 0.5, "b": 0.8333, "holds": False,

@@ -24,7 +24,8 @@ def test_each_finding_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(InputError("a\x1b[31m\r\nb é 猫"), capsys) == "error: a\\x1b[31m\\r\\nb é 猫\n"
+    assert printed(InputError("a\x1b[31m\r\nb é 猫\u3000"), capsys) == "error: a\\x1b[31m\\r\\nb é 猫\u3000\n"
+    assert printed(InputError("gpj.\u202ea"), capsys) == "error: gpj.\\u202ea\n"
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "a\0b")
     assert printed(missing, capsys) == "error: a\\x00b: No such file or directory\n"
 

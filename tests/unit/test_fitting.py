@@ -49,6 +49,25 @@ def test_the_image_size_is_what_the_images_have_and_the_machine_can_do(
 
 
 @pytest.mark.parametrize(
+    ("labelled", "fraction", "why"),
+    [
+        (5_000, 0.1, "a tenth has"),
+        (1_200, 0.1, "a tenth has"),
+        (1_000, 0.12, "about 120 of 1,000 labels"),
+        (700, 0.18, "about 120 of 700"),
+        (600, 0.2, "about 120 of 600"),
+        (599, 0.1, "too few of 599 labels"),
+        (0, 0.1, "too few of 0 labels"),
+    ],
+)
+def test_validation_gets_labels_enough_to_choose_by_where_there_are_some(
+    labelled: int, fraction: float, why: str
+) -> None:
+    value, reason = fitting.validation(labelled)
+    assert (value, reason[: len(why)]) == (fraction, why)
+
+
+@pytest.mark.parametrize(
     ("side", "minutes", "fits"),
     [
         (64, 60, 64),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from stages.errors import InputError
 from stages.settings import load
-from stages.tools import init, rehearsal
+from stages.tools import fitting, init, rehearsal
 from stages.tools.rehearsal import Times
 from stages.tools.survey import read_headers
 
@@ -86,6 +86,18 @@ def test_a_busy_machine_is_named_because_the_times_are_then_too_long(
         monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
     init.main([str(images), "--dry-run"])
     assert ("doubtful: other programs were busy" in capsys.readouterr().out) == is_said
+
+
+def test_more_is_held_out_for_validation_so_that_it_has_labels_to_choose_by(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "CHOOSING", 24)
+    init.main([str(images)])
+    assert load.read(load.PARAMS)["data"]["folder"]["validation"] == 0.15  # 24 of 160
+    rows = [f"dog/{number}.png,validation" for number in range(1, 40, 2)]
+    (images / "labels.csv").write_text("\n".join(["file,split", *rows]) + "\n")
+    init.main([str(images)])
+    assert load.read(load.PARAMS)["data"]["folder"]["validation"] == 0.15  # the folder's own is not changed
 
 
 def test_a_dry_run_prints_the_changes_and_writes_nothing(

@@ -1,6 +1,5 @@
 """The README's table of results, and the check that the committed one is current."""
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ import pytest
 
 from benchmarks.readme import HEADING, README, SUMMARY, is_current, main, table, updated
 from stages.errors import InputError
+from tests.conftest import put_metrics
 
-ROW: dict[str, Any] = {"accuracy": 0.9, "accuracy_ci95": 0.01, "linear_probe": 0.8}
+ROW: dict[str, Any] = {"accuracy": 0.9, "accuracy_ci95": 0.01, "linear_probe": 0.8, "recall_macro": 0.9}
 SMALL = {"scratch": {"n10": ROW}}
 
 
@@ -19,7 +19,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory under git with a summary and a README that has its table, both committed."""
     monkeypatch.chdir(tmp_path)
     SUMMARY.parent.mkdir()
-    SUMMARY.write_text(json.dumps(SMALL))
+    put_metrics(SUMMARY, SMALL)
     README.write_text(f"before\n\n{table(SMALL)}\nafter\n")
     git("init", "--quiet")
     commit()
@@ -61,14 +61,14 @@ def test_a_text_without_the_table_is_refused() -> None:
 
 def test_the_table_is_written_from_the_summary(repository: Path) -> None:
     changed = {"scratch": {"n10": ROW | {"accuracy": 0.5}}}
-    SUMMARY.write_text(json.dumps(changed))
+    put_metrics(SUMMARY, changed)
     assert main([]) == 0
     assert README.read_text() == f"before\n\n{table(changed)}\nafter\n"
 
 
 def test_the_check_reads_what_is_committed(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"]) == 0
-    SUMMARY.write_text(json.dumps({"scratch": {"n10": ROW | {"accuracy": 0.5}}}))
+    put_metrics(SUMMARY, {"scratch": {"n10": ROW | {"accuracy": 0.5}}})
     assert main(["--check"]) == 0  # a run in the working tree changes nothing that is committed
     commit()
     assert main(["--check"]) == 1

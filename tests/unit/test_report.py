@@ -380,7 +380,8 @@ def test_distilled_is_shown_where_it_was_done() -> None:
     row = made_up.summary["simclr"]["n10"]
     assert shown["simclr.n10.distilled_gain"] == f"{100 * row['distilled_gain']:+.2f}"
     of_three = page.words.count("1 of 3") - page.words.count("in 1 of 3 draws")
-    assert of_three == 2  # of each method, the draw that was not spread
+    assert of_three == 1  # of simclr, the draw that was not spread
+    assert page.words.count("3 of 3") == 1  # of scratch all: validation speaks against its distilled models
     for budgets in made_up.summary.values():
         for name in [name for name in budgets["n10"] if name.startswith("distilled")]:
             del budgets["n10"][name]
@@ -508,7 +509,8 @@ def test_doubts_about_the_pretraining_are_said_where_it_gains_nothing() -> None:
 def test_the_chosen_recipes_are_shown() -> None:
     page = rendered(invented_results.write(["scratch", "simclr"], LABELS, 2, CLASSES))
     assert "recipes" in page.ids
-    assert page.words.count("cross-validation") == 4
+    assert page.words.count("cross-validation") == 3
+    assert page.words.count("labels of validation, over all draws") == 1
     assert page.words.count("frozen0.01") == 2  # a rate of 0
 
 

@@ -21,7 +21,6 @@ from stages.settings import load
 from stages.settings.recipes import Recipe
 from stages.tasks import finetuning
 from stages.tasks.chosen import recipes_file, write_recipes
-from stages.tasks.features import encode
 from stages.training.machine import Machine
 from tests.conftest import ROOT, seal
 from tests.pipeline.conftest import SMALL, change
@@ -62,19 +61,21 @@ def outputs() -> dict[Path, bytes]:
     }
 
 
-@pytest.mark.parametrize(("stage", "module"), [(pretrain, health), (every_draw, finetuning)])
+@pytest.mark.parametrize(
+    ("stage", "module", "name"), [(pretrain, health, "encode"), (every_draw, finetuning, "encode_rows")]
+)
 def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
-    stage: Any, module: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Any, module: Any, name: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every_draw.main("scratch")
-    before = outputs()
+    before, original = outputs(), getattr(module, name)
 
     def meanwhile(*arguments: Any) -> Tensor:  # the stage has read the parameters
         change(project / "params.yaml", {"seeds.training": 2})
-        return encode(*arguments)
+        return original(*arguments)
 
     (project / "models/checkpoints/finetune/scratch/n10-draw0").unlink()
-    monkeypatch.setattr(module, "encode", meanwhile)
+    monkeypatch.setattr(module, name, meanwhile)
     with pytest.raises(InputError, match=r"changed while it ran \(seeds\.training\); no model was written"):
         stage.main("scratch")
     assert load.read(load.PARAMS)["seeds"]["training"] == 2
