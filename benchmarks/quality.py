@@ -8,14 +8,16 @@ For each experiment in `experiments/` it clones HEAD of this repository into a t
 values of the experiment into the clone's params.yaml and runs `dvc repro` there with the DVC cache of this
 repository, so that stages that have run before do not run again. Experiments with `runtime.device: cuda` are
 skipped on a machine without a GPU, and those of a folder that `benchmarks.folders` makes, where it is not
-there. In the workspace only three tables in `benchmarks/results/` change; the rows of the experiment are
+there. In the workspace only four tables in `benchmarks/results/` change; the rows of the experiment are
 replaced:
 
 - `quality.csv`: accuracy (fraction) by dataset (the experiment's name), labels, protocol (`finetuned`;
   `distilled`, for few labels; `linear` for the probe of the frozen encoder; `baseline` for classifiers
   without an encoder) and method, with the half-width of the 95% interval, the draws and the runs;
 - `quality_gains.csv`: the paired gain over scratch, and, where there are, over weights from elsewhere as they
-  came (`imported`) and over the best simple baseline, with its interval;
+  came (`imported`), over the best simple baseline and over a probe of public weights (`imagenet`), with its
+  interval;
+- `quality_recall.csv`: macro recall and its paired gain over scratch, for data in which one class is frequent;
 - `quality_timings.csv`: seconds of pretraining, of finetuning and of distilling, and the hardware.
 
 After each experiment it prints the four statements of `benchmarks.statements`.
@@ -36,12 +38,12 @@ import torch
 from ruamel.yaml import YAML
 
 from benchmarks.folders import FOLDERS
-from benchmarks.quality_tables import accuracies, gains, replaced, timings
+from benchmarks.quality_tables import accuracies, gains, recalls, replaced, timings
 from benchmarks.statements import judged
 from stages.compare.leftovers import remove_leftovers
 from stages.errors import InputError, reported
 from stages.files.json_files import read_json
-from stages.files.paths import METRICS
+from stages.files.paths import DETAILS, METRICS
 from stages.files.tables import read_table, write_table
 from stages.prepare.mnist import DOWNLOADS
 from stages.settings import load
@@ -161,7 +163,7 @@ def measured(
         more: values, by dotted keys, beside those of the experiment.
 
     Returns:
-        The rows of the experiment for each of the three tables, by file name.
+        The rows of the experiment for each of the four tables, by file name.
     """
     settings = configured(name, more, workspace)
     remove_leftovers(settings.methods)  # as compare does: then the cache knows its inputs
@@ -170,6 +172,7 @@ def measured(
     return {
         "quality.csv": accuracies(table, name, budgets),
         "quality_gains.csv": gains(table, read_json(SUMMARY), name, budgets),
+        "quality_recall.csv": recalls(read_json(DETAILS), name),
         "quality_timings.csv": timings(name, settings.methods),
     }
 

@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.statements import ARM, BASELINE, PROBE
 from stages.files.json_files import read_json
 from stages.files.paths import METRICS
-from stages.settings.values import CONTROL, IMPORTED
+from stages.settings.values import CONTROL, IMPORTED, PUBLIC
 from stages.tasks.draws import Budget
 
 PROTOCOLS = (ARM, "distilled", PROBE, BASELINE)
@@ -26,7 +26,8 @@ def accuracies(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.
 def gains(table: pd.DataFrame, summary: dict[str, Any], name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
     """Rows of quality_gains.csv: the paired gains over scratch.
 
-    Finetuned models have those over `imported` and over the best simple baseline too, if the summary has.
+    Finetuned models have those over `imported`, over the best simple baseline and over public weights too, if
+    the summary has.
 
     Args:
         table: the label-efficiency table, which has the gains over scratch.
@@ -38,11 +39,31 @@ def gains(table: pd.DataFrame, summary: dict[str, Any], name: str, budgets: Sequ
     finetuned = rows[rows["protocol"] == ARM]
     cells = zip(finetuned["method"], finetuned["labels"], strict=True)
     figures = [summary[method].get(f"n{labels}", {}) for method, labels in cells]
-    for over in (IMPORTED, BASELINE):
+    for over in (IMPORTED, BASELINE, PUBLIC):
         key = f"gain_over_{over}"
         gain, ci95 = ([figure.get(field, np.nan) for figure in figures] for field in (key, f"{key}_ci95"))
         tables.append(finetuned.assign(over=over, gain=gain, ci95=ci95))
     return pd.concat([of_one.dropna(subset="gain")[columns] for of_one in tables])
+
+
+def recalls(details: dict[str, Any], name: str) -> pd.DataFrame:
+    """Rows of quality_recall.csv: macro recall, and its paired gain over scratch.
+
+    details: the content of details.json.
+    """
+    rows = []
+    for method, budgets in details.items():
+        for budget, protocols in budgets.items():
+            labels = budget.removeprefix("n")
+            for protocol in [name for name in PROTOCOLS if name in protocols]:
+                figures = protocols[protocol]
+                recall, gain = figures["recall_macro"], figures.get("recall_macro_gain", {})
+                rows.append({
+                    "dataset": name, "labels": labels, "protocol": protocol, "method": method,
+                    "recall_macro": recall["mean"], "ci95": recall.get("ci95"),
+                    "gain": gain.get("mean"), "gain_ci95": gain.get("ci95"),
+                })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def experiment_rows(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:

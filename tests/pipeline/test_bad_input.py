@@ -1,6 +1,7 @@
 """Bad input: one clear message, non-zero exit, nothing lost."""
 
 import errno
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from stages.prepare import __main__ as prepare
 from stages.prepare import parts
 from tests.pipeline.conftest import Project
 from tests.pipeline.test_honesty import files
+from tests.unit.test_digests import rewritten
+from tests.unit.test_written import last_digit
 
 
 @pytest.mark.parametrize(
@@ -101,6 +104,35 @@ def test_truncated_source_is_refused_with_both_checksums(project: Project) -> No
     for word in ("train-images-idx3-ubyte.gz", "440fcabf73cc", "expected"):
         assert word in result.stderr
     assert files(project, "data/prepared") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "reader"),
+    [
+        ("metrics/pretrain/simclr.csv", ["stages.compare"]),
+        ("metrics/finetune/simclr.json", ["stages.compare"]),
+        ("models/recipes/simclr.json", ["stages.finetune", "simclr"]),
+    ],
+)
+def test_the_printed_remedy_repairs_a_file_that_was_altered_unseen(
+    project: Project, name: str, reader: list[str]
+) -> None:
+    before = files(project, "models") | files(project, "metrics")
+    path = project.path / name
+    content = path.read_bytes()
+    at = last_digit(content)
+    rewritten(path, content[:at] + str(int(content[at : at + 1]) ^ 1).encode() + content[at + 1 :])
+    assert project.repro() == []  # DVC goes by size and time
+    refused = project.stage(*reader, check=False)
+    assert refused.returncode == 2
+    (message,) = refused.stderr.splitlines()
+    remedy = re.search(f"{name}: is not as its stage wrote it .*; run `(.*)` to make it again", message)
+    assert remedy
+    project.run("sh", "-c", remedy[1])
+    after = files(project, "models") | files(project, "metrics")
+    differ = {key for key in before | after if before.get(key) != after.get(key)}
+    assert {key for key in differ if not key.startswith("metrics/timings/")} <= {"metrics/report.html"}
+    project.stage(*reader)
 
 
 def test_unwritable_output_is_said(project: Project) -> None:

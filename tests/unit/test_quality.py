@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import transfer
 from benchmarks.quality import link, quick, runnable, state, state_recorded
-from benchmarks.quality_tables import ORDER, accuracies, gains, replaced, timings
+from benchmarks.quality_tables import ORDER, accuracies, gains, recalls, replaced, timings
 from stages.errors import InputError
 from stages.files.json_files import write_json
 from stages.files.tables import write_table
@@ -106,6 +106,22 @@ def test_the_rows_of_an_experiment_are_replaced_and_the_others_keep_every_digit(
     assert lines[2].startswith("mnist,10,finetuned,scratch,0.50001,0.01")
     labels = [line.split(",")[1] for line in lines[2:]]
     assert labels == ["10"] * 4 + ["1000"] * 4 + ["all"] * 4
+
+
+def test_macro_recall_has_a_row_for_each_protocol_with_its_gain() -> None:
+    half = {"recall_macro": {"mean": 0.5, "ci95": 0.1}}
+    gain = {"recall_macro": {"mean": 0.6}, "recall_macro_gain": {"mean": 0.1, "ci95": 0.05}}
+    details = {
+        "scratch": {"n10": {"finetuned": half, "knn": half}},
+        "simclr": {"nall": {"finetuned": gain}},
+        "hog_svm": {"n10": {"baseline": half}},
+    }
+    table = recalls(details, "emoji")
+    assert table.astype(object).where(table.notna(), None).to_numpy().tolist() == [
+        ["emoji", "10", "finetuned", "scratch", 0.5, 0.1, None, None],
+        ["emoji", "all", "finetuned", "simclr", 0.6, None, 0.1, 0.05],
+        ["emoji", "10", "baseline", "hog_svm", 0.5, 0.1, None, None],
+    ]
 
 
 def test_the_order_of_rows_does_not_depend_on_the_order_of_runs(
