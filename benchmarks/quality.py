@@ -17,7 +17,7 @@ replaced:
 - `quality_gains.csv`: the paired gain over scratch, and, where there are, over weights from elsewhere as they
   came (`imported`), over the best simple baseline and over a probe of public weights (`imagenet`), with its
   interval;
-- `quality_recall.csv`: macro recall and its paired gain over scratch, for data in which one class is frequent;
+- `quality_recall.csv`: macro recall and its paired gain over scratch, for data with one frequent class;
 - `quality_timings.csv`: seconds of pretraining, of finetuning and of distilling, and the hardware.
 
 After each experiment it prints the four statements of `benchmarks.statements`.
