@@ -58,6 +58,34 @@ def test_the_results_are_those_of_the_experiments() -> None:
     assert figures("benchmarks.md", "| experiment | labels |", slice(2, None)) == expected
 
 
+def test_the_results_on_colour_images_are_those_of_the_experiments() -> None:
+    keys = ["dataset", "labels", "protocol", "method"]
+    of_accuracy, of_recall, gains = (
+        results(f"quality{name}.csv", dtype={"labels": str}) for name in ("", "_recall", "_gains")
+    )
+    of_accuracy, of_recall = of_accuracy.set_index(keys), of_recall.set_index(keys)
+    of_accuracy["gain"] = gains[gains["over"] == "scratch"].set_index(keys)["gain"]
+    of_accuracy["gain_ci95"] = gains[gains["over"] == "scratch"].set_index(keys)["ci95"]
+    for heading, table, score in (
+        ("| folder | labels | scratch", of_accuracy, "accuracy"),
+        ("| by macro recall |", of_recall, "recall_macro"),
+    ):
+        expected = []
+        for name, few in (("emoji", "90"), ("satellite", "50")):
+            for labels in (few, "300", "all"):
+                rows = {key: table.loc[(name, labels, *key)] for key in table.loc[(name, labels)].index}
+                simple = [rows["baseline", of] for of in ("hog_forest", "hog_svm", "pixels_1nn")]
+                cells = [
+                    rows["finetuned", "scratch"], rows["finetuned", "simclr"], rows["linear", "simclr"],
+                    max(simple, key=lambda row: row[score]), rows["baseline", "imagenet"],
+                ]  # fmt: skip
+                shown = [[percent(row[score]), percent(row["ci95"])] for row in cells]
+                gain = rows["finetuned", "simclr"]
+                shown.insert(2, [percent(gain["gain"], sign="+"), percent(gain["gain_ci95"])])
+                expected.append(sum(shown, []))
+        assert figures("benchmarks.md", heading, slice(2, None)) == expected
+
+
 def test_the_aims_are_judged_by_the_measured_figures() -> None:
     page = committed("docs/benchmarks.md").partition("| aim | reached |")[2].partition("\n\n")[0]
     rows = dict(line.strip("| ").split(" | ") for line in page.splitlines()[2:])
