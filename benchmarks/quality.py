@@ -38,7 +38,7 @@ import torch
 from ruamel.yaml import YAML
 
 from benchmarks.folders import FOLDERS
-from benchmarks.quality_tables import accuracies, gains, recalls, replaced, timings
+from benchmarks.quality_tables import accuracies, by_recall, gains, recalls, replaced, timings
 from benchmarks.statements import judged
 from stages.compare.leftovers import remove_leftovers
 from stages.errors import InputError, reported
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
         else:
             for file, table in tables.items():
                 write_table(results / file, replaced(results / file, table))
-        state(name, tables["quality.csv"], tables["quality_gains.csv"])
+        state(name, tables["quality.csv"], tables["quality_gains.csv"], tables["quality_recall.csv"])
 
 
 def runnable(names: list[str]) -> list[str]:
@@ -119,15 +119,18 @@ def quick(changes: dict[str, Any]) -> dict[str, Any]:
     return QUICK | {"finetune.budgets": [budget for budget in budgets if budget != "all"]}
 
 
-def state(name: str, accuracies: pd.DataFrame, gains: pd.DataFrame) -> None:
-    """Print the statements about one dataset."""
+def state(name: str, accuracies: pd.DataFrame, gains: pd.DataFrame, recalls: pd.DataFrame) -> None:
+    """Print the statements about one dataset, by accuracy and, if it was recorded, by macro recall."""
     print(f"\n{name}", *judged(accuracies, gains), sep="\n", flush=True)
+    if len(recalls):
+        print(f"\n{name}, by macro recall", *judged(*by_recall(recalls)), sep="\n", flush=True)
 
 
 def state_recorded(results: Path, names: Sequence[str]) -> None:
     """Print the statements about the rows of the recorded tables."""
     tables = [
-        pd.read_csv(results / file, dtype={"labels": str}) for file in ("quality.csv", "quality_gains.csv")
+        pd.read_csv(results / file, dtype={"labels": str})
+        for file in ("quality.csv", "quality_gains.csv", "quality_recall.csv")
     ]
     for name in names or tables[0]["dataset"].unique():
         of_dataset = [table[table["dataset"] == name] for table in tables]

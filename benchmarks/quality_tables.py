@@ -66,6 +66,14 @@ def recalls(details: dict[str, Any], name: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def by_recall(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of quality_recall.csv as those of quality.csv and quality_gains.csv, for the same statements."""
+    keys = ["dataset", *ORDER]
+    scores = rows[[*keys, "recall_macro", "ci95"]].rename(columns={"recall_macro": "accuracy"})
+    gains = rows.dropna(subset="gain")[[*keys, "gain", "gain_ci95"]].rename(columns={"gain_ci95": "ci95"})
+    return scores, gains.assign(over=CONTROL)
+
+
 def experiment_rows(table: pd.DataFrame, name: str, budgets: Sequence[Budget]) -> pd.DataFrame:
     """The rows of these protocols with the name of the experiment and with the budgets of params.yaml.
 

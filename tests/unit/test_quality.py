@@ -205,12 +205,18 @@ def test_the_recorded_figures_are_judged_without_a_run(
 ) -> None:
     write_table(tmp_path / "quality.csv", accuracies(efficiency, "mnist", BUDGETS))
     write_table(tmp_path / "quality_gains.csv", gains(efficiency, NO_IMPORTED, "mnist", BUDGETS))
+    of = {method: {"n10": {"finetuned": {"recall_macro": {"mean": 0.5}}}} for method in ("scratch", "simclr")}
+    of["simclr"]["n10"]["finetuned"]["recall_macro_gain"] = {"mean": 0.2, "ci95": 0.1}
+    of_recall = recalls(of, "mnist")
+    write_table(tmp_path / "quality_recall.csv", of_recall)
     state_recorded(tmp_path, [])
     printed = capsys.readouterr().out
-    state("mnist", accuracies(efficiency, "mnist", BUDGETS), gains(efficiency, NO_IMPORTED, "mnist", BUDGETS))
+    of_gains = gains(efficiency, NO_IMPORTED, "mnist", BUDGETS)
+    state("mnist", accuracies(efficiency, "mnist", BUDGETS), of_gains, of_recall)
     assert capsys.readouterr().out == printed
     assert printed.startswith("\nmnist\ntrue ")
     assert "sure     10 labels, simclr: +10.00 ± 1.00" in printed
+    assert "sure     10 labels, simclr: +20.00 ± 10.00" in printed.partition("mnist, by macro recall")[2]
     with pytest.raises(InputError, match=r"unknown name 'mnits' .did you mean mnist"):
         state_recorded(tmp_path, ["mnits"])
 
