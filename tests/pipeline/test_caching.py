@@ -1,12 +1,14 @@
 """What `dvc repro` runs again, and what it does not."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from stages.files.digests import TABLE, write_digests
 from stages.files.paths import USED_RECIPES
+from stages.tasks.power import ENOUGH_VALIDATION
 from tests.pipeline.conftest import Project
 
 STAGES = ("pretrain", "choose", "finetune", "distil", "evaluate")
@@ -21,14 +23,25 @@ def columns(*stages: str) -> set[str]:
     return {f"{stage}@{method}" for stage in stages for method in ("scratch", "simclr")} | {"compare"}
 
 
-def test_finetune_parameter_reruns_finetune_to_compare_only(project: Project) -> None:
+@pytest.fixture(scope="module")
+def undecided(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose validation has too few labels to put linear probes in the place of trained models."""
+    project = baseline.copy(tmp_path_factory.mktemp("undecided") / "project")
+    project.set(data__validation=ENOUGH_VALIDATION - 1)
+    project.repro()
+    return project
+
+
+def test_finetune_parameter_reruns_finetune_to_compare_only(undecided: Project, tmp_path: Path) -> None:
+    project = undecided.copy(tmp_path / "project")
     project.set(finetune__schedule__steps=5)
     assert set(project.repro()) == columns("choose", "finetune", "distil", "evaluate")
 
 
 def test_choose_parameter_reruns_the_methods_whose_recipes_are_chosen(
-    project: Project,
+    undecided: Project, tmp_path: Path
 ) -> None:
+    project = undecided.copy(tmp_path / "project")
     project.set(choose__encoder_learning_rates=[0])
     ran = set(project.repro())
     assert ran == {f"{stage}@scratch" for stage in ("finetune", "distil", "evaluate")} | {

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import json
 import shutil
 import tracemalloc
@@ -501,6 +502,7 @@ def test_each_image_takes_few_bytes_of_memory(monkeypatch: pytest.MonkeyPatch, l
             lines = [f"{file.relative_to('images')},{file.parent.name},,{file.stem}" for file in files]
             Path("images/labels.csv").write_text("\n".join(["file,label,split,group", *lines]))
         prepare(image_size=8).write({})  # fills the pixel cache
+        gc.collect()  # what other tests have left is not freed in between
         tracemalloc.start()
         prepare(image_size=8).write({})
         peaks.append(tracemalloc.get_traced_memory()[1])
