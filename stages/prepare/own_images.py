@@ -64,6 +64,7 @@ def prepare(data: Data, stream: Stream) -> Prepared:
         for name, chosen in indices.items()
     }
     check_parts(parts, classes, unlabelled, path, records.files, moved)
+    del records  # the names of all files, which `images` has as well
     resembling, lines = describe_resemblance(images, cache.thumbnails())
     reasons = Counter(reason for _, reason, _ in left_out)
     counts = {
