@@ -149,7 +149,7 @@ def main() -> None:
             shutil.rmtree(workspace / METRICS)  # no file of a dropped method remains
             shutil.copytree(METRICS, workspace / METRICS)
     machine = machine_text()
-    write_table(workspace / RESULT, table.assign(machine=machine))
+    write_table(workspace / RESULT, beside_other_machines(workspace / RESULT, table.assign(machine=machine)))
     print(f"\n{table.to_string(index=False, na_rep='')}\n\n{machine}")
 
 
@@ -205,6 +205,17 @@ def import_seconds(module: str) -> float:
         output_of(sys.executable, "-c", IMPORTS, module)
         seconds.append(time.perf_counter() - started)
     return min(seconds)
+
+
+def beside_other_machines(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """A table in which the rows of this kind of machine are new, and those of other kinds stay."""
+    if not path.exists():
+        return table
+    old: pd.DataFrame = pd.read_csv(path)
+    kinds = old["machine"].str.partition(";")[0]  # without versions and date
+    others = old[kinds != table["machine"].iloc[0].partition(";")[0]]
+    both: pd.DataFrame = pd.concat([others, table], ignore_index=True)
+    return both
 
 
 def machine_text() -> str:

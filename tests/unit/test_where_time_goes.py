@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from benchmarks import stopwatch, where_time_goes
@@ -204,3 +205,18 @@ def test_a_repro_with_nothing_to_do_that_runs_a_stage_is_an_error(stand_in: dict
     dvc.write_text(dvc.read_text().replace("touch done", "true"))
     with pytest.raises(InputError, match="finetune@simclr: ran again"):
         measured(stand_in)
+
+
+def test_the_rows_of_other_machines_stay(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    first = pd.DataFrame(
+        {"stage": ["a", "total"], "wall_seconds": [1.5, 2.5], "machine": "slow (avx2); 2026"}
+    )
+    assert where_time_goes.beside_other_machines(file, first) is first
+    first.to_csv(file, index=False)
+    second = first.assign(wall_seconds=[0.5, 0.7], machine="fast (amx); 2026")
+    both = where_time_goes.beside_other_machines(file, second)
+    assert both["wall_seconds"].tolist() == [1.5, 2.5, 0.5, 0.7]
+    both.to_csv(file, index=False)
+    anew = where_time_goes.beside_other_machines(file, first.assign(machine="slow (avx2); 2027"))
+    assert anew["machine"].tolist() == ["fast (amx); 2026"] * 2 + ["slow (avx2); 2027"] * 2
