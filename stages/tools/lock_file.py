@@ -1,14 +1,20 @@
-"""Bring dvc.lock back where an interrupted DVC left it cut off.
+"""Clean up after a killed run: bring dvc.lock back where it was cut off, and remove unfinished outputs.
 
-    python -m stages.tools.lock_file           (before `dvc repro`; does nothing where the file is whole)
-    python -m stages.tools.lock_file --keep    (after a good run: keep a copy of it)
+    python -m stages.tools.lock_file           (before `dvc repro`; does nothing where all is whole)
+    python -m stages.tools.lock_file --keep    (after a good run: keep a copy of dvc.lock)
 
 DVC empties dvc.lock and writes it anew after each stage. If it is killed in that moment, it leaves a file
 that it refuses to read. The copy of the last good run then comes back, else the one of the last commit; `dvc
 repro` goes on from there, and takes what had finished since from its run cache. `make repro` calls both.
+
+A killed stage leaves its output under a temporary name. It removes that when it runs again; this command does so
+where it has no reason to.
 """
 
 import argparse
+import os
+import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -26,11 +32,13 @@ LOCK = Path("dvc.lock")
 KEPT = Path(".dvc/tmp/headstart/dvc.lock")  # git ignores the folder
 BROKEN = KEPT.with_name("dvc.lock.broken")
 CONFLICT = b"<<<<<<< "
+WRITTEN = ("data/baselines", "data/predictions", "data/prepared", "metrics", "models")  # by stages
+UNFINISHED = re.compile(r"\.(?P<final>.+)\.(?P<process>[0-9]+)(?P<part>\.new|\.old)?\.tmp")
 PATIENCE = 1.0  # seconds that another DVC may take to write the file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Restore the lock if it is broken, or keep a copy of it."""
+    """Restore the lock if it is broken and remove what is unfinished, or keep a copy of the lock."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.tools.lock_file", description=(__doc__ or "").splitlines()[0]
     )
@@ -39,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep()
     else:
         restore()
+        remove_unfinished()
 
 
 def keep() -> None:
@@ -69,6 +78,32 @@ def restore() -> None:
         write(LOCK, whole)
     print(f"{LOCK}: was cut off, as by a DVC that was killed while it wrote the file; {source}", flush=True)
     print(f"dvc repro takes what had finished since from its run cache; the broken file is {BROKEN}")
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files and folders of stages that run no more (`files.whole` names them)."""
+    for path in [path for folder in WRITTEN for path in Path(folder).rglob(".*.tmp")]:
+        name = UNFINISHED.fullmatch(path.name)
+        if name is None or is_running(int(name["process"])):
+            continue
+        final = path.with_name(name["final"])
+        if name["part"] == ".old" and not final.exists():  # killed between the two renames
+            path.replace(final)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process with this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def candidates() -> Iterator[tuple[str, bytes]]:

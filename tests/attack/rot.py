@@ -99,6 +99,8 @@ def attack(victim: Victim, rng: Random) -> tuple[str, str]:
     if problem := ended.problem():
         return f"bad: {problem}", done
     own_change, is_input = name if direct else "", name.startswith(INPUTS)
+    if command == PREDICT and is_input and ended.status == 1:  # its table has the images that can be read
+        return "another input", done
     if ended.status == 0:
         if is_input:
             return "another input", done

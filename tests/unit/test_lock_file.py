@@ -1,5 +1,6 @@
 """dvc.lock comes back whole from the last good run or the last commit; nothing else is touched."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -89,3 +90,28 @@ def test_another_dvc_may_finish_writing(lock: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_committed_lock_is_whole() -> None:
     assert lock_file.is_whole(committed("dvc.lock").encode())
+
+
+def test_what_killed_stages_left_is_removed_and_a_whole_folder_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    models, metrics = Path("models/encoders"), Path("metrics")
+    for folder in (
+        f"simclr.{ended.pid}.new",
+        f"gan.{ended.pid}.old",
+        f"mae.{ended.pid}.old",
+        f"vicreg.{os.getpid()}.new",
+    ):
+        (models / f".{folder}.tmp").mkdir(parents=True)
+        (models / f".{folder}.tmp" / "run0").write_text("content")
+    (models / "mae").mkdir()
+    metrics.mkdir()
+    (metrics / f".summary.json.{ended.pid}.tmp").write_text("{")
+    (metrics / ".mine.tmp").write_text("not a stage's")
+    lock_file.main([])
+    left = sorted(path.name for folder in (models, metrics) for path in folder.iterdir())
+    assert left == [".mine.tmp", f".vicreg.{os.getpid()}.new.tmp", "gan", "mae"]
+    assert (models / "gan/run0").read_text() == "content"
