@@ -7,8 +7,8 @@ DVC empties dvc.lock and writes it anew after each stage. If it is killed in tha
 that it refuses to read. The copy of the last good run then comes back, else the one of the last commit; `dvc
 repro` goes on from there, and takes what had finished since from its run cache. `make repro` calls both.
 
-A killed stage leaves its output under a temporary name. It removes that when it runs again; this command does so
-where it has no reason to.
+A killed stage leaves its output under a temporary name. It removes that when it runs again; this command does
+so where it has no reason to.
 """
 
 import argparse
