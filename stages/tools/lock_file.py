@@ -34,6 +34,7 @@ BROKEN = KEPT.with_name("dvc.lock.broken")
 CONFLICT = b"<<<<<<< "
 WRITTEN = ("data/baselines", "data/predictions", "data/prepared", "metrics", "models")  # by stages
 UNFINISHED = re.compile(r"\.(?P<final>.+)\.(?P<process>[0-9]+)(?P<part>\.new|\.old)?\.tmp")
+TEXTS = ("hash", "md5", "path")  # of a file in dvc.lock
 PATIENCE = 1.0  # seconds that another DVC may take to write the file
 
 
@@ -82,7 +83,7 @@ def restore() -> None:
 
 def remove_unfinished() -> None:
     """Remove the temporary files and folders of stages that run no more (`files.whole` names them)."""
-    for path in [path for folder in WRITTEN for path in Path(folder).rglob(".*.tmp")]:
+    for path in [*Path("data").glob(".*.tmp"), *(p for name in WRITTEN for p in Path(name).rglob(".*.tmp"))]:
         name = UNFINISHED.fullmatch(path.name)
         if name is None or is_running(int(name["process"])):
             continue
@@ -124,10 +125,13 @@ def is_broken() -> bool:
 def is_whole(content: bytes) -> bool:
     """Whether DVC reads this as a lock."""
     try:
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content.decode()))
+        lock = COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content.decode()))
     except (UnicodeDecodeError, YAMLError, Invalid):
         return False
-    return True
+    # NOTE: the schema takes any value here, and DVC then fails with an error of its own.
+    stages = lock.get("stages", {}).values()
+    files = [file for stage in stages for kind in ("deps", "outs") for file in stage.get(kind, [])]
+    return all(isinstance(file.get(key, ""), str) for file in files for key in TEXTS)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -13,6 +13,7 @@ from tests.conftest import committed
 WHOLE = 'schema: "2.0"\nstages:\n  prepare:\n    cmd: python -m stages.prepare\n'
 OLDER = WHOLE.replace("prepare", "pretrain")
 BROKEN = ["", "schema: '2.", "schema: '2.0'\nstages:\n  prepare:\n    deps:\n    - path: a\n", "\0\0\0", "[]"]
+BROKEN.append("schema: '2.0'\nstages:\n  prepare:\n    cmd: a\n    deps:\n    - path: a\n      md5: 1\n")
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +112,10 @@ def test_what_killed_stages_left_is_removed_and_a_whole_folder_comes_back(
     metrics.mkdir()
     (metrics / f".summary.json.{ended.pid}.tmp").write_text("{")
     (metrics / ".mine.tmp").write_text("not a stage's")
+    Path("data").mkdir()
+    Path(f"data/.baselines.{ended.pid}.new.tmp").mkdir()
     lock_file.main([])
+    assert not list(Path("data").iterdir())
     left = sorted(path.name for folder in (models, metrics) for path in folder.iterdir())
     assert left == [".mine.tmp", f".vicreg.{os.getpid()}.new.tmp", "gan", "mae"]
     assert (models / "gan/run0").read_text() == "content"
