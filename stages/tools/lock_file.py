@@ -34,6 +34,7 @@ BROKEN = KEPT.with_name("dvc.lock.broken")
 CONFLICT = b"<<<<<<< "
 WRITTEN = ("data/baselines", "data/predictions", "data/prepared", "metrics", "models")  # by stages
 UNFINISHED = re.compile(r"\.(?P<final>.+)\.(?P<process>[0-9]+)(?P<part>\.new|\.old)?\.tmp")
+DEEPEST = 1_000  # brackets
 TEXTS = ("hash", "md5", "path")  # of a file in dvc.lock
 PATIENCE = 1.0  # seconds that another DVC may take to write the file
 
@@ -124,11 +125,14 @@ def is_broken() -> bool:
 
 def is_whole(content: bytes) -> bool:
     """Whether DVC reads this as a lock."""
-    try:
-        lock = COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content.decode()))
-    except (UnicodeDecodeError, YAMLError, Invalid):
+    if content.count(b"[") + content.count(b"{") > DEEPEST:  # DVC writes none; the parser could crash
         return False
-    # NOTE: the schema takes any value here, and DVC then fails with an error of its own.
+    try:
+        lock = YAML(typ="safe").load(content.decode())
+        COMPILED_LOCKFILE_SCHEMA(lock)
+    except (ValueError, YAMLError, Invalid):  # a ValueError: no UTF-8, or such as month 99
+        return False
+    # NOTE: the schema takes any value for a text, and DVC then fails with an error of its own.
     stages = lock.get("stages", {}).values()
     files = [file for stage in stages for kind in ("deps", "outs") for file in stage.get(kind, [])]
     return all(isinstance(file.get(key, ""), str) for file in files for key in TEXTS)

@@ -26,6 +26,7 @@ from torch import Tensor
 from stages.compare.written import ModelChoice, ValidationCount
 from stages.compare.written_figures import Classifiers
 from stages.errors import InputError, reported
+from stages.files.digests import require_files_as_written
 from stages.files.locks import require_writable
 from stages.files.paths import CLASSIFIERS, COMPARED, DATA, DISTILLED, METRICS, PREPARED, SUMMARY
 from stages.files.records import read_record, read_recorded
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str]) -> int:
     classifier.to(machine.device).eval()
     files, invalid = image_files(options.paths)
     try:
+        if options.output.exists() and not options.output.is_file():
+            raise InputError(f"--output {options.output}: is no file; name another")
         require_writable(options.output)
     except OSError as error:  # such as a clone that may only be read
         raise InputError(
@@ -149,10 +152,10 @@ def model_file(name: str | None) -> Path:
     if not file.is_file():
         first_draws = CLASSIFIERS.glob("*/*-draw0.safetensors")
         names = sorted(f"{path.parent.name}/{path.stem.removesuffix('-draw0')}" for path in first_draws)
-        choice = (
-            f"available: {', '.join(names)}" if names else "there are no classifiers yet; run `dvc repro`"
-        )
+        none = "there are no classifiers yet; run `dvc repro`"
+        choice = f"available: {', '.join(names)}" if names else none
         raise InputError(f"--model {name}: there is no file {file}; {choice}")
+    require_files_as_written(file.parent, file.name)  # another model under this name is refused
     return file
 
 

@@ -142,7 +142,9 @@ def normalised_features(method: str, images: np.ndarray, settings: Params) -> np
         (N, D) float32.
     """
     machine = set_up(settings.runtime, cores())
-    encoder = weights.read_encoder(encoder_file(method, 0)).to(machine.device)
+    file = encoder_file(method, 0)
+    require_files_as_written(file.parent, file.name)
+    encoder = weights.read_encoder(file).to(machine.device)
     parts = []
     with progress("suggest: features", len(images)) as bar:
         for start in range(0, len(images), CHUNK):

@@ -1,6 +1,7 @@
 """dvc.lock comes back whole from the last good run or the last commit; nothing else is touched."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.conftest import committed
 WHOLE = 'schema: "2.0"\nstages:\n  prepare:\n    cmd: python -m stages.prepare\n'
 OLDER = WHOLE.replace("prepare", "pretrain")
 BROKEN = ["", "schema: '2.", "schema: '2.0'\nstages:\n  prepare:\n    deps:\n    - path: a\n", "\0\0\0", "[]"]
-BROKEN.append("schema: '2.0'\nstages:\n  prepare:\n    cmd: a\n    deps:\n    - path: a\n      md5: 1\n")
+BROKEN += ["schema: '2.0'\nstages:\n  prepare:\n    cmd: 2001-99-99\n", "[" * 200_000]
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +120,13 @@ def test_what_killed_stages_left_is_removed_and_a_whole_folder_comes_back(
     left = sorted(path.name for folder in (models, metrics) for path in folder.iterdir())
     assert left == [".mine.tmp", f".vicreg.{os.getpid()}.new.tmp", "gan", "mae"]
     assert (models / "gan/run0").read_text() == "content"
+
+
+@pytest.mark.parametrize("value", ["true", "1", "[]"])
+def test_a_digest_that_is_no_text_makes_the_lock_broken(value: str) -> None:
+    """DVC's own schema takes it, and DVC then fails with an error of its own."""
+    content = committed("dvc.lock")
+    assert lock_file.is_whole(content.encode())
+    first = re.search(r"\n +md5: (\S+)", content)
+    assert first
+    assert not lock_file.is_whole((content[: first.start(1)] + value + content[first.end(1) :]).encode())

@@ -1,5 +1,7 @@
 """`stages.tools.predict`: from image files to a table of labels, with a real classifier file."""
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from stages.networks.pixel_rule import Decoding
 from stages.tasks.classifier import Classifier, probabilities, write_classifier
 from stages.tools import predict
 from stages.training.machine import Machine
-from tests.conftest import put_metrics, tiny_encoder
+from tests.conftest import put_metrics, seal, tiny_encoder
 from tests.pipeline.conftest import change
 
 Digits = tuple[Tensor, Tensor]
@@ -30,6 +32,7 @@ def classifier(in_copy: Path) -> Classifier:
     random = Classifier(tiny_encoder(), 10).eval()
     torch.nn.init.normal_(random.head.weight, generator=torch.Generator().manual_seed(0))
     write_classifier(CLASSIFIERS / "simclr/n10-draw0.safetensors", random, CLASSES)
+    seal()
     return random
 
 
@@ -103,6 +106,7 @@ def test_images_become_pixels_by_the_rule_that_the_model_was_trained_with(
     trained = Classifier(tiny_encoder(decoding=rule), 10).eval()
     torch.nn.init.normal_(trained.head.weight, 0, 0.2, generator=torch.Generator().manual_seed(0))
     write_classifier(CLASSIFIERS / "simclr/n10-draw0.safetensors", trained, CLASSES)
+    seal()
     change(in_copy / "params.yaml", {"runtime.device": "cpu", "runtime.precision": "fp32"})
     cpu = Machine(torch.device("cpu"), "fp32")
     expected, wrong = (
@@ -226,6 +230,7 @@ def test_the_default_model_is_the_best_on_validation_whatever_the_test_says(
     distilled = Path("models/distilled/simclr/n10-draw0.safetensors")
     distilled.parent.mkdir(parents=True)
     distilled.write_bytes(b"a model")
+    seal()
     assert predict.model_file(None) == predict.model_file("simclr/n10/distilled") == distilled
     put_metrics(METRICS / "evaluate" / "simclr_model.json", {})
     with pytest.raises(InputError, match=r"simclr_model.json: has no accuracy on validation of n10, n5; run"):
@@ -281,3 +286,24 @@ def test_a_name_that_is_too_long_is_refused_before_the_work(
     monkeypatch.setattr(predict, "classify", lambda *_: pytest.fail("images were classified"))
     with pytest.raises(InputError, match=r"^--output o+: cannot be written \(File name too long: "):
         predict.main([str(folder / "00.png"), "--model", "simclr/n10", "--output", "o" * letters])
+
+
+@pytest.mark.usefixtures("classifier")
+def test_another_model_under_the_name_of_this_one_is_refused() -> None:
+    file = CLASSIFIERS / "simclr/n10-draw0.safetensors"
+    write_classifier(file, Classifier(tiny_encoder(seed=7), 10), CLASSES)
+    with pytest.raises(InputError, match=f"^{file}: is not as its stage wrote it"):
+        predict.model_file("simclr/n10")
+    assert predict.model_file(str(file)) == file  # a file that the user names may be anybody's
+
+
+@pytest.mark.usefixtures("classifier")
+def test_an_output_that_is_no_file_is_refused_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "classify", lambda *_: pytest.fail("images were classified"))
+    os.mkfifo("pipe")
+    for output in ("pipe", str(folder)):
+        with pytest.raises(InputError, match=f"--output {output}: is no file"):
+            predict.main([str(folder / "00.png"), "--model", "simclr/n10", "--output", output])
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)

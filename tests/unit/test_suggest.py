@@ -142,3 +142,11 @@ def test_suggestions_from_a_folder_can_be_appended_to_its_table_as_they_are(tabl
         filled = Path("suggestions.csv").read_text().replace('.png",', '.png",dog')
         Path("my images/labels.csv").write_text(Path("suggestions.csv").read_text() + filled)
         assert labels_table.read(Path("my images/labels.csv"), files).labels == {"dog"}
+
+
+@pytest.mark.usefixtures("pool")
+def test_an_encoder_of_another_method_is_refused() -> None:
+    encoder_file("simclr", 0).write_bytes(encoder_file("scratch", 0).read_bytes())
+    with pytest.raises(InputError, match=r"simclr/run0\.safetensors: is not as its stage wrote it"):
+        suggest.main(["--count", "3", "--method", "simclr"])
+    assert not Path("suggestions.csv").exists()
