@@ -79,9 +79,8 @@ def main(arguments: Sequence[str]) -> int:
             raise InputError(f"--output {options.output}: is no file; name another")
         require_writable(options.output)
     except OSError as error:  # such as a clone that may only be read
-        raise InputError(
-            f"--output {options.output}: cannot be written ({error.strerror}: {error.filename}); name another"
-        ) from None
+        why = f"{error.strerror}: {error.filename}"
+        raise InputError(f"--output {options.output}: cannot be written ({why}); name another") from None
     started = time.perf_counter()
     readable, predicted, unreadable = classify(files, classifier, machine)
     if readable:
@@ -188,10 +187,8 @@ def best_on_validation() -> str:
     for method, budgets in summary.items():
         file = METRICS / "evaluate" / f"{method}_model.json"
         of_method = read_record(file, ModelChoice).get("validation", {})
-        if missing := [budget for budget in budgets if budget not in of_method]:
-            raise InputError(
-                f"{file}: has no accuracy on validation of {', '.join(missing)}; run `dvc repro`"
-            )
+        if missing := ", ".join(budget for budget in budgets if budget not in of_method):
+            raise InputError(f"{file}: has no accuracy on validation of {missing}; run `dvc repro`")
         for budget in budgets:
             for protocol, accuracy in of_method[budget].items():
                 suffix = f"/{protocol}" if protocol in FOLDERS else ""
