@@ -28,18 +28,18 @@ def reported() -> Iterator[None]:
         yield
     except InputError as error:
         for finding in error.args:
-            print(f"error: {_one_line(str(finding))}", file=sys.stderr)
+            print(f"error: {one_line(str(finding))}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
         # NOTE: a full disk, a read-only folder and a missing file all arrive here, with their path.
         path = error.filename if error.filename is not None else "input or output"
         is_output = isinstance(error, FileNotFoundError) and str(path).startswith(OUTPUTS)
         hint = "; run `dvc repro` to make it" if is_output else ""
-        print(_one_line(f"error: {path}: {error.strerror or error}{hint}"), file=sys.stderr)
+        print(one_line(f"error: {path}: {error.strerror or error}{hint}"), file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A text as one line that a terminal shows and does not obey: control characters are escaped."""
     return "".join(
         ascii(character)[1:-1]

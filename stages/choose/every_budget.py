@@ -42,7 +42,8 @@ def main(method: str) -> None:
             print(f"warning: choose {method}: {HIGHEST}", flush=True)
     made_from = stage.made_from()
     by_budget = {choice.budget: choice.recipe for choice in choices}
-    write_recipes(recipes_file(method), by_budget, fixed=fixed is not None)
+    or_frozen = fixed is None and 0 in settings.choose.encoder_learning_rates
+    write_recipes(recipes_file(method), by_budget, or_frozen=or_frozen)
     figures = {choice.budget: choice.figures() for choice in choices}
     images = sum(trial.images for trial in rounds.trials.values())
     stage.write_metrics(made_from, list(rounds.results.values()), images, budgets=figures)

@@ -2,7 +2,8 @@
 
 1. Each encoder rate of the grid, in short trials, and the frozen encoder, which needs no training. Where the
    highest rate is the best, higher ones are tried as well.
-2. Where the frozen encoder is better than the best rate: this rate in full, and the comparison once more. The
+2. The best rate against the frozen encoder. With labels of validation, `finetune` compares them over all
+   draws. Else, where the frozen encoder is better: the best rate in full, and the comparison once more. The
    more labels there are, the more a short trial favours the frozen encoder.
 
 The weight decay is that of the default recipe: short trials do not tell which decay is best in full
@@ -100,7 +101,13 @@ def search(rounds: Rounds) -> list[Recipe | None]:
             break
         trained.append(higher)
         rounds.run([trained[-1:]] * count, length, rounds.short)
-    pairs = [[*frozen, *([] if one is None else [one])] for one in rounds.best([trained] * count)]
+    best = rounds.best([trained] * count)
+    pairs = [[*frozen, *([] if one is None else [one])] for one in best]
+    if rounds.tryout.on_validation:  # what diverged is never right: finetune would have no model to compare
+        return [
+            pair[0] if one is None or scores[one] == 0 else one
+            for one, pair, scores in zip(best, pairs, rounds.short, strict=True)
+        ]
     ahead = rounds.best(pairs)
     in_full = [pair[1:] if one and one.frozen else [] for one, pair in zip(ahead, pairs, strict=True)]
     rounds.run(in_full, IN_FULL, rounds.in_full)

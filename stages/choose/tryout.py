@@ -55,6 +55,11 @@ class Tryout:
         job = replace(job, checkpoints=CHECKPOINTS / name / method)
         return Tryout(replace(stage, name=name), job, budgets, splits)
 
+    @property
+    def on_validation(self) -> bool:
+        """Whether candidates are scored on labels of validation."""
+        return any(split.fold is None for split in self.splits)
+
     def run(self, trials: Sequence[Trial], later: Collection[str] = ()) -> list[Scored]:
         """The result of each trial; those that are done are not done again.
 

@@ -138,7 +138,7 @@ class Choosing(Origin):
     budgets: dict[BudgetName, ChosenRecipe]
 
 
-class Confirmation(Content):
+class BudgetConfirmation(Content):
     """Whether the models of a budget stay, which were compared on validation with those they came from."""
 
     holds: bool
@@ -147,7 +147,7 @@ class Confirmation(Content):
 class Finetuning(Origin):
     """metrics/finetune/METHOD.json."""
 
-    confirmation: dict[BudgetName, Confirmation]
+    confirmation: dict[BudgetName, BudgetConfirmation]
 
 
 class DistilledDraw(Content):
@@ -161,7 +161,7 @@ class Distilling(Origin):
     """metrics/distil/METHOD.json."""
 
     draws: list[DistilledDraw]
-    confirmation: dict[BudgetName, Confirmation]
+    confirmation: dict[BudgetName, BudgetConfirmation]
 
 
 # --- evaluate

@@ -40,7 +40,7 @@ def main(method: str) -> None:
         results = stage.run(Finetuner, Finetuner.finetune, job, draws, images)
         confirmed = confirmations([draw.budget for draw in draws], [result.compared for result in results])
         print_confirmations(stage.title, confirmed, *NEW_AND_OLD)
-        write_recipes(folder / USED_RECIPES, settle(folder, draws, confirmed))
+        write_recipes(folder / USED_RECIPES, settle(folder, draws, confirmed), or_frozen=False)
         write_index(folder, [indexed(draw, encoder_file(method, draw.run)) for draw in draws])
         write_digests(folder)
         made_from = stage.made_from()
@@ -76,7 +76,7 @@ def make_draws(method: str, settings: Params, labels: Tensor, classes: int) -> l
             stream = Stream.of(settings.seeds.training, "finetune", name, number)
             run = number % settings.pretrain.runs
             recipe = chosen.recipes[name]
-            draws.append(Draw(name, number, run, rows.numpy(), recipe, chosen.fixed, stream))
+            draws.append(Draw(name, number, run, rows.numpy(), recipe, chosen.or_frozen, stream))
     return draws
 
 

@@ -29,7 +29,7 @@ class Draw:
         run: number of the pretraining run whose encoder is trained.
         rows: (n,) int64, rows of the pool.
         recipe: how the encoder is trained.
-        fixed: whether the recipe is one of params.yaml: then the model is not compared with its linear probe.
+        or_frozen: whether the linear probe may be taken instead: then the two are compared.
         stream: the random numbers of the training, the same for every method.
     """
 
@@ -38,7 +38,7 @@ class Draw:
     run: int
     rows: np.ndarray
     recipe: Recipe
-    fixed: bool
+    or_frozen: bool
     stream: Stream
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ class Finetuner(Trainer):
             )  # fmt: skip
         write_classifier(self.job.folder / draw.file, classifier, self.classes)
         compared = None
-        if not draw.fixed and not draw.recipe.frozen and self.validation is not None:
+        if draw.or_frozen and not draw.recipe.frozen and self.validation is not None:
             probe = self.frozen(file, labelled)
             write_classifier(self.job.folder / draw.probe_file, probe, self.classes)
             compared = self.compare(classifier, probe)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import InputError
+from stages.errors import InputError, one_line
 from stages.prepare.causes import summarised
 from stages.prepare.columns import Records, natural_key
 from stages.prepare.parts import Part
@@ -38,7 +38,7 @@ def report_errors(path: Path, files: dict[str, str], layout: list[str], on_bad_i
         hint = ["set data.folder.on_bad_image to skip to leave out bad files"] if files else []
         raise InputError(*messages, *layout, *hint)
     for message in messages:
-        print(f"skipped: {message}", flush=True)
+        print(one_line(f"skipped: {message}"), flush=True)
 
 
 def check_parts(

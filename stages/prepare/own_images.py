@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.errors import InputError
+from stages.errors import InputError, one_line
 from stages.prepare import appearance, layout
 from stages.prepare.checks import check_parts, describe_classes, report_errors, small_classes
 from stages.prepare.columns import Records, base_name, natural_key
@@ -88,7 +88,7 @@ def prepare(data: Data, stream: Stream) -> Prepared:
         parts[name], indices[name] = parts[name].take(chosen), indices[name][chosen]
     present = np.unique(parts["pool"].labels)
     if absent := [name for number, name in enumerate(classes) if number not in present]:
-        print(f"{path}: no image of the pool has the label {', '.join(map(repr, absent))}", flush=True)
+        say(path, [f"no image of the pool has the label {', '.join(map(repr, absent))}"])
     large = (
         larger(images.take(indices["pool"]), cache, path, settings.detail) if settings.detail > 1 else None
     )
@@ -124,7 +124,7 @@ def say(path: Path, lines: list[str]) -> None:
     for line in lines:
         kind, colon, rest = line.partition(": ")
         marked = kind in ("warning", "note") and colon
-        print(f"{kind}: {path}: {rest}" if marked else f"{path}: {line}", flush=True)
+        print(one_line(f"{kind}: {path}: {rest}" if marked else f"{path}: {line}"), flush=True)
 
 
 def decode_images(

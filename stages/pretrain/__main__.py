@@ -126,9 +126,13 @@ def combined(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def validation_set(machine: Machine) -> tuple[Tensor, Tensor, Tensor]:
-    """The validation images, their labels and their groups: see `Pretrainer.validation`."""
+    """The validation images, their labels and their groups: see `Pretrainer.validation`.
+
+    The labels that there are are numbered from 0 on, so that votes need no column for one that nobody has.
+    """
     table = IMAGES / "validation.csv"
     labels, groups = read_labels(table), read_groups(table)
+    labels[labels >= 0] = labels[labels >= 0].unique(return_inverse=True)[1]
     images = as_tensor(read_pack(IMAGES / "validation.npy", rows=len(labels)))
     return images, labels.to(machine.device), groups.to(machine.device)
 

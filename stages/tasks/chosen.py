@@ -16,11 +16,11 @@ class Recipes(BaseModel):
 
     Attributes:
         recipes: budget → its recipe.
-        fixed: whether they are those of params.yaml, which no stage changes.
+        or_frozen: whether a budget may get linear probes instead, where they are better on validation.
     """
 
     recipes: dict[str, Recipe]
-    fixed: bool
+    or_frozen: bool
 
 
 def recipes_file(method: str) -> Path:
@@ -28,9 +28,9 @@ def recipes_file(method: str) -> Path:
     return RECIPES / f"{method}.json"
 
 
-def write_recipes(path: Path, recipes: Mapping[str, Recipe], *, fixed: bool = False) -> None:
-    """Write the recipe of each budget, by the budget's name; `fixed` as in `Recipes`."""
-    write_record(path, Recipes(recipes=dict(recipes), fixed=fixed).model_dump())
+def write_recipes(path: Path, recipes: Mapping[str, Recipe], *, or_frozen: bool) -> None:
+    """Write the recipe of each budget, by the budget's name; `or_frozen` as in `Recipes`."""
+    write_record(path, Recipes(recipes=dict(recipes), or_frozen=or_frozen).model_dump())
 
 
 def read_recipes(path: Path, budgets: Iterable[str] = ()) -> Recipes:

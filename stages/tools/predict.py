@@ -25,7 +25,7 @@ from torch import Tensor
 
 from stages.compare.written import ModelChoice, ValidationCount
 from stages.compare.written_figures import Classifiers
-from stages.errors import InputError, reported
+from stages.errors import InputError, one_line, reported
 from stages.files.digests import require_files_as_written
 from stages.files.locks import require_writable
 from stages.files.paths import CLASSIFIERS, COMPARED, DATA, DISTILLED, METRICS, PREPARED, SUMMARY
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     elif options.output.exists():
         print(f"{options.output}: not changed, because no image could be read", file=sys.stderr)
     for line in invalid + unreadable:
-        print(f"error: {line}", file=sys.stderr)
+        print(one_line(f"error: {line}"), file=sys.stderr)
     return len(invalid + unreadable)
 
 
@@ -213,7 +213,7 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
             files += sorted(path / name for name in listing.files)
             invalid += [f"{path / name}: {reason}" for name, reason in listing.broken.items()]
             if passed := listing.passed_over():
-                print(f"note: {path}: {passed}", file=sys.stderr)
+                print(one_line(f"note: {path}: {passed}"), file=sys.stderr)
             if not listing.files and not listing.broken:
                 suffixes = ", ".join(sorted(SUFFIXES))
                 invalid.append(f"{path}: contains no image files (names that end in {suffixes})")

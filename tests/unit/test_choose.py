@@ -135,24 +135,18 @@ def test_the_recipes_follow_from_the_accuracies_in_the_metrics() -> None:
     every_budget.main("scratch")
     recipes, measured = chosen_recipes(), figures()
     assert list(recipes) == ["n10", "n40"]
-    short, known = [], []
+    short = []
     for name, recipe in recipes.items():
         assert measured[name]["by"] == "labels of validation"
         assert measured[name]["recipe"] == recipe.model_dump()
         short.append(accuracies(measured[name]["candidates"]))
-        known.append(short[-1] | accuracies(measured[name]["in_full"]))
+        assert measured[name]["in_full"] == []
     tried = sorted({rate for one in short for rate, _ in one if rate})
     trained = chosen([np.array([one[rate, 0.5] for rate in tried]) for one in short])
-    rates = [tried[number or 0] for number in trained]
     for one in short:
         assert set(one) >= {(0, 0.5), (0.003, 0.5), (0.01, 0.5)}
-    pairs = [(rate, 0.5) for rate in rates]
-    ahead = chosen([np.array([one[0, 0.5], one[pair]]) for one, pair in zip(known, pairs, strict=True)])
-    ahead = [
-        int(one[pair] > one[0, 0.5]) if measured[name]["in_full"] else number
-        for name, number, one, pair in zip(recipes, ahead, known, pairs, strict=True)
-    ]
-    expected = [pair if number else (0, 0.5) for pair, number in zip(pairs, ahead, strict=True)]
+    # Whether the encoder stays frozen is left to finetune.
+    expected = [(tried[number or 0], 0.5) for number in trained]
     assert [(one.encoder_learning_rate, one.weight_decay) for one in recipes.values()] == expected
     assert read_json(METRICS / "timings" / "choose" / "scratch.json")["workers"] == 1
 
@@ -178,8 +172,15 @@ def planted(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], li
     return run
 
 
+def cross_validated(small: Path) -> None:
+    """Hide labels of validation, so that the draws themselves are cut; both budgets can be."""
+    hide_validation_labels(99)
+    change(small / "params.yaml", {"finetune.budgets": [20, 40]})
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.003, 0.01])
-def test_the_best_recipe_wins(planted: Callable[[Plan], list[str]], rate: float) -> None:
+def test_the_best_recipe_wins(planted: Callable[[Plan], list[str]], small: Path, rate: float) -> None:
+    cross_validated(small)
     planted(lambda trial: 0.8 if trial.recipe.encoder_learning_rate == rate else 0.5)
     for recipe in chosen_recipes().values():
         assert (recipe.encoder_learning_rate, recipe.weight_decay) == (rate, 0.5)
@@ -187,8 +188,10 @@ def test_the_best_recipe_wins(planted: Callable[[Plan], list[str]], rate: float)
 
 @pytest.mark.parametrize(("in_full", "winner"), [(0.95, 0.01), (0.85, 0.0)])
 def test_the_frozen_encoder_has_to_be_better_than_a_training_in_full(
-    planted: Callable[[Plan], list[str]], in_full: float, winner: float
+    planted: Callable[[Plan], list[str]], small: Path, in_full: float, winner: float
 ) -> None:
+    cross_validated(small)
+
     def accuracy(trial: trials.Trial) -> float:
         rate, is_short = trial.recipe.encoder_learning_rate, trial.schedule.steps < 4
         return 0.9 if rate == 0 else 0.7 + (rate == 0.01) / 10 if is_short else in_full
@@ -200,9 +203,10 @@ def test_the_frozen_encoder_has_to_be_better_than_a_training_in_full(
 
 
 def test_trials_in_full_are_not_made_twice(planted: Callable[[Plan], list[str]], small: Path) -> None:
+    cross_validated(small)
     change(small / "params.yaml", {"choose.length": 1})
     tried = planted(lambda trial: 0.9 if trial.recipe.frozen else 0.7)
-    assert len(tried) == len(set(tried)) == 2 * 3
+    assert len(tried) == len(set(tried)) == 2 * 3 * 2  # budgets, rates, folds
     assert {one.frozen for one in chosen_recipes().values()} == {True}
 
 
@@ -238,17 +242,37 @@ def test_a_single_rate_has_no_edge(planted: Callable[[Plan], list[str]], small: 
         assert {rate for rate, _ in accuracies(budget["candidates"])} == {0, 0.01}
 
 
-def test_a_training_in_full_is_compared_within_its_own_budget(planted: Callable[[Plan], list[str]]) -> None:
-    """The frozen encoder is far ahead with 10 labels, and a little behind with 40."""
+def test_a_training_in_full_is_compared_within_its_own_budget(
+    planted: Callable[[Plan], list[str]], small: Path
+) -> None:
+    """The frozen encoder is far ahead with 20 labels, and a little behind with 40."""
+    cross_validated(small)
 
     def accuracy(trial: trials.Trial) -> float:
         if trial.recipe.frozen:
             return 0.9
         is_short = trial.schedule.steps < 4
-        return 0.5 if is_short or trial.split.budget == "n10" else 0.92
+        return 0.5 if is_short or trial.split.budget == "n20" else 0.92
 
     planted(accuracy)
     assert [recipe.frozen for recipe in chosen_recipes().values()] == [True, False]
+
+
+def test_on_validation_the_best_rate_is_chosen_and_finetune_compares_it_with_the_frozen_encoder(
+    planted: Callable[[Plan], list[str]],
+) -> None:
+    tried = planted(lambda trial: 0.9 if trial.recipe.frozen else 0.5 + trial.recipe.encoder_learning_rate)
+    assert {one.encoder_learning_rate for one in chosen_recipes().values()} == {0.09}
+    assert read_recipes(recipes_file("scratch")).or_frozen
+    assert len(tried) == 2 * 5  # no trial in full
+
+
+def test_where_no_frozen_encoder_is_tried_none_is_taken(
+    planted: Callable[[Plan], list[str]], small: Path
+) -> None:
+    change(small / "params.yaml", {"choose.encoder_learning_rates": [0.003, 0.01]})
+    planted(lambda _: 0.5)
+    assert not read_recipes(recipes_file("scratch")).or_frozen
 
 
 @pytest.mark.usefixtures("small")
@@ -338,6 +362,7 @@ def test_a_fixed_recipe_is_not_chosen(small: Path, monkeypatch: pytest.MonkeyPat
     assert recipes["n10"].encoder_learning_rate == 0.02
     assert recipes["n40"].encoder_learning_rate == default.encoder_learning_rate_many
     assert {one["by"] for one in figures().values()} == {"params.yaml"}
+    assert not read_recipes(recipes_file("scratch")).or_frozen
 
 
 class KilledError(Exception):

@@ -27,10 +27,10 @@ RUINED = RECIPE.model_copy(update={"encoder_learning_rate": 3.0, "head_learning_
 FOLDER = CLASSIFIERS / "scratch"
 
 
-def finetuned(recipe: Recipe, *, fixed: bool = False) -> dict[str, Any]:
+def finetuned(recipe: Recipe, *, or_frozen: bool = True) -> dict[str, Any]:
     """Finetune two draws of ten labels; the confirmation in the metrics."""
     change(Path("params.yaml"), {"finetune.draws": 2})
-    write_recipes(recipes_file("scratch"), {"n10": recipe}, fixed=fixed)
+    write_recipes(recipes_file("scratch"), {"n10": recipe}, or_frozen=or_frozen)
     every_draw.main("scratch")
     content: dict[str, Any] = json.loads(Path("metrics/finetune/scratch.json").read_text())
     return content["confirmation"]
@@ -69,7 +69,7 @@ def test_where_training_ruins_the_encoder_its_linear_probes_are_the_models(
 
 @pytest.mark.usefixtures("project")
 def test_a_fixed_recipe_is_not_compared_and_neither_is_any_without_labels_of_validation() -> None:
-    assert finetuned(RUINED, fixed=True) == {}
+    assert finetuned(RUINED, or_frozen=False) == {}
     assert not is_frozen(0)
     table = read_table(IMAGES / "validation.csv")
     labels = table["label"].where(table.index < 99).astype("Int64")
@@ -83,7 +83,7 @@ def test_a_fixed_recipe_is_not_compared_and_neither_is_any_without_labels_of_val
 @pytest.mark.usefixtures("project")
 def test_where_training_helps_on_validation_the_trained_models_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     # Labels that the trained models give themselves: no probe is better.
-    finetuned(RECIPE, fixed=True)
+    finetuned(RECIPE, or_frozen=False)
     classifier, _ = read_classifier(FOLDER / "n10-draw0.safetensors")
     images = torch.from_numpy(np.load(IMAGES / "validation.npy")) / 255
     with torch.no_grad():

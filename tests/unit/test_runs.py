@@ -52,7 +52,7 @@ def project(in_copy: Path, digits: Labelled) -> Path:
     write_json(LABELS / "classes.json", [str(digit) for digit in range(10)])
     seal()
     recipe = Recipe(encoder_learning_rate=0.003, head_learning_rate=0.01, weight_decay=0.5)
-    write_recipes(recipes_file("simclr"), {"n10": recipe, "nall": recipe}, fixed=True)
+    write_recipes(recipes_file("simclr"), {"n10": recipe, "nall": recipe}, or_frozen=False)
     return in_copy
 
 

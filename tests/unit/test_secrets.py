@@ -60,6 +60,11 @@ KEYS = {
     "PyPI": "pypi-" + "AgEIcHlwaS5vcmc" + "a1B2" * 20,
     "JSON web token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0." + "a1B2" * 8,
     "password in an address": "https://maria" + ":h4mster-w1nter@example.org/images",
+    "npm": "//registry.example.org/:_authToken=" + "npm_" + "a1B2" * 9,
+    "SendGrid": "SG." + "a1B2c3D4e5F6g7H8i9J0k1" + "." + "a1B2c3" * 7 + "d",
+    "Twilio": "SK" + "0a1b2c3d" * 4,
+    "Discord's hook": "https://discord.com/" + "api/webhooks/123456789012345678/" + "a1B2" * 17,
+    "Azure, signed address": "https://a.blob.core.windows.net/b?sv=2024&" + "sig=" + "a1B2c3%2F" * 5,
     "password of a database": "postgresql://maria" + ":h4mster-w1nter@10.0.0.1:5432/labels",
 }
 

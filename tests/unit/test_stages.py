@@ -48,7 +48,7 @@ def project(in_copy: Path, digits: tuple[Tensor, Tensor]) -> Path:
     seal()
     pretrain.main("scratch")
     recipe = Recipe(encoder_learning_rate=0.01, head_learning_rate=0.01, weight_decay=0.5)
-    write_recipes(recipes_file("scratch"), {f"n{budget}": recipe for budget in (10, 20, 40)}, fixed=True)
+    write_recipes(recipes_file("scratch"), {f"n{budget}": recipe for budget in (10, 20, 40)}, or_frozen=False)
     return in_copy
 
 
@@ -128,7 +128,7 @@ def test_the_checkpoint_of_another_draw_is_not_taken_though_the_labels_are_equal
 ) -> None:
     """Each draw of the budget `all` has the same images; only its random numbers differ."""
     recipe = Recipe(encoder_learning_rate=0.01, head_learning_rate=0.01, weight_decay=0.5)
-    write_recipes(recipes_file("scratch"), {"nall": recipe}, fixed=True)
+    write_recipes(recipes_file("scratch"), {"nall": recipe}, or_frozen=False)
     change(project / "params.yaml", {"finetune.budgets": ["all"], "finetune.draws": 2})
     every_draw.main("scratch")
     expected, checkpoints = outputs(), project / "models/checkpoints/finetune/scratch"
