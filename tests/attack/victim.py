@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ LIMIT_S = 200  # of a command: the unharmed ones take seconds
 DIFFER = ("metrics/timings/", "metrics/report.html")  # seconds, and the report that shows them
 LONGEST_LINE, LONGEST_OUTPUT = 2_000, 100_000  # characters that a person can be shown
 SHOW = "python -m stages.compare --show"
+OF_DVC = re.compile(r"\.[A-Za-z0-9]{22}\.tmp")  # a copy that DVC was killed at; nothing reads it
 RECOVERY = ("python -m stages.tools.lock_file", "dvc repro")
 
 
@@ -123,8 +125,11 @@ class Victim:
         """The outputs that differ from the unharmed ones, and temporary files; `but` may differ."""
         now = self.outputs()
         names = {name for name in now.keys() | self.expected if now.get(name) != self.expected.get(name)}
-        left = [path.relative_to(self.work.path).as_posix() for path in self.work.path.rglob("*.tmp")]
-        return sorted(names - {but}) + [name for name in left if not name.startswith((".dvc/", ".git/"))]
+        left = [path for path in self.work.path.rglob("*.tmp") if not OF_DVC.fullmatch(path.name)]
+        unfinished = [path.relative_to(self.work.path).as_posix() for path in left]
+        return sorted(names - {but}) + [
+            name for name in unfinished if not name.startswith((".dvc/", ".git/"))
+        ]
 
     def run(self, command: str) -> Ended:
         """Run a command in `work`, its stages in a warm interpreter."""

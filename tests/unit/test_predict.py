@@ -273,6 +273,17 @@ def test_a_control_character_in_a_path_reaches_neither_table_nor_terminal(
     assert "\x1b" not in errors
 
 
+def test_a_name_that_turns_the_text_around_is_printed_with_escapes(
+    classifier: Classifier, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "gnp.\u202eb.png").write_bytes(b"no image")
+    failures, _ = run(folder / "gnp.\u202eb.png", folder / "00.png", "--model", "simclr/n10")
+    assert failures == 1
+    errors = capsys.readouterr().err
+    assert "gnp.\\u202eb.png" in errors
+    assert "\u202e" not in errors
+
+
 def test_the_path_of_the_table_may_be_long(classifier: Classifier, folder: Path) -> None:
     output = folder.joinpath(*["o" * 100] * 5, "out.csv")
     assert predict.main([str(folder / "00.png"), "--model", "simclr/n10", "--output", str(output)]) == 0
