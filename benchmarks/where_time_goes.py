@@ -17,6 +17,8 @@ and the packages of this Python. The clone's `.venv/bin/python` is a script that
   distilling; `monitoring_seconds`: measuring the features during pretraining. Where worker processes share
   the work, these are the seconds of one of them, on average.
 - `rest_seconds`: what is left of `wall_seconds`, such as reading, writing, and workers that wait.
+- `hashing_seconds`: a part of the rest, measured after the run: to hash the images, models and metrics that
+  the stage reads, once each, as it does to compare them with what their stages wrote.
 
 The row `DVC and make` is the total without the commands above it: hashing, caching, locking. The row
 `no-op dvc repro` is the fastest of three after the run.
@@ -38,6 +40,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import hardware, stopwatch
+from benchmarks.hashing import hashing_seconds
 from benchmarks.quality import clone, link, output_of
 from stages.errors import InputError, reported
 from stages.files.json_files import read_json
@@ -177,11 +180,12 @@ def breakdown(commands: list[tuple[Run, dict[str, float]]], total: Run) -> pd.Da
     rows = [run.row(run.name, **of_run) for run, of_run in commands]
     wall, cpu = sum(run.wall for run, _ in commands), sum(run.cpu for run, _ in commands)
     rows.append(Run([], total.wall - wall, total.cpu - cpu).row("DVC and make"))
-    columns = ["stage", "wall_seconds", "cpu_seconds", "cores_busy", "import_seconds", *PARTS]
-    table = pd.DataFrame(rows, columns=columns)
     known = ["import_seconds", *PARTS]
-    table["rest_seconds"] = table["wall_seconds"] - table[known].sum(axis=1)
-    sums = table[[*known, "rest_seconds"]].sum()
+    columns = ["stage", "wall_seconds", "cpu_seconds", "cores_busy", *known, "hashing_seconds"]
+    table = pd.DataFrame(rows, columns=columns)
+    rest = table["wall_seconds"] - table[known].sum(axis=1)
+    table.insert(len(columns) - 1, "rest_seconds", rest)
+    sums = table[[*known, "rest_seconds", "hashing_seconds"]].sum()
     return pd.concat([table, pd.DataFrame([total.row("total", **sums)])], ignore_index=True)
 
 
@@ -193,7 +197,9 @@ def parts(run: Run) -> dict[str, float]:
     known = {column: timings[key] for column, key in PARTS.items() if key in timings}
     if run.command[1:2] == ["-m"]:
         known["import_seconds"] = import_seconds(run.command[2])
-    return known
+    # DVC calls a single stage `baselines`, the stopwatch calls it by its module.
+    hashing = hashing_seconds(run.name.removeprefix("evaluate."))
+    return known if hashing is None else known | {"hashing_seconds": hashing}
 
 
 @cache

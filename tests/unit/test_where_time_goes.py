@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import stopwatch, where_time_goes
+from benchmarks.hashing import hashing_seconds, read_files
 from benchmarks.where_time_goes import REPRO, Log, Run, breakdown, import_seconds, measured, parts
 from stages.errors import InputError
 from stages.files.json_files import write_json
@@ -127,7 +128,7 @@ def test_stages_have_the_names_that_dvc_gives_them(arguments: list[str], name: s
 def test_the_table_adds_up() -> None:
     prepare = Run(["python", "-m", "stages.prepare"], wall=10.0, cpu=5.0)
     finetune = Run(["python", "-m", "stages.finetune", "simclr"], wall=100.0, cpu=150.0)
-    known = {"import_seconds": 4.0, "work_seconds": 80.0, "propagation_seconds": 12.0}
+    known = {"import_seconds": 4.0, "work_seconds": 80.0, "propagation_seconds": 12.0, "hashing_seconds": 0.5}
     total = Run(["make", "repro"], wall=115.0, cpu=158.0)
     table = breakdown([(prepare, {"import_seconds": 3.0}), (finetune, known)], total).set_index("stage")
     assert list(table.index) == ["prepare", "finetune@simclr", "DVC and make", "total"]
@@ -136,6 +137,7 @@ def test_the_table_adds_up() -> None:
     assert list(table["cores_busy"])[:3] == [0.5, 1.5, 0.6]
     assert list(table["rest_seconds"]) == [7, 4, 5, 16]
     assert table["work_seconds"].isna()["prepare"]
+    assert table["hashing_seconds"]["total"] == 0.5  # a part of the rest
     of_wall = ["import_seconds", "work_seconds", "propagation_seconds", "monitoring_seconds", "rest_seconds"]
     assert (table[of_wall].sum(axis=1) == table["wall_seconds"]).all()
     columns = ["wall_seconds", "cpu_seconds", *of_wall]
@@ -152,6 +154,21 @@ def test_the_parts_are_those_that_the_stage_has_measured(
     assert parts(finetune) == {"import_seconds": 15, "work_seconds": 8.5, "propagation_seconds": 1.5}
     assert parts(Run(["python", "-m", "stages.prepare"], 20.0, 30.0)) == {"import_seconds": 14}
     assert parts(Run(["python", "-c", "pass"], 20.0, 30.0)) == {}
+
+
+def test_what_a_stage_reads_of_other_stages_is_hashed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/raw/a.png", "data/prepared/images/a.npy", "models/a.json", "stages/a.py"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("content")
+    assert hashing_seconds("evaluate@simclr") is None
+    deps = [{"path": path} for path in ("stages", "data/raw", "data/prepared/images", "models/a.json")]
+    write_json(Path("dvc.lock"), {"stages": {"evaluate@simclr": {"deps": deps}, "compare": {"outs": []}}})
+    assert read_files("evaluate@simclr") == [Path("data/prepared/images/a.npy"), Path("models/a.json")]
+    assert (hashing_seconds("evaluate@simclr") or 0) > 0
+    assert hashing_seconds("compare") is None
 
 
 def test_imports_are_measured_without_running_the_command(
