@@ -1,6 +1,6 @@
 """The baselines beside the methods: the best simple one, public weights, and each method's gain over them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,8 @@ import pandas as pd
 from stages.compare.figures import mean_and_ci, measurable, named
 from stages.compare.measured import Evaluations, Measured
 from stages.compare.predictions import read_baselines
-from stages.compare.statistics import Design
-from stages.compare.verdict import Format, unmarked
+from stages.compare.statistics import Design, Estimate
+from stages.compare.verdict import Format, is_one_sided, unmarked
 from stages.compare.written import BaselineChoice
 from stages.errors import InputError
 from stages.files.paths import METRICS
@@ -92,16 +92,29 @@ class SimpleBaselines:
         One is over the best simple baseline, the other over public weights.
         """
         gains: dict[str, dict[str, dict[str, float]]] = {}
+        for method, budget, key, gain in self._gains(evaluations, "accuracy"):
+            row = gains.setdefault(method, {}).setdefault(budget, {})
+            row |= named(key, gain)
+        return gains
+
+    def recall_gains(self, evaluations: Evaluations) -> dict[str, dict[str, dict[str, Any]]]:
+        """The same gains in macro recall, as the details have them."""
+        gains: dict[str, dict[str, dict[str, Any]]] = {}
+        for method, budget, key, gain in self._gains(evaluations, "recall_macro"):
+            row = gains.setdefault(method, {}).setdefault(budget, {})
+            row[f"recall_macro_{key}"] = mean_and_ci(gain)
+        return gains
+
+    def _gains(self, evaluations: Evaluations, metric: str) -> Iterator[tuple[str, str, str, Estimate]]:
+        """Method, budget, name of the gain, and the gain."""
+        public = PUBLIC if PUBLIC in self.measured else None
         for method, budgets in evaluations.items():
             for budget, protocols in budgets.items():
-                public = PUBLIC if PUBLIC in self.measured else None
+                finetuned = protocols["finetuned"].replicates(metric)
                 for key, base in ((GAIN, self.best(budget)), (OVER_PUBLIC, public)):
                     if base is not None:
-                        of_base = self.measured[base][budget].replicates("accuracy")
-                        gain = protocols["finetuned"].replicates("accuracy").over(of_base)
-                        row = gains.setdefault(method, {}).setdefault(budget, {})
-                        row |= named(key, gain.estimate())
-        return gains
+                        of_base = self.measured[base][budget].replicates(metric)
+                        yield method, budget, key, finetuned.over(of_base).estimate()
 
     def sentence(
         self, row: Mapping[str, float], method: str, budget: str, design: Design, number: Format = unmarked
@@ -144,6 +157,22 @@ class SimpleBaselines:
         if not measurable(row, OVER_PUBLIC):
             return f"It is not measurably better or worse than {beside}: {gain} ± {half} points."
         return f"It is {'above' if row[OVER_PUBLIC] > 0 else 'below'} {beside}: {gain} ± {half} points."
+
+    def recall_sentence(self, of: Mapping[str, Any], tested: Sequence[int]) -> str:
+        """How a method stands beside them in macro recall; "" where classes are about equal.
+
+        Args:
+            of: the finetuned models of the method and budget in the details.
+            tested: how many test images each class has.
+        """
+        gains = []
+        for key, name in ((GAIN, "the best simple baseline"), (OVER_PUBLIC, "public weights")):
+            if gain := of.get(f"recall_macro_{key}"):
+                mean, half = gain["mean"], gain.get("ci95")
+                interval = "" if half is None else f" ± {100 * half:.2f}"
+                doubt = "" if half is not None and abs(mean) > half else ", which is not measurable"
+                gains.append(f"{100 * mean:+.2f}{interval} points over {name}{doubt}")
+        return f"By macro recall: {'; '.join(gains)}." if gains and is_one_sided(tested) else ""
 
     def _caution(self, row: Mapping[str, float], budget: str) -> str:
         """Where always answering the commonest class is right more often than a method."""

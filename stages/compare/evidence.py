@@ -68,7 +68,8 @@ def collect(
     require_one_run(evaluations, data, results)
     ascending = dict(sorted(labels.items(), key=lambda item: item[1]))
     return Evidence(
-        figures.summary(evaluations, simple.gains(evaluations)), figures.details(evaluations),
+        figures.summary(evaluations, simple.gains(evaluations)),
+        figures.details(evaluations, simple.recall_gains(evaluations)),
         efficiency, ascending,
         figures.design(efficiency, data.counts), data,
         results,

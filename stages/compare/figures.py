@@ -62,13 +62,17 @@ def _headline(evaluations: Evaluations, method: str, budget: str) -> dict[str, f
     return row
 
 
-def details(evaluations: Evaluations) -> dict[str, Any]:
+def details(
+    evaluations: Evaluations, over_baseline: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None
+) -> dict[str, Any]:
     """Every figure with its interval: METHOD → nBUDGET → protocol → metric → mean, ci95.
 
     Accuracy weights all images equally, macro recall weights all classes equally. For both there is also the
     paired gain over the control: `accuracy_gain` and `recall_macro_gain`.
+
+    over_baseline: the gains of finetuned models, as `SimpleBaselines.recall_gains` returns them.
     """
-    return {
+    figures = {
         method: {
             budget: {
                 protocol: _all_figures(measured) | _gains(evaluations, method, budget, protocol)
@@ -78,6 +82,10 @@ def details(evaluations: Evaluations) -> dict[str, Any]:
         }
         for method, budgets in evaluations.items()
     }
+    for method, of_method in (over_baseline or {}).items():
+        for budget, gains in of_method.items():
+            figures[method][budget]["finetuned"] |= gains
+    return figures
 
 
 def _gains(evaluations: Evaluations, method: str, budget: str, protocol: str) -> dict[str, Any]:

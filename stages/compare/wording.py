@@ -27,6 +27,7 @@ def sentences(evidence: Evidence, method: str) -> list[Markup]:
             verdict.imported_sentence(summary, method, budget, design, number=marked),
             evidence.simple.sentence(summary[method][budget], method, budget, design, number=marked),
             evidence.simple.public_sentence(summary[method][budget], method, budget, design, number=marked),
+            evidence.simple.recall_sentence(evidence.details[method][budget]["finetuned"], tested),
             verdict.pool_sentence(
                 summary, method, budget, design, not_spread[method].get(budget, 0), number=marked
             ),

@@ -52,6 +52,8 @@ class ProtocolFigures(Content):
     recall_macro: Figure
     accuracy_gain: Change | None = None
     recall_macro_gain: Change | None = None
+    recall_macro_gain_over_baseline: Change | None = None
+    recall_macro_gain_over_imagenet: Change | None = None
 
 
 class Details(RootModel[dict[Name, dict[BudgetName, dict[Name, ProtocolFigures]]]]):

@@ -98,6 +98,28 @@ def test_a_method_is_told_how_it_stands_beside_public_weights() -> None:
     assert SIMPLE.public_sentence({GAIN: 0.1}, "simclr", "n10", DESIGN) == ""
 
 
+def test_where_one_class_is_frequent_the_gains_are_told_in_macro_recall_too() -> None:
+    gains = WITH_PUBLIC.recall_gains(METHOD)["simclr"]["n10"]
+    arm = METHOD["simclr"]["n10"]["finetuned"].replicates("recall_macro")
+    for name, key in (("pixels_1nn", GAIN), ("imagenet", OVER_PUBLIC)):
+        expected = arm.over(WITH_PUBLIC.measured[name]["n10"].replicates("recall_macro")).estimate()
+        gain = gains[f"recall_macro_{key}"]
+        assert (gain["mean"], gain["ci95"]) == pytest.approx((expected.mean, expected.ci95), abs=1e-4)
+    above, below = ({"mean": mean, "ci95": 0.02} for mean in (0.05, -0.01))
+    of = {f"recall_macro_{GAIN}": above, f"recall_macro_{OVER_PUBLIC}": below}
+    expected_words = (
+        "By macro recall: +5.00 ± 2.00 points over the best simple baseline; "
+        "-1.00 ± 2.00 points over public weights, which is not measurable."
+    )
+    assert WITH_PUBLIC.recall_sentence(of, [60, 20, 20]) == expected_words
+    assert WITH_PUBLIC.recall_sentence(of, [40, 30, 30]) == ""
+    assert WITH_PUBLIC.recall_sentence({}, [60, 20, 20]) == ""
+    one = {f"recall_macro_{GAIN}": {"mean": 0.05}}
+    assert "+5.00 points over the best simple baseline, which is not" in WITH_PUBLIC.recall_sentence(
+        one, [60, 20, 20]
+    )
+
+
 def test_the_majority_has_the_interval_of_the_test_images_alone() -> None:
     accuracy = SIMPLE.figures()["majority"]["n10"]["baseline"]["accuracy"]
     assert accuracy["mean"] == pytest.approx(1 / 3, abs=1e-4)
