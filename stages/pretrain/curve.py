@@ -54,9 +54,9 @@ class TrainingCurve(Watch):
             self.record(self.rows)
 
     def note(self, curve: Sequence[Row]) -> str:
-        loss = math.nan if curve[-1]["loss"] is None else curve[-1]["loss"]
-        knn = [row["knn"] for row in curve if row.get("knn") is not None]
-        return f"loss {loss:.3f}" + (f"  kNN {knn[-1]:.1%}" if knn else "")
+        loss, knn = curve[-1]["loss"], [row["knn"] for row in curve if row.get("knn") is not None]
+        first = [] if loss is None else [f"loss {loss:.3f}"]  # at step 0 there is none yet
+        return "  ".join(first + [f"kNN {accuracy:.1%}" for accuracy in knn[-1:]])
 
 
 def write_curve(file: Path, runs: Sequence[Sequence[Row]]) -> None:

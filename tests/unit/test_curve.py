@@ -123,8 +123,9 @@ def test_the_curves_of_earlier_runs_come_first(tmp_path: Path) -> None:
 
 def test_the_note_is_the_last_loss_and_the_last_knn_accuracy() -> None:
     curve = TrainingCurve(None, look, 10, 1 / 5)
-    assert curve.note([row(0)]) == "loss nan"
-    assert curve.note([row(0) | {"knn": None}]) == "loss nan"
+    assert curve.note([row(0)]) == ""
+    assert curve.note([row(0) | {"knn": 0.25}]) == "kNN 25.0%"
+    assert curve.note([row(0) | {"knn": None}]) == ""
     assert curve.note([row(0) | {"knn": 0.5}, row(4)]) == "loss 0.250  kNN 50.0%"
 
 
