@@ -88,9 +88,8 @@ def main(arguments: Sequence[str]) -> None:
         if parsed.quick:
             print(tables["quality.csv"].to_string(index=False))
         else:
-            for file, table in tables.items():
-                write_table(results / file, replaced(results / file, table))
-        state(name, tables["quality.csv"], tables["quality_gains.csv"], tables["quality_recall.csv"])
+            record(results, tables)
+        state(name, tables)
 
 
 def runnable(names: list[str]) -> list[str]:
@@ -119,26 +118,31 @@ def quick(changes: dict[str, Any]) -> dict[str, Any]:
     return QUICK | {"finetune.budgets": [budget for budget in budgets if budget != "all"]}
 
 
-def state(name: str, accuracies: pd.DataFrame, gains: pd.DataFrame, recalls: pd.DataFrame) -> None:
+def record(results: Path, tables: dict[str, pd.DataFrame]) -> None:
+    """Replace the rows of a dataset in the tables of the folder of results."""
+    for file, table in tables.items():
+        write_table(results / file, replaced(results / file, table))
+
+
+def state(name: str, tables: dict[str, pd.DataFrame]) -> None:
     """Print the statements about one dataset, by accuracy and, if it was recorded, by macro recall."""
-    print(f"\n{name}", *judged(accuracies, gains), sep="\n", flush=True)
+    recalls = tables["quality_recall.csv"]
+    print(f"\n{name}", *judged(tables["quality.csv"], tables["quality_gains.csv"]), sep="\n", flush=True)
     if len(recalls):
         print(f"\n{name}, by macro recall", *judged(*by_recall(recalls)), sep="\n", flush=True)
 
 
 def state_recorded(results: Path, names: Sequence[str]) -> None:
     """Print the statements about the rows of the recorded tables."""
-    tables = [
-        pd.read_csv(results / file, dtype={"labels": str})
+    tables = {
+        file: pd.read_csv(results / file, dtype={"labels": str})
         for file in ("quality.csv", "quality_gains.csv", "quality_recall.csv")
-    ]
-    for name in names or tables[0]["dataset"].unique():
-        of_dataset = [table[table["dataset"] == name] for table in tables]
-        if of_dataset[0].empty:
-            raise InputError(
-                f"{results / 'quality.csv'}: {unknown(name, list(tables[0]['dataset'].unique()))}"
-            )
-        state(name, *of_dataset)
+    }
+    recorded = list(tables["quality.csv"]["dataset"].unique())
+    for name in names or recorded:
+        if name not in recorded:
+            raise InputError(f"{results / 'quality.csv'}: {unknown(name, recorded)}")
+        state(name, {file: table[table["dataset"] == name] for file, table in tables.items()})
 
 
 @contextlib.contextmanager
@@ -158,19 +162,26 @@ def clone() -> Iterator[dict[str, str]]:
 def measured(
     name: str, workspace: Path, environment: dict[str, str], more: dict[str, Any]
 ) -> dict[str, pd.DataFrame]:
-    """Run an experiment in the clone that is the working directory.
+    """Run an experiment in the clone that is the working directory; returns what `tables_of` does.
 
     Args:
         workspace: the repository that was cloned; its data files are linked into the clone.
         environment: for DVC.
         more: values, by dotted keys, beside those of the experiment.
-
-    Returns:
-        The rows of the experiment for each of the four tables, by file name.
     """
     settings = configured(name, more, workspace)
     remove_leftovers(settings.methods)  # as compare does: then the cache knows its inputs
     repro(name, environment)
+    return tables_of(name, settings)
+
+
+def tables_of(name: str, settings: Params) -> dict[str, pd.DataFrame]:
+    """The rows of the project in the working directory for each of the four tables, by file name.
+
+    Args:
+        name: of the dataset in the tables.
+        settings: those of the project.
+    """
     table, budgets = read_table(LABEL_EFFICIENCY), settings.finetune.budgets
     return {
         "quality.csv": accuracies(table, name, budgets),

@@ -1,5 +1,6 @@
 """The tables of `benchmarks.quality` and `benchmarks.transfer`. tests/pipeline makes them with real runs."""
 
+import contextlib
 import io
 import math
 import shutil
@@ -10,16 +11,18 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import transfer
-from benchmarks.quality import link, quick, runnable, state, state_recorded
+from benchmarks import own_lines, transfer
+from benchmarks.quality import RESULTS, link, quick, runnable, state, state_recorded
 from benchmarks.quality_tables import ORDER, accuracies, gains, recalls, replaced, timings
 from stages.errors import InputError
-from stages.files.json_files import write_json
+from stages.files.json_files import read_json, write_json
+from stages.files.paths import METRICS
 from stages.files.tables import write_table
 from stages.files.weights import read_digest, write_encoder
 from stages.settings import load
 from stages.tools import experiment
 from tests.conftest import ROOT, committed, tiny_encoder
+from tests.pipeline.conftest import change
 
 BUDGETS = (10, 1000, "all")
 
@@ -211,14 +214,37 @@ def test_the_recorded_figures_are_judged_without_a_run(
     write_table(tmp_path / "quality_recall.csv", of_recall)
     state_recorded(tmp_path, [])
     printed = capsys.readouterr().out
-    of_gains = gains(efficiency, NO_IMPORTED, "mnist", BUDGETS)
-    state("mnist", accuracies(efficiency, "mnist", BUDGETS), of_gains, of_recall)
+    tables = {
+        "quality.csv": accuracies(efficiency, "mnist", BUDGETS),
+        "quality_gains.csv": gains(efficiency, NO_IMPORTED, "mnist", BUDGETS),
+        "quality_recall.csv": of_recall,
+    }
+    state("mnist", tables)
     assert capsys.readouterr().out == printed
     assert printed.startswith("\nmnist\ntrue ")
     assert "sure     10 labels, simclr: +10.00 ± 1.00" in printed
     assert "sure     10 labels, simclr: +20.00 ± 10.00" in printed.partition("mnist, by macro recall")[2]
     with pytest.raises(InputError, match=r"unknown name 'mnits' .did you mean mnist"):
         state_recorded(tmp_path, ["mnits"])
+
+
+def test_the_results_of_the_lines_for_own_images_are_recorded_from_their_project(
+    in_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="its images are mnist, no folder"):
+        own_lines.main(["cats", str(in_copy)])
+    change(in_copy / "params.yaml", {"data.source": "folder", "data.path": "data/cats"})
+    shutil.copytree(ROOT / METRICS, in_copy / METRICS, dirs_exist_ok=True)
+    (tmp_path / "elsewhere/benchmarks/results").mkdir(parents=True)
+    with contextlib.chdir(tmp_path / "elsewhere"):
+        own_lines.main(["cats", str(in_copy)])
+        recorded = pd.read_csv(RESULTS / "quality.csv")
+    assert set(recorded["dataset"]) == {"cats, by init"}
+    (row,) = recorded.query("method == 'simclr' and protocol == 'finetuned' and labels == 10").to_dict(
+        "records"
+    )
+    assert row["accuracy"] == read_json(ROOT / METRICS / "summary.json")["simclr"]["n10"]["accuracy"]
+    assert capsys.readouterr().out.startswith("\ncats, by init\n")
 
 
 # --- transfer
