@@ -82,6 +82,8 @@ def _read_table(folder: Path) -> dict[str, str]:
     try:
         lines = [LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
+        if not folder.exists():
+            raise  # nothing was made yet
         raise InputError(
             f"{path}: is missing, as where an earlier version of the code made the folder; run "
             "`dvc repro --force` for the stage that makes it"

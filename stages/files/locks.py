@@ -36,6 +36,24 @@ def require_writable(*paths: Path) -> None:
             raise OSError(error.errno, error.strerror, str(path.parent)) from error
 
 
+def require_output(option: str, path: Path) -> None:
+    """Check before the work that a file which a person has named can be written.
+
+    Args:
+        option: that names it, such as `--output`.
+
+    Raises:
+        InputError: it is no file, such as a folder or a device, or it cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{option} {path}: is no file; name another")
+        require_writable(path)
+    except OSError as error:  # such as a clone that may only be read
+        why = f"{error.strerror}: {error.filename}"
+        raise InputError(f"{option} {path}: cannot be written ({why}); name another") from None
+
+
 def _claim(path: Path) -> None:
     """Lock an output until this process ends, however it ends."""
     name = "-".join(path.parts).strip("/")

@@ -17,6 +17,7 @@ from stages.prepare.split_names import SPLITS
 TABLE = "labels.csv"
 DELIMITERS = ",;\t"
 LONGEST_PATH = 4096  # characters; no system has a longer one
+LONGEST_TITLE, MOST = 100, 20  # characters and titles in a message
 
 
 class Row(NamedTuple):
@@ -86,13 +87,16 @@ def read(path: Path, files: Sequence[str]) -> Table:
     _, header = next(lines, (0, []))
     names = [title.strip().casefold() for title in header]
     if "file" not in names:
-        raise InputError(f"{path}: column file is missing; it has {', '.join(header)}")
+        raise InputError(f"{path}: column file is missing; it has {_short(', '.join(header))}")
     repeated = sorted({name for name in names if names.count(name) > 1})
-    errors = [f"{path}: there are two columns {name!r}; remove one" for name in repeated] + [
-        f"{path}: column {title!r} is unknown; allowed: {', '.join(COLUMNS)}"
-        for title, name in zip(header, names, strict=True)
-        if name not in COLUMNS
+    errors = [f"{path}: there are two columns {_short(repr(name))}; remove one" for name in repeated[:MOST]]
+    titles = [title for title, name in zip(header, names, strict=True) if name not in COLUMNS]
+    errors += [
+        f"{path}: column {_short(repr(title))} is unknown; allowed: {', '.join(COLUMNS)}"
+        for title in titles[:MOST]
     ]
+    if (more := len(repeated[MOST:]) + len(titles[MOST:])) > 0:
+        errors.append(f"{path}: {more:,} more columns that are repeated or unknown")
     positions = [names.index(name) if name in names else None for name in COLUMNS]
     known = {file: index for index, file in enumerate(files)}
     # Unicode has two ways to write an é, which must match each other.
@@ -216,3 +220,7 @@ def _error(path: Path, file: str, row: Row, known: Mapping[str, int]) -> tuple[s
     if row.split and row.split.casefold() not in SPLITS:
         return "the split is unknown", f"split is {row.split!r}; allowed: {', '.join(SPLITS)}"
     return "", None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_TITLE else f"{text[:LONGEST_TITLE]}…"

@@ -77,10 +77,7 @@ def prepare(data: Data, stream: Stream) -> Prepared:
         "test_waiting_for_a_label": len(unlabelled),
     }
     summary = ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items())
-    print(
-        f"{path}: {description}, {len(classes)} classes, {cache.channels} channel(s); {summary}",
-        flush=True,
-    )
+    say(path, [f"{description}, {len(classes)} classes, {cache.channels} channel(s); {summary}"])
     say(path, describe_classes(classes, images.records) + lines)
     limits = {"pool": data.train_limit, "test": data.test_limit}
     for name, limit in limits.items():

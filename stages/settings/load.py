@@ -22,6 +22,7 @@ from stages.settings.values import Section, available_methods
 from stages.settings.yaml_text import TooLargeError, parsed
 
 PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
+MOST = 100  # findings that are printed
 
 
 def parameters(stage: str, method: str | None = None, raw: Any = None) -> Params:
@@ -77,8 +78,14 @@ def _source_files(folder: Path) -> list[Path]:
 
 
 def _declared(stage: str, what: str, method: str | None) -> list[str]:
-    entries = read(PIPELINE)["stages"][stage].get(what, [])
-    return [entry.replace("${item.method}", method or "") for entry in entries]
+    try:
+        entries = read(PIPELINE)["stages"][stage].get(what, [])
+        return [entry.replace("${item.method}", method or "") for entry in entries]
+    except (LookupError, TypeError, AttributeError):
+        raise InputError(
+            f"{PIPELINE}: stages.{stage}.{what} is not as DVC needs it; `git checkout {PIPELINE}` brings the "
+            "committed one back"
+        ) from None
 
 
 def value(raw: Any, key: str) -> Any:
@@ -105,7 +112,8 @@ def validated(raw: Any) -> Params:
     sections, of_methods = _method_sections(raw.get("pretrain"))
     lines += of_methods + missing_sections(raw) + conflicts(params, sections, _named_methods(raw))
     if lines:
-        raise InputError(*(f"{PARAMS}: {short(line)}" for line in lines))
+        more = [f"and {len(lines) - MOST:,} more findings"] if len(lines) > MOST else []
+        raise InputError(*(f"{PARAMS}: {short(line)}" for line in [*lines[:MOST], *more]))
     return params.model_copy(update={"pretrain": params.pretrain.model_copy(update=sections)})
 
 

@@ -17,10 +17,15 @@ from ruamel.yaml.scanner import Scanner
 VALUES = 20_000  # in one file, each alias counted as what it stands for; the project's files have up to 2,000
 DEPTH = 20  # of sections within sections
 CHARACTERS = 1_000_000
+BITS = 1_000  # of a whole number; Python refuses to write out much longer ones
 
 
 class TooLargeError(YAMLError):
     """The text stands for more than a person writes."""
+
+
+class NoValueError(YAMLError):
+    """What stands for a value is none, such as a date with month 13."""
 
 
 def parsed(text: str) -> Any:
@@ -28,6 +33,7 @@ def parsed(text: str) -> Any:
 
     Raises:
         YAMLError: it is not valid.
+        NoValueError: a value in it is none.
         TooLargeError: it is too long, stands for too many values, or has sections nested too deeply.
     """
     return deepcopy(_parsed(text))
@@ -40,7 +46,10 @@ def _parsed(text: str) -> Any:
     # NOTE: DVC's own parser, so that both read `1e-3` as the same number.
     yaml = YAML(typ="safe", pure=True)
     yaml.Scanner, yaml.Constructor = _Scanner, _Constructor
-    return yaml.load(text)
+    try:
+        return yaml.load(text)
+    except (ValueError, OverflowError) as error:  # a character that does not exist
+        raise NoValueError(str(error)) from None
 
 
 class _Scanner(Scanner):
@@ -63,6 +72,15 @@ class _Constructor(SafeConstructor):
     def construct_document(self, node: Node) -> Any:
         _values(node, {}, 1)
         return super().construct_document(node)
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, ArithmeticError) as error:
+            raise _no_value(node, str(error)) from None
+        if isinstance(value, int) and value.bit_length() > BITS:
+            raise _no_value(node, "the number is too large")
+        return value
 
 
 def _values(node: Node, known: dict[int, tuple[int, int]], depth: int) -> tuple[int, int]:
@@ -95,6 +113,12 @@ def _values(node: Node, known: dict[int, tuple[int, int]], depth: int) -> tuple[
             )
     known[id(node)] = count, height
     return count, height
+
+
+def _no_value(node: Node, why: str) -> NoValueError:
+    shown = repr(node.value)
+    shown = shown if len(shown) <= 100 else f"{shown[:100]}…"
+    return NoValueError(f"line {node.start_mark.line + 1}, {shown}: {why}; a text needs quotes")
 
 
 def _too_deep() -> str:

@@ -1,4 +1,4 @@
-"""Clean up after a killed run: bring dvc.lock back where it was cut off, and remove unfinished outputs.
+"""Clean up after a killed run: bring dvc.lock back where it was cut off, and remove what is unfinished.
 
     python -m stages.tools.lock_file           (before `dvc repro`; does nothing where all is whole)
     python -m stages.tools.lock_file --keep    (after a good run: keep a copy of dvc.lock)
@@ -7,11 +7,15 @@ DVC empties dvc.lock and writes it anew after each stage. If it is killed in tha
 that it refuses to read. The copy of the last good run then comes back, else the one of the last commit; `dvc
 repro` goes on from there, and takes what had finished since from its run cache. `make repro` calls both.
 
+DVC writes the list of the files that it has in use in the same way. Where no DVC runs it says nothing, so a
+broken one is removed.
+
 A killed stage leaves its output under a temporary name. It removes that when it runs again; this command does
 so where it has no reason to.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -20,6 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dvc.rwlock import SCHEMA as IN_USE_SCHEMA
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -31,12 +36,14 @@ from stages.files.whole import whole_file
 LOCK = Path("dvc.lock")
 KEPT = Path(".dvc/tmp/headstart/dvc.lock")  # git ignores the folder
 BROKEN = KEPT.with_name("dvc.lock.broken")
+IN_USE = Path(".dvc/tmp/rwlock")  # DVC's list of the files that it reads and writes
 CONFLICT = b"<<<<<<< "
 WRITTEN = ("data/baselines", "data/predictions", "data/prepared", "metrics", "models")  # by stages
 UNFINISHED = re.compile(r"\.(?P<final>.+)\.(?P<process>[0-9]+)(?P<part>\.new|\.old)?\.tmp")
 DEEPEST = 1_000  # brackets
 TEXTS = ("hash", "md5", "path")  # of a file in dvc.lock
-PATIENCE = 1.0  # seconds that another DVC may take to write the file
+PATIENCE = 1.0  # seconds that another DVC may take to write a file
+LONGEST_NUMBER = 10  # digits of a process
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep()
     else:
         restore()
+        release()
         remove_unfinished()
 
 
@@ -82,11 +90,34 @@ def restore() -> None:
     print(f"dvc repro takes what had finished since from its run cache; the broken file is {BROKEN}")
 
 
+def release() -> None:
+    """Remove DVC's list of the files that it has in use where DVC cannot read it, and say so."""
+    if not is_cut(IN_USE):
+        return
+    time.sleep(PATIENCE)
+    if is_cut(IN_USE):
+        IN_USE.unlink()
+        print(
+            f"{IN_USE}: was cut off, as by a DVC that was killed while it wrote the file; removed", flush=True
+        )
+
+
+def is_cut(path: Path) -> bool:
+    """Whether DVC refuses to read this list of files."""
+    try:
+        IN_USE_SCHEMA(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return False
+    except (ValueError, RecursionError, Invalid):
+        return True
+    return False
+
+
 def remove_unfinished() -> None:
     """Remove the temporary files and folders of stages that run no more (`files.whole` names them)."""
     for path in [*Path("data").glob(".*.tmp"), *(p for name in WRITTEN for p in Path(name).rglob(".*.tmp"))]:
         name = UNFINISHED.fullmatch(path.name)
-        if name is None or is_running(int(name["process"])):
+        if name is None or len(name["process"]) > LONGEST_NUMBER or is_running(int(name["process"])):
             continue
         final = path.with_name(name["final"])
         if name["part"] == ".old" and not final.exists():  # killed between the two renames
@@ -110,12 +141,25 @@ def is_running(process: int) -> bool:
 
 def candidates() -> Iterator[tuple[str, bytes]]:
     """The whole versions of the lock, the newest first, each with its message."""
-    if KEPT.is_file() and is_whole(content := KEPT.read_bytes()):
-        yield "the one of the last good run is back", content
-    show = ["git", "show", f"HEAD:./{LOCK}"]
-    committed = subprocess.run(show, capture_output=True, check=False)  # noqa: S603 (a fixed command)
-    if committed.returncode == 0 and is_whole(committed.stdout):
-        yield "the one of the last commit is back", committed.stdout
+    found: list[tuple[float, str, bytes]] = []
+    if KEPT.is_file():
+        found.append((KEPT.stat().st_mtime, "the one of the last good run is back", KEPT.read_bytes()))
+    seconds = output_of_git("log", "-1", "--format=%ct", "--", str(LOCK)).strip()
+    if seconds.isdigit():
+        committed = output_of_git("show", f"HEAD:./{LOCK}")
+        found.append((int(seconds), "the one of the last commit is back", committed))
+    for _, message, content in sorted(found, key=lambda one: -one[0]):
+        if is_whole(content):
+            yield message, content
+
+
+def output_of_git(*arguments: str) -> bytes:
+    """What git prints; b"" where it fails, or where there is none."""
+    try:
+        result = subprocess.run(["git", *arguments], capture_output=True, check=False)  # noqa: S603, S607 (fixed)
+    except FileNotFoundError:
+        return b""
+    return result.stdout if result.returncode == 0 else b""
 
 
 def is_broken() -> bool:
@@ -130,7 +174,8 @@ def is_whole(content: bytes) -> bool:
     try:
         lock = YAML(typ="safe").load(content.decode())
         COMPILED_LOCKFILE_SCHEMA(lock)
-    except (ValueError, YAMLError, Invalid):  # a ValueError: no UTF-8, or such as month 99
+    # A ValueError: no UTF-8, or such as month 99. A LookupError: a truth that is neither yes nor no.
+    except (ValueError, LookupError, ArithmeticError, YAMLError, Invalid):
         return False
     # NOTE: the schema takes any value for a text, and DVC then fails with an error of its own.
     stages = lock.get("stages", {}).values()

@@ -27,7 +27,7 @@ from stages.compare.written import ModelChoice, ValidationCount
 from stages.compare.written_figures import Classifiers
 from stages.errors import InputError, one_line, reported
 from stages.files.digests import require_files_as_written
-from stages.files.locks import require_writable
+from stages.files.locks import require_output
 from stages.files.paths import CLASSIFIERS, COMPARED, DATA, DISTILLED, METRICS, PREPARED, SUMMARY
 from stages.files.records import read_record, read_recorded
 from stages.files.tables import write_table
@@ -74,21 +74,16 @@ def main(arguments: Sequence[str]) -> int:
     classifier, classes = read_classifier(model)
     classifier.to(machine.device).eval()
     files, invalid = image_files(options.paths)
-    try:
-        if options.output.exists() and not options.output.is_file():
-            raise InputError(f"--output {options.output}: is no file; name another")
-        require_writable(options.output)
-    except OSError as error:  # such as a clone that may only be read
-        why = f"{error.strerror}: {error.filename}"
-        raise InputError(f"--output {options.output}: cannot be written ({why}); name another") from None
+    require_output("--output", options.output)
     started = time.perf_counter()
     readable, predicted, unreadable = classify(files, classifier, machine)
     if readable:
         write_table(options.output, prediction_table(readable, predicted, classes))
         rate = len(readable) / (time.perf_counter() - started)
-        print(f"{options.output}: {len(readable):,} images classified by {model}, {rate:,.0f} images/s")
+        done = f"{len(readable):,} images classified by {model}, {rate:,.0f} images/s"
+        print(one_line(f"{options.output}: {done}"))
     elif options.output.exists():
-        print(f"{options.output}: not changed, because no image could be read", file=sys.stderr)
+        print(one_line(f"{options.output}: not changed, because no image could be read"), file=sys.stderr)
     for line in invalid + unreadable:
         print(one_line(f"error: {line}"), file=sys.stderr)
     return len(invalid + unreadable)

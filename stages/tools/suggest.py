@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from stages.compare.written import OnValidation, ValidationCount
-from stages.errors import InputError, reported
+from stages.errors import InputError, one_line, reported
 from stages.files import weights
 from stages.files.digests import require_files_as_written
-from stages.files.locks import require_writable
+from stages.files.locks import require_output
 from stages.files.packs import read_pack
 from stages.files.paths import DATA, IMAGES, LABELS, METRICS, PREPARED, encoder_file
 from stages.files.records import read_record, read_recorded
@@ -91,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(
             f"--count is {options.count}; allowed: 1 to {unlabelled:,}, the images without a label"
         )
-    require_writable(options.output, options.sheet)
+    require_output("--output", options.output)
+    require_output("--sheet", options.sheet)
     features = normalised_features(method, images, settings)
     rows = selection.STRATEGIES[options.strategy](features, labelled, options.count, settings.seeds.draws)
     table = index.iloc[rows][["id", "source"]].reset_index(drop=True)
@@ -103,10 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_table(options.output, table)
     with whole_file(options.sheet) as temporary:
         contact_sheet(images[rows]).save(temporary, format="PNG")
-    print(
-        f"{options.output}, {options.sheet}: {len(rows)} images, chosen by {options.strategy} "
-        f"from the features of {method}"
-    )
+    done = f"{len(rows)} images, chosen by {options.strategy} from the features of {method}"
+    print(one_line(f"{options.output}, {options.sheet}: {done}"))
 
 
 def best_method(settings: Params) -> str:

@@ -28,7 +28,7 @@ from stages.choose.search import FACTOR, IN_FULL, neat
 from stages.choose.trials import Trial, accuracy_of
 from stages.choose.tryout import Tryout
 from stages.errors import InputError, reported
-from stages.files.tables import write_table
+from stages.files.tables import read_table, write_table
 from stages.settings import load
 from stages.settings.findings import unknown
 from stages.settings.recipes import Finetune, FixedRecipe, Recipe, Schedule
@@ -98,6 +98,8 @@ def main(arguments: Sequence[str]) -> None:
             raise InputError(f"METHOD: {unknown(method, list(settings.methods))}")
     if options.draws < 1 or min(options.steps or [1]) < 1:
         raise InputError("--draws and --steps: allowed: whole numbers from 1 on")
+    if RESULT.exists():
+        read_table(RESULT, "dataset", "method")  # what cannot be added to is refused before the hours of work
     warm_up("stages.choose.trials", "torch._dynamo")
     lengths = options.steps or [settings.finetune.schedule.steps]
     tuned = [tune(method, lengths, options.draws) for method in options.methods or settings.methods]
@@ -218,7 +220,7 @@ def save(file: Path, dataset: str, tuned: Tuned, steps: int, draws: int) -> None
     columns = ["dataset", "method", "budget", "steps", *KNOBS, "head_learning_rate", "draws"]
     rows = rows[[*columns, "validation_accuracy", "chosen"]]
     if file.exists():
-        old = pd.read_csv(file)
+        old = read_table(file, "dataset", "method")
         rows = pd.concat([old[(old["dataset"] != dataset) | (old["method"] != tuned.method)], rows])
     write_table(file, rows)
 

@@ -13,7 +13,10 @@ from stages.errors import InputError
 from stages.settings.schema import Runtime
 
 # Of oneDNN and MKL, beside PyTorch's ATEN_CPU_CAPABILITY, which PyTorch has in its answer.
-CHOOSE_INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+CHOOSE_INSTRUCTIONS = (
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "OPENBLAS_CORETYPE"),
+)
 
 
 @dataclass(frozen=True)

@@ -253,3 +253,35 @@ def test_a_lock_that_dvc_was_writing_comes_back(project: Project, number: signal
     assert "the one of the last commit is back" in said
     assert project.repro() == []
     assert project.read("dvc.lock") == expected
+
+
+STOPPED_IN_ITS_LIST = """
+import json, sys, time
+from pathlib import Path
+from dvc.cli import main
+
+def stopped(content, file):
+    Path("writing").touch()
+    time.sleep(60)
+
+json.dump = stopped
+sys.exit(main(["repro"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_list_of_files_in_use_that_dvc_was_writing_is_removed(
+    project: Project, number: signal.Signals
+) -> None:
+    """DVC empties it before it writes it, too."""
+    in_use = project.path / ".dvc/tmp/rwlock"
+    run = project.start(sys.executable, "-c", STOPPED_IN_ITS_LIST, preexec_fn=receive_interrupts)
+    while not (project.path / "writing").exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(number)
+    run.communicate(timeout=60)
+    assert in_use.read_bytes() == b""
+    assert project.run("dvc", "status", check=False).returncode != 0
+    assert "rwlock: was cut off" in project.stage("stages.tools.lock_file").stdout
+    assert project.repro() == []

@@ -188,6 +188,13 @@ def test_files_that_are_as_written_are_hashed_and_the_table_is_no_input() -> Non
     assert not [name for name in hashed if name.endswith(TABLE)]  # else a new label would change each key
 
 
+@pytest.mark.usefixtures("project")
+def test_a_folder_that_nothing_has_made_is_missing_and_not_old() -> None:
+    shutil.rmtree(LABELS)
+    with pytest.raises(FileNotFoundError):  # of which the command says: run `dvc repro` to make it
+        hashes("finetune", METHOD)
+
+
 @pytest.mark.parametrize(
     ("content", "how"),
     [

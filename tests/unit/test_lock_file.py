@@ -14,7 +14,7 @@ from tests.conftest import committed
 WHOLE = 'schema: "2.0"\nstages:\n  prepare:\n    cmd: python -m stages.prepare\n'
 OLDER = WHOLE.replace("prepare", "pretrain")
 BROKEN = ["", "schema: '2.", "schema: '2.0'\nstages:\n  prepare:\n    deps:\n    - path: a\n", "\0\0\0", "[]"]
-BROKEN += ["schema: '2.0'\nstages:\n  prepare:\n    cmd: 2001-99-99\n", "[" * 200_000]
+BROKEN += ["schema: '2.0'\nstages:\n  prepare:\n    cmd: 2001-99-99\n", "[" * 200_000, "a: !!bool x"]
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +130,57 @@ def test_a_digest_that_is_no_text_makes_the_lock_broken(value: str) -> None:
     first = re.search(r"\n +md5: (\S+)", content)
     assert first
     assert not lock_file.is_whole((content[: first.start(1)] + value + content[first.end(1) :]).encode())
+
+
+def test_a_commit_that_is_newer_than_the_last_good_run_comes_back(
+    lock: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock_file.main(["--keep"])
+    os.utime(lock_file.KEPT, (1e9, 1e9))
+    lock.write_text("")
+    lock_file.main([])
+    assert lock.read_text() == OLDER
+    assert "the one of the last commit is back" in capsys.readouterr().out
+
+
+def test_without_git_it_is_that_of_the_last_good_run(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_file.main(["--keep"])
+    lock.write_text("")
+    monkeypatch.setenv("PATH", "")
+    lock_file.main([])
+    assert lock.read_text() == WHOLE
+
+
+@pytest.mark.parametrize("content", ["", '{"write": {', "[]", '{"read": {"a": 7}}', "[" * 100_000, "\xff"])
+def test_a_list_of_files_in_use_that_was_cut_is_removed(
+    content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock_file.IN_USE.parent.mkdir(parents=True)
+    lock_file.IN_USE.write_text(content, encoding="latin-1")
+    lock_file.main([])
+    assert not lock_file.IN_USE.exists()
+    assert "rwlock: was cut off, as by a DVC that was killed" in capsys.readouterr().out
+
+
+def test_a_whole_list_of_files_in_use_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    lock_file.IN_USE.parent.mkdir(parents=True)
+    lock_file.IN_USE.write_text('{"write": {}, "read": {"a": [{"pid": 7, "cmd": "dvc repro"}]}}')
+    lock_file.main([])
+    assert lock_file.IN_USE.exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_another_dvc_may_finish_writing_its_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_file.IN_USE.parent.mkdir(parents=True)
+    lock_file.IN_USE.write_text("")
+    monkeypatch.setattr(lock_file.time, "sleep", lambda _: lock_file.IN_USE.write_text("{}"))
+    lock_file.main([])
+    assert lock_file.IN_USE.read_text() == "{}"
+
+
+def test_a_process_number_that_none_has_is_passed_over() -> None:
+    left = Path("metrics/.x.99999999999999999999.tmp")
+    left.parent.mkdir()
+    left.touch()
+    lock_file.main([])
+    assert left.exists()

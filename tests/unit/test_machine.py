@@ -90,6 +90,7 @@ def test_description_is_the_same_from_run_to_run() -> None:
         ("ATEN_CPU_CAPABILITY", "default", "DEFAULT"),
         ("ATEN_CPU_CAPABILITY", "avx2", "AVX2"),
         ("ONEDNN_MAX_CPU_ISA", "SSE41", ", ONEDNN_MAX_CPU_ISA=SSE41"),
+        ("ONEDNN_DEFAULT_FPMATH_MODE", "BF16", ", ONEDNN_DEFAULT_FPMATH_MODE=BF16"),
         ("MKL_CBWR", "COMPATIBLE", ", MKL_CBWR=COMPATIBLE"),
     ],
 )

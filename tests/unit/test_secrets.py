@@ -65,6 +65,10 @@ KEYS = {
     "Twilio": "SK" + "0a1b2c3d" * 4,
     "Discord's hook": "https://discord.com/" + "api/webhooks/123456789012345678/" + "a1B2" * 17,
     "Azure, signed address": "https://a.blob.core.windows.net/b?sv=2024&" + "sig=" + "a1B2c3%2F" * 5,
+    "DigitalOcean": "dop_v1_" + "0a1b2c3d" * 8,
+    "Slack, of an app": "xapp-" + "1-A0123456789-" + "a1B2" * 6,
+    "header": "Authorization: " + "Bearer " + "a1B2c3" * 6,
+    "passphrase": "passphrase: " + "h4mster-w1nter",
     "password of a database": "postgresql://maria" + ":h4mster-w1nter@10.0.0.1:5432/labels",
 }
 

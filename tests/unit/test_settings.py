@@ -613,6 +613,51 @@ def test_no_presets_or_a_preset_without_a_name_is_one_finding(raw: dict[str, Any
     assert finding(raw) == "views.presets[1] is 1; allowed: a valid string"
 
 
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("2024-13-01", "'2024-13-01': month must be in 1..12"),
+        ("!!int x", "'x': invalid literal"),
+        ("!!float x", "'x': could not convert"),
+        ("!!bool x", "'x': 'x'"),
+        ("0x" + "F" * 4000, "the number is too large"),
+        ("1" * 900, "the number is too large"),
+    ],
+)
+def test_what_is_no_value_is_named_with_its_line(tmp_path: Path, value: str, why: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(f"data:\n  path: {value}\n")
+    with pytest.raises(InputError, match="is not valid YAML: line 2, ") as caught:
+        load.read(file)
+    (line,) = caught.value.args
+    assert why in line
+    assert line.endswith("; a text needs quotes")
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize("escape", ["U00110000", "UFFFFFFFF"])
+def test_a_character_that_does_not_exist_is_refused(tmp_path: Path, escape: str) -> None:
+    (tmp_path / "params.yaml").write_text(f'data: "\\{escape}"\n')
+    with pytest.raises(InputError, match="is not valid YAML"):
+        load.read(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "stages: 7", "stages: {}", "stages: {prepare: {deps: 7}}", "stages: {prepare: []}"]
+)
+def test_a_pipeline_that_is_none_is_refused(in_copy: Path, content: str) -> None:
+    (in_copy / "dvc.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"dvc.yaml: stages.prepare.deps is not as DVC needs it; `git check"):
+        load.declared_files("prepare", None)
+
+
+def test_very_many_findings_are_counted(raw: dict[str, Any]) -> None:
+    raw["methods"] = [f"method{number}" for number in range(15_000)]
+    found = findings(raw)
+    assert len(found) == load.MOST + 1
+    assert found[-1].endswith("more findings")
+
+
 # --- small files that stand for much
 
 

@@ -1,5 +1,6 @@
 """`stages.tools.suggest`: the table and the contact sheet of images to label, from a small pool on disk."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,21 @@ def test_an_impossible_count_is_refused_before_anything_is_written(count: str) -
     with pytest.raises(InputError, match=f"^--count is {count}; allowed: 1 to 170, the images without a"):
         suggest.main(["--count", count])
     assert not Path("suggestions.csv").exists()
+
+
+@pytest.mark.parametrize("option", ["--output", "--sheet"])
+@pytest.mark.usefixtures("pool")
+def test_an_output_that_is_no_file_is_refused_before_the_work(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suggest, "normalised_features", None)
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(InputError, match=f"^{option} {name}: is no file; name another$"):
+            suggest.main(["--count", "3", option, name])
+    with pytest.raises(InputError, match=f"^{option} x+: cannot be written .File name too long"):
+        suggest.main(["--count", "3", option, "x" * 300])
 
 
 @pytest.mark.usefixtures("pool")
