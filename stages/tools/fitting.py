@@ -1,6 +1,7 @@
 """Chooses the parameters that fit a folder of images, each with its reason."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ CHOOSING = (
 )
 MINUTES = 30  # that the pretrainings of a method may take if there are to be several
 RUNS, DRAWS = 3, 5
+EPOCHS = (50, 32, 16, 8, 4, 2)  # passes of finetuning through the labels, where these are many
+FINETUNING_MINUTES = 20  # that the finetunings of all methods may take if there are to be more passes
 LABELS_PER_CLASS = 10  # in the smallest budget
 SMALLEST_BUDGET, MIDDLE_BUDGET, LARGE_MIDDLE_BUDGET = 50, 300, 1000
 THREADS = 8  # more hardly make the training of a small network faster
@@ -106,6 +109,7 @@ def choices(contents: Survey, path: str, size: tuple[int, str], hardware: Hardwa
         "pretrain.simclr.steps": (STEPS, "at least, also for a small pool"),
         "pretrain.simclr.temperature": (0.5, "SimCLR's own for small photographs; 1 is MNIST's"),
         "finetune.budgets": budgets(contents),
+        "finetune.schedule.epochs": (EPOCHS[-1], "until a pass is timed"),
         "baselines": (list(BASELINES), "simple ones, and public weights"),
         "finetune.draws": (DRAWS, "enough draws of labels for an interval"),
     }
@@ -122,6 +126,22 @@ def budgets(contents: Survey) -> tuple[list[int | str], str]:
         ladder.append(middle)
     reason = f"{labels:,} labels of {classes} classes remain for training"
     return [*ladder, "all"], reason
+
+
+def epochs(seconds: Callable[[int], float]) -> tuple[int, str]:
+    """How many passes through the labels a finetuning makes at least, and why.
+
+    The control starts from nothing. Where labels are many and classes hard to tell apart, the steps that are
+    enough for few labels leave it far from its best, and the gain over it would be too large.
+
+    Args:
+        seconds: that the finetunings of all methods take with so many passes.
+    """
+    number = next((one for one in EPOCHS if seconds(one) <= 60 * FINETUNING_MINUTES), EPOCHS[-1])
+    minutes = max(1, round(seconds(number) / 60))
+    if number == EPOCHS[0]:
+        return number, f"enough for a network that starts from nothing; finetuning takes {minutes} minutes"
+    return number, f"with {EPOCHS[0]} finetuning would take {seconds(EPOCHS[0]) / 60:.0f} minutes"
 
 
 def runs(seconds: float) -> tuple[int, str]:

@@ -78,6 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         choices = fitting.choices(contents, path, smaller, hardware) | held_out
         settings = settings_of(text, choices)
         times = rehearsal.measure(settings, resized(pool, smaller[0]), len(contents.classes))
+
+    def finetuning(epochs: int) -> float:
+        with_epochs = settings_of(text, choices | {"finetune.schedule.epochs": (epochs, "")})
+        return times.finetuning(with_epochs, contents.labels, parallel)
+
+    choices["finetune.schedule.epochs"] = fitting.epochs(finetuning)
     choices["pretrain.runs"] = fitting.runs(times.pretraining)
     settings = settings_of(text, choices)
 

@@ -58,13 +58,17 @@ class Times:
             tested: images of the test.
             parallel: finetunings that run side by side.
         """
+        trained = [name for name in settings.methods if isinstance(settings.pretrain[name], Training)]
+        pretraining = len(trained) * settings.pretrain.runs * self.pretraining
+        public = PUBLIC_SECONDS * (labels + tested) if PUBLIC in settings.baselines else 0.0
+        return pretraining + self.finetuning(settings, labels, parallel) + public
+
+    def finetuning(self, settings: Params, labels: int, parallel: int) -> float:
+        """Seconds of finetuning, with what comes on top of it; arguments as for `whole`."""
         finetune = settings.finetune
         sizes = [labels if budget == "all" else int(budget) for budget in finetune.budgets]
         steps = sum(finetune.draws * steps_for(size, finetune.schedule) for size in sizes if size)
-        trained = [name for name in settings.methods if isinstance(settings.pretrain[name], Training)]
-        finetuning = len(settings.methods) * steps * self.finetune * BESIDE / parallel
-        public = PUBLIC_SECONDS * (labels + tested) if PUBLIC in settings.baselines else 0.0
-        return len(trained) * settings.pretrain.runs * self.pretraining + finetuning + public
+        return len(settings.methods) * steps * self.finetune * BESIDE / parallel
 
 
 def measure(settings: Params, pool: np.ndarray, classes: int) -> Times:

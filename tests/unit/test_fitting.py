@@ -126,6 +126,15 @@ def test_there_are_several_pretrainings_where_they_are_short(seconds: float, run
     assert ("does not cover" in reason) == (runs == 1)
 
 
+@pytest.mark.parametrize(
+    ("an_epoch", "epochs"), [(0.1, 50), (24.0, 50), (25.0, 32), (70.0, 16), (500.0, 2), (5000.0, 2)]
+)
+def test_finetuning_is_as_long_as_its_time_allows(an_epoch: float, epochs: int) -> None:
+    number, reason = fitting.epochs(lambda number: number * an_epoch)
+    assert number == epochs
+    assert ("would take" in reason) == (epochs < 50)
+
+
 # --- doubts
 
 

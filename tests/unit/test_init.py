@@ -37,6 +37,7 @@ def test_the_parameters_fit_the_folder_and_all_else_stays(
     assert (settings.views.pretrain, settings.views.finetune) == ("photos", "photos_mild")
     assert settings.finetune.budgets == (50, "all")
     assert settings.pretrain.runs == 3
+    assert settings.finetune.schedule.epochs == 50
     assert settings.encoder.name == "residual"
     after = load.read(load.PARAMS)
     assert after["views"]["presets"] == before["views"]["presets"]
