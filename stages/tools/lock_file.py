@@ -41,7 +41,10 @@ CONFLICT = b"<<<<<<< "
 WRITTEN = ("data/baselines", "data/predictions", "data/prepared", "metrics", "models")  # by stages
 UNFINISHED = re.compile(r"\.(?P<final>.+)\.(?P<process>[0-9]+)(?P<part>\.new|\.old)?\.tmp")
 DEEPEST = 1_000  # brackets
-TEXTS = ("hash", "md5", "path")  # of a file in dvc.lock
+HASH, DIGEST = (
+    "md5",
+    re.compile(r"[0-9a-f]{32}(\.dir)?"),
+)  # of a file in dvc.lock, as this project's DVC has it
 PATIENCE = 1.0  # seconds that another DVC may take to write a file
 LONGEST_NUMBER = 10  # digits of a process
 
@@ -177,10 +180,15 @@ def is_whole(content: bytes) -> bool:
     # A ValueError: no UTF-8, or such as month 99. A LookupError: a truth that is neither yes nor no.
     except (ValueError, LookupError, ArithmeticError, YAMLError, Invalid):
         return False
-    # NOTE: the schema takes any value for a text, and DVC then fails with an error of its own.
+    # NOTE: the schema takes any text for a digest, and any name of its kind; DVC then fails with other words.
     stages = lock.get("stages", {}).values()
     files = [file for stage in stages for kind in ("deps", "outs") for file in stage.get(kind, [])]
-    return all(isinstance(file.get(key, ""), str) for file in files for key in TEXTS)
+    return all(
+        file.get("hash", HASH) == HASH
+        and isinstance(file.get("path"), str)
+        and DIGEST.fullmatch(str(file.get(HASH, "0" * 32)))
+        for file in files
+    )
 
 
 def write(path: Path, content: bytes) -> None:

@@ -122,12 +122,13 @@ def test_what_killed_stages_left_is_removed_and_a_whole_folder_comes_back(
     assert (models / "gan/run0").read_text() == "content"
 
 
-@pytest.mark.parametrize("value", ["true", "1", "[]"])
-def test_a_digest_that_is_no_text_makes_the_lock_broken(value: str) -> None:
+@pytest.mark.parametrize("value", ["true", "1", "[]", '"\\e[31m"', "abc", '""', "../../x"])
+@pytest.mark.parametrize("key", ["md5", "hash"])
+def test_a_digest_that_is_none_makes_the_lock_broken(key: str, value: str) -> None:
     """DVC's own schema takes it, and DVC then fails with an error of its own."""
     content = committed("dvc.lock")
     assert lock_file.is_whole(content.encode())
-    first = re.search(r"\n +md5: (\S+)", content)
+    first = re.search(rf"\n +{key}: (\S+)", content)
     assert first
     assert not lock_file.is_whole((content[: first.start(1)] + value + content[first.end(1) :]).encode())
 

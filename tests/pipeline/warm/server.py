@@ -96,6 +96,7 @@ def become(client: socket.socket) -> str:
     os.environ.update(environment)
     # `python -m` looks in the working directory, then in PYTHONPATH; this script's folder is replaced.
     sys.path[:1] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.executable = os.path.join(sys.argv[2], "python")  # what this module starts is warm too
     sys.argv = [module, *arguments]
     tempfile.tempdir = None  # an import asked for it: TMPDIR may be another one here
     return str(module)
