@@ -68,7 +68,7 @@ KEYS = {
     "DigitalOcean": "dop_v1_" + "0a1b2c3d" * 8,
     "Slack, of an app": "xapp-" + "1-A0123456789-" + "a1B2" * 6,
     "header": "Authorization: " + "Bearer " + "a1B2c3" * 6,
-    "passphrase": "passphrase: " + "h4mster-w1nter",
+    "phrase of a key": "pass" + "phrase: h4mster-w1nter",
     "password of a database": "postgresql://maria" + ":h4mster-w1nter@10.0.0.1:5432/labels",
 }
 
