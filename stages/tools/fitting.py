@@ -131,8 +131,8 @@ def budgets(contents: Survey) -> tuple[list[int | str], str]:
 def epochs(seconds: Callable[[int], float]) -> tuple[int, str]:
     """How many passes through the labels a finetuning makes at least, and why.
 
-    The control starts from nothing. Where labels are many and classes hard to tell apart, the steps that are
-    enough for few labels leave it far from its best, and the gain over it would be too large.
+    Where labels are many and classes hard to tell apart, the steps that are enough for few labels leave all
+    methods below their best (docs/benchmarks.md), and a gain over a control that was cut short says little.
 
     Args:
         seconds: that the finetunings of all methods take with so many passes.
@@ -140,7 +140,7 @@ def epochs(seconds: Callable[[int], float]) -> tuple[int, str]:
     number = next((one for one in EPOCHS if seconds(one) <= 60 * FINETUNING_MINUTES), EPOCHS[-1])
     minutes = max(1, round(seconds(number) / 60))
     if number == EPOCHS[0]:
-        return number, f"enough for a network that starts from nothing; finetuning takes {minutes} minutes"
+        return number, f"so that no method is cut short; all finetunings take about {minutes} minutes"
     return number, f"with {EPOCHS[0]} finetuning would take {seconds(EPOCHS[0]) / 60:.0f} minutes"
 
 

@@ -4,8 +4,9 @@
     python -m stages.tools.lock_file --keep    (after a good run: keep a copy of dvc.lock)
 
 DVC empties dvc.lock and writes it anew after each stage. If it is killed in that moment, it leaves a file
-that it refuses to read. The copy of the last good run then comes back, else the one of the last commit; `dvc
-repro` goes on from there, and takes what had finished since from its run cache. `make repro` calls both.
+that it refuses to read. The copy of the last good run then comes back, or that of the last commit if it is
+newer; `dvc repro` goes on from there, and takes what had finished since from its run cache. `make repro`
+calls both.
 
 DVC writes the list of the files that it has in use in the same way. Where no DVC runs it says nothing, so a
 broken one is removed.
@@ -41,10 +42,8 @@ CONFLICT = b"<<<<<<< "
 WRITTEN = ("data/baselines", "data/predictions", "data/prepared", "metrics", "models")  # by stages
 UNFINISHED = re.compile(r"\.(?P<final>.+)\.(?P<process>[0-9]+)(?P<part>\.new|\.old)?\.tmp")
 DEEPEST = 1_000  # brackets
-HASH, DIGEST = (
-    "md5",
-    re.compile(r"[0-9a-f]{32}(\.dir)?"),
-)  # of a file in dvc.lock, as this project's DVC has it
+HASH = "md5"  # the kind of digest that DVC has for a file, and the name of its field in dvc.lock
+DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 PATIENCE = 1.0  # seconds that another DVC may take to write a file
 LONGEST_NUMBER = 10  # digits of a process
 

@@ -235,19 +235,24 @@ sys.exit(main(["repro"]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_lock_that_dvc_was_writing_comes_back(project: Project, number: signal.Signals) -> None:
-    """DVC empties dvc.lock before it writes it."""
-    expected = project.read("dvc.lock")
-    (project.path / "metrics/report.html").unlink()
-    run = project.start(sys.executable, "-c", STOPPED_WHILE_WRITING, preexec_fn=receive_interrupts)
+def kill_where_it_writes(project: Project, script: str, number: signal.Signals) -> None:
+    """Run a DVC that stops where it writes a file, and end it there; every `dvc` command fails then."""
+    run = project.start(sys.executable, "-c", script, preexec_fn=receive_interrupts)
     while not (project.path / "writing").exists():
         assert run.poll() is None
         time.sleep(0.01)
     run.send_signal(number)
     run.communicate(timeout=60)
-    assert project.read("dvc.lock") == b""
     assert project.run("dvc", "status", check=False).returncode != 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_lock_that_dvc_was_writing_comes_back(project: Project, number: signal.Signals) -> None:
+    """DVC empties dvc.lock before it writes it."""
+    expected = project.read("dvc.lock")
+    (project.path / "metrics/report.html").unlink()
+    kill_where_it_writes(project, STOPPED_WHILE_WRITING, number)
+    assert project.read("dvc.lock") == b""
     said = project.stage("stages.tools.lock_file").stdout
     assert "dvc.lock: was cut off" in said
     assert "the one of the last commit is back" in said
@@ -274,14 +279,7 @@ def test_the_list_of_files_in_use_that_dvc_was_writing_is_removed(
     project: Project, number: signal.Signals
 ) -> None:
     """DVC empties it before it writes it, too."""
-    in_use = project.path / ".dvc/tmp/rwlock"
-    run = project.start(sys.executable, "-c", STOPPED_IN_ITS_LIST, preexec_fn=receive_interrupts)
-    while not (project.path / "writing").exists():
-        assert run.poll() is None
-        time.sleep(0.01)
-    run.send_signal(number)
-    run.communicate(timeout=60)
-    assert in_use.read_bytes() == b""
-    assert project.run("dvc", "status", check=False).returncode != 0
+    kill_where_it_writes(project, STOPPED_IN_ITS_LIST, number)
+    assert project.read(".dvc/tmp/rwlock") == b""
     assert "rwlock: was cut off" in project.stage("stages.tools.lock_file").stdout
     assert project.repro() == []
