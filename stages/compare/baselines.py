@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.compare.figures import mean_and_ci, measurable, named
+from stages.compare.figures import excludes_zero, mean_and_ci, measurable, named
 from stages.compare.measured import Evaluations, Measured
 from stages.compare.predictions import read_baselines
 from stages.compare.statistics import Design, Estimate
@@ -170,7 +170,7 @@ class SimpleBaselines:
             if gain := of.get(f"recall_macro_{key}"):
                 mean, half = gain["mean"], gain.get("ci95")
                 interval = "" if half is None else f" ± {100 * half:.2f}"
-                doubt = "" if half is not None and abs(mean) > half else ", which is not measurable"
+                doubt = "" if excludes_zero(mean, half) else ", which is not measurable"
                 gains.append(f"{100 * mean:+.2f}{interval} points over {name}{doubt}")
         return f"By macro recall: {'; '.join(gains)}." if gains and is_one_sided(tested) else ""
 

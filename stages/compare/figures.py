@@ -195,7 +195,12 @@ def control_first(methods: Iterable[str]) -> list[str]:
 
 def measurable(row: Mapping[str, float], name: str = "gain") -> bool:
     """Whether a gain in a row of the summary has an interval, and the interval excludes 0."""
-    return 0 < row.get(f"{name}_ci95", 0.0) < abs(row.get(name, 0.0))
+    return excludes_zero(row.get(name, 0.0), row.get(f"{name}_ci95"))
+
+
+def excludes_zero(mean: float, half: float | None) -> bool:
+    """Whether an interval, given as half its width, leaves no doubt about the sign; None: there is none."""
+    return half is not None and 0 < half < abs(mean)
 
 
 def in_percent(row: Mapping[str, float], name: str, sign: str = "") -> str:

@@ -36,11 +36,16 @@ def note(methods: Sequence[str]) -> str | None:
 
 
 def _is_other(stage: str, method: str | None, record: Path) -> bool:
-    """Whether a record names another code than the stage has now; False where there is no record."""
-    content: Any = read_json(record) if record.is_file() else None
-    if isinstance(content, dict) and OWN in content:
+    """Whether a record names another code than the stage has now; False where there is no record.
+
+    One of earlier code need not state its own SHA-256: it is old, not altered.
+    """
+    if not record.is_file():
+        return False
+    content: Any = read_json(record)
+    if not isinstance(content, dict) or OWN in content:
         content = read_record(record)
-    made_from = content.get("made_from") if isinstance(content, dict) else None
+    made_from = content.get("made_from")
     if not isinstance(made_from, dict):
         return False
     try:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from stages.distil.distiller import Distiller, Result, Student, parent_file
 from stages.files.digests import write_digests
-from stages.files.paths import CLASSIFIERS, DISTILLED, IMAGES, LABELS, USED_RECIPES
+from stages.files.paths import CLASSIFIERS, DISTILLED, IMAGES, LABELS
 from stages.files.whole import whole_folder
 from stages.settings.recipes import Recipe
 from stages.settings.schema import Params
-from stages.tasks.chosen import read_recipes
+from stages.tasks.chosen import read_used
 from stages.tasks.confirmation import confirmations, print_confirmations
 from stages.tasks.draws import draw_labelled, parse_budget
 from stages.tasks.labels import read_groups
@@ -31,8 +31,8 @@ def main(method: str) -> None:
     stage = TrainingStage.open("distil", method, DISTILLED / method)
     settings = stage.settings
     models = read_index(CLASSIFIERS / method)
-    used = read_recipes(CLASSIFIERS / method / USED_RECIPES, {model.budget: None for model in models})
-    students = students_of(models, used.recipes, settings, stage.labels, len(stage.classes))
+    used = read_used(CLASSIFIERS / method, {model.budget: None for model in models})
+    students = students_of(models, used, settings, stage.labels, len(stage.classes))
     views = partial(random_views, strengths=settings.views.presets[settings.views.finetune])
     # A model depends on its own parent, draw and recipe, not on the others, so its checkpoint remains valid
     # when a budget or a draw is added.

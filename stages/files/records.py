@@ -1,7 +1,7 @@
 """Records: JSON files that state their own SHA-256, and those of small files written with them.
 
 Results in metrics/ are files for git, not folders (`digests`). DVC goes by their size, time and inode, so a
-reader that trusted them would write a wrong report from figures that were altered on the disk.
+reader that trusted them would write a wrong report from figures that were altered on the disk, or swapped.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from stages.errors import InputError
 from stages.files import digests
 from stages.files.json_files import read_json, write_json
 
-FILES, OWN = "files", "sha256"  # keys of a record
+FILES, OWN = "files", "own_sha256"  # keys of a record
 
 
 def write_record(path: Path, content: Mapping[str, Any], *files: Path) -> None:
     """Write JSON with its own SHA-256, and with those of `files`, which are complete."""
     of_files = {FILES: {file.as_posix(): digests.sha256(file) for file in files}} if files else {}
     recorded = {**content, **of_files}
-    write_json(path, {**recorded, OWN: _digest(recorded)})
+    write_json(path, {**recorded, OWN: _digest(path, recorded)})
 
 
 def read_record(path: Path, model: type[BaseModel] | None = None) -> Any:
@@ -42,8 +42,8 @@ def read_record(path: Path, model: type[BaseModel] | None = None) -> Any:
             f"{path}: has no {OWN}, as where an earlier version of the code wrote it; "
             f"run `rm {path} && dvc repro` to make it again"
         )
-    if stated != _digest(content):
-        raise _altered(path, f"its content has another SHA-256 than its key {OWN} says")
+    if stated != _digest(path, content):
+        raise _altered(path, f"path and content have another SHA-256 than its key {OWN} says")
     return content
 
 
@@ -70,8 +70,9 @@ def require_recorded(record: Path, *files: Path) -> None:
             raise _altered(Path(name), f"its SHA-256 is not that in {record}")
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _digest(path: Path, content: Mapping[str, Any]) -> str:
+    """The path is part of it, so that one method's figures are never taken for another's."""
+    return hashlib.sha256(json.dumps([path.as_posix(), content], sort_keys=True).encode()).hexdigest()
 
 
 def _altered(path: Path, how: str) -> InputError:

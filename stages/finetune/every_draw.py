@@ -7,12 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from stages.files.digests import write_digests
-from stages.files.paths import CLASSIFIERS, ENCODERS, LABELS, USED_RECIPES, encoder_file
+from stages.files.paths import CLASSIFIERS, ENCODERS, LABELS, encoder_file
 from stages.files.whole import whole_folder
 from stages.finetune.trainings import Draw, Finetuner
 from stages.settings.recipes import Recipe
 from stages.settings.schema import Params
-from stages.tasks.chosen import read_recipes, recipes_file, write_recipes
+from stages.tasks.chosen import read_recipes, recipes_file, write_used
 from stages.tasks.confirmation import Confirmation, confirmations, print_confirmations
 from stages.tasks.draws import budget_name, draw_labelled, usable_budgets
 from stages.tasks.model_index import Model, write_index
@@ -40,7 +40,7 @@ def main(method: str) -> None:
         results = stage.run(Finetuner, Finetuner.finetune, job, draws, images)
         confirmed = confirmations([draw.budget for draw in draws], [result.compared for result in results])
         print_confirmations(stage.title, confirmed, *NEW_AND_OLD)
-        write_recipes(folder / USED_RECIPES, settle(folder, draws, confirmed), or_frozen=False)
+        write_used(folder, settle(folder, draws, confirmed))
         write_index(folder, [indexed(draw, encoder_file(method, draw.run)) for draw in draws])
         write_digests(folder)
         made_from = stage.made_from()

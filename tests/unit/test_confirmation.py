@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from stages.files import weights
-from stages.files.paths import CLASSIFIERS, IMAGES, USED_RECIPES, encoder_file
+from stages.files.paths import CLASSIFIERS, IMAGES, encoder_file
 from stages.files.tables import read_table, write_table
 from stages.finetune import every_draw
 from stages.settings.recipes import Recipe
-from stages.tasks.chosen import read_recipes, recipes_file, write_recipes
+from stages.tasks.chosen import read_used, recipes_file, write_recipes
 from stages.tasks.classifier import read_classifier
 from stages.tasks.confirmation import Compared, confirmations
 from tests.conftest import seal
@@ -56,7 +56,7 @@ def test_where_training_ruins_the_encoder_its_linear_probes_are_the_models(
     )
     assert is_frozen(0)
     assert is_frozen(1)
-    used = read_recipes(FOLDER / USED_RECIPES).recipes
+    used = read_used(FOLDER)
     assert used == {"n10": RUINED.model_copy(update={"encoder_learning_rate": 0.0})}
     models = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
     assert not [name for name in models if "probe" in name]
@@ -77,7 +77,7 @@ def test_a_fixed_recipe_is_not_compared_and_neither_is_any_without_labels_of_val
     seal()
     assert finetuned(RUINED) == {}
     assert not is_frozen(0)
-    assert read_recipes(FOLDER / USED_RECIPES).recipes == {"n10": RUINED}
+    assert read_used(FOLDER) == {"n10": RUINED}
 
 
 @pytest.mark.usefixtures("project")
@@ -96,7 +96,7 @@ def test_where_training_helps_on_validation_the_trained_models_stay(monkeypatch:
     assert of_budget["trained"] > of_budget["frozen"]
     assert not is_frozen(0)
     assert not list(FOLDER.glob("*-probe*"))
-    assert read_recipes(FOLDER / USED_RECIPES).recipes == {"n10": RECIPE}
+    assert read_used(FOLDER) == {"n10": RECIPE}
 
 
 def compared(new: Sequence[int], old: Sequence[int], labels: Sequence[int]) -> Compared:

@@ -273,6 +273,22 @@ def test_a_value_that_would_be_allowed_is_refused_where_no_stage_wrote_it(
         reader(complete)
 
 
+@pytest.mark.parametrize("name", [name for name in JSON if "simclr" in name])
+def test_the_figures_of_another_method_are_refused_though_each_is_whole(
+    complete: Complete, name: str
+) -> None:
+    first, second = (METRICS / name.replace("simclr", method) for method in METHODS)
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    for method, path in zip(METHODS, (first, second), strict=True):
+        with pytest.raises(InputError, match=f"{path}: is not as its stage wrote it"):
+            inputs.read_method(method)
+    for reader in JSON[name]:
+        with pytest.raises(InputError, match="is not as its stage wrote it"):
+            reader(complete)
+
+
 def last_digit(content: bytes) -> int:
     return max(content.rfind(str(digit).encode()) for digit in range(10))
 
