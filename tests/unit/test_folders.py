@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -12,8 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import folders
-from benchmarks.folders import BLOCK, OCEAN, STEP, TILE, Package, fetched, tiles, write_emoji
+from benchmarks.folders import FOLDERS, clip_art, emoji, satellite
+from benchmarks.folders.__main__ import main
+from benchmarks.folders.packages import Package, fetched
+from benchmarks.folders.satellite import BLOCK, OCEAN, STEP, TILE, tiles
 from stages.errors import InputError
 
 DESERT, FOREST = 7, 20  # zones BWh and Dfc
@@ -73,19 +77,19 @@ def test_every_zone_number_has_its_main_zone() -> None:
     order = "Af Am As Aw BSh BSk BWh BWk Cfa Cfb Cfc Csa Csb Csc Cwa Cwb Cwc "
     order += "Dfa Dfb Dfc Dfd Dsa Dsb Dsc Dsd Dwa Dwb Dwc Dwd EF ET"
     names = order.split()
-    assert [name[0] for name in names] == list(folders.ZONES)
+    assert [name[0] for name in names] == list(satellite.ZONES)
     assert len(names) + 1 == OCEAN
 
 
 @pytest.fixture
-def emoji(tmp_path: Path) -> list[Path]:
+def vendors(tmp_path: Path) -> list[Path]:
     """A package of each vendor with a hand in two tones, a flag, and a tone alone."""
     hand = {"unified": "270A", "image": "270a.png", "category": "People & Body"}
     hand["skin_variations"] = {"1F3FB": {"unified": "270A-1F3FB", "image": "270a-1f3fb.png"}}  # type: ignore[assignment]
     flag = {"unified": "1F1E9", "image": "1f1e9.png", "category": "Flags"}
     tone = {"unified": "1F3FB", "image": "1f3fb.png", "category": "Component"}
     packages = []
-    for number, vendor in enumerate(folders.VENDORS):
+    for number, vendor in enumerate(emoji.VENDORS):
         package = tmp_path / f"{vendor}.tgz"
         with tarfile.open(package, "w:gz") as archive:
 
@@ -103,16 +107,16 @@ def emoji(tmp_path: Path) -> list[Path]:
     return packages
 
 
-def test_an_emoji_of_both_vendors_and_all_tones_is_one_group(emoji: list[Path], tmp_path: Path) -> None:
+def test_an_emoji_of_both_vendors_and_all_tones_is_one_group(vendors: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    table = write_emoji(emoji, folder)
+    table = emoji.write(vendors, folder)
     assert len(table) == 6
     assert set(table["file"]) == {path.name for path in folder.iterdir()}
     by_group = dict(list(table.groupby("group")))
     assert set(by_group) == {"270A", "1F1E9"}
     assert set(by_group["270A"]["file"]) == {
-        f"{vendor}-{name}.png" for vendor in folders.VENDORS for name in ("270a", "270a-1f3fb")
+        f"{vendor}-{name}.png" for vendor in emoji.VENDORS for name in ("270a", "270a-1f3fb")
     }
     assert set(by_group["270A"]["label"]) == {"People & Body"}
     assert set(by_group["1F1E9"]["label"]) == {"Flags"}
@@ -121,14 +125,14 @@ def test_an_emoji_of_both_vendors_and_all_tones_is_one_group(emoji: list[Path], 
 
 
 def test_a_folder_is_made_whole_with_its_table(
-    emoji: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    vendors: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     packages = [
-        Package(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), ["never"]) for file in emoji
+        Package(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), ["never"]) for file in vendors
     ]
-    monkeypatch.setitem(folders.FOLDERS, "emoji", (packages, write_emoji))
+    monkeypatch.setitem(FOLDERS, "emoji", (packages, emoji.write))
     folder = tmp_path / "made"
-    folders.main(["emoji", str(folder), "--packages", str(tmp_path)])
+    main(["emoji", str(folder), "--packages", str(tmp_path)])
     table = pd.read_csv(folder / "labels.csv")
     assert list(table.columns) == ["file", "label", "group"]
     assert sorted(table["file"]) == sorted(path.name for path in folder.glob("*.png"))
@@ -136,19 +140,19 @@ def test_a_folder_is_made_whole_with_its_table(
 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(InputError, match="made: exists; remove it, or name another folder"):
-        folders.main(["satellite", str(folder), "--packages", str(tmp_path)])
+        main(["satellite", str(folder), "--packages", str(tmp_path)])
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_damaged_package_leaves_no_folder(emoji: list[Path], tmp_path: Path) -> None:
-    (tmp_path / folders.EMOJI[0].file).write_bytes(emoji[0].read_bytes())  # not the one that is known
+def test_a_damaged_package_leaves_no_folder(vendors: list[Path], tmp_path: Path) -> None:
+    (tmp_path / emoji.PACKAGES[0].file).write_bytes(vendors[0].read_bytes())  # not the one that is known
     with pytest.raises(InputError, match="its SHA-256 is"):
-        folders.main(["emoji", str(tmp_path / "made"), "--packages", str(tmp_path)])
+        main(["emoji", str(tmp_path / "made"), "--packages", str(tmp_path)])
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == []
 
 
 def test_a_package_is_fetched_once_and_must_have_the_known_content(tmp_path: Path) -> None:
-    write = "import pathlib, sys; file = pathlib.Path(sys.argv[1], 'a.tgz'); assert not file.exists(); "
+    write = "import pathlib; file = pathlib.Path('a.tgz'); assert not file.exists(); "
     command = [sys.executable, "-c", f"{write} file.write_bytes(b'content')"]
     digest = hashlib.sha256(b"content").hexdigest()
     for _ in range(2):
@@ -159,3 +163,38 @@ def test_a_package_is_fetched_once_and_must_have_the_known_content(tmp_path: Pat
         fetched(Package("b.tgz", digest, [sys.executable, "-c", "raise SystemExit(1)"]), tmp_path)
     with pytest.raises(InputError, match="no-such-program: is not installed"):
         fetched(Package("c.tgz", digest, ["no-such-program"]), tmp_path)
+
+
+def test_drawings_of_a_debian_package_become_pages_in_class_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("dpkg-deb is not installed")
+    tree = tmp_path / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN" / "control").write_text(
+        "Package: art\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: a\n"
+    )
+    for name in clip_art.CLASSES:
+        drawings = tree / clip_art.ROOT / name / "birds"
+        drawings.mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGBA", (20, 40), (255, 0, 0, 255)).save(drawings / f"red {number}.png")
+        Image.new("RGBA", (15, 40)).save(drawings / "tiny.png")
+        (drawings / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    package = tmp_path / "art_1_all.deb"
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, package], check=True)
+    known = Package(package.name, hashlib.sha256(package.read_bytes()).hexdigest(), ["never"])
+    monkeypatch.setitem(FOLDERS, "clip_art", ([known], clip_art.write))
+    monkeypatch.setattr(clip_art, "EACH", 3)
+    main(["clip_art", str(tmp_path / "made"), "--packages", str(tmp_path)])
+    assert "24 images\n" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "made").iterdir()} == set(clip_art.CLASSES)
+    files = sorted((tmp_path / "made" / "food").iterdir())
+    assert len(files) == 3
+    assert all(file.name.startswith("birds-red ") for file in files)
+    with Image.open(files[0]) as picture:
+        assert (picture.size, picture.format, picture.mode) == ((1000, 800), "JPEG", "RGB")
+        columns = np.asarray(picture)[400, [0, 290, 310, 500, 690, 710, 999]].astype(int)
+    red = columns[:, 1] < 30
+    assert red.tolist() == [False, False, True, True, True, False, False]

@@ -1,0 +1,76 @@
+"""Drawings as photographs of 1,000 × 800 pixels in class folders, from a package of Debian."""
+
+import io
+import itertools
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from benchmarks.folders.packages import debian
+
+ROOT = PurePosixPath("usr/share/openclipart/png")
+CLASSES = (
+    "animals", "computer", "food", "people", "recreation", "shapes", "signs_and_symbols", "transportation",
+)  # fmt: skip
+EACH = 250  # drawings of a class
+WIDTH, HEIGHT = 1000, 800
+SMALLEST, LARGEST = 16, 4000  # sides of a drawing, in pixels
+PACKAGES = [
+    debian(
+        "openclipart-png",
+        "1:0.18+dfsg-19",
+        "f07f1545a2970c2cf3fa339bc2405da1a95cf2b1827bfa05bf73eb1c20291c02",
+    )
+]
+
+
+def write(packages: Sequence[Path], folder: Path) -> pd.DataFrame:
+    """Write equally many drawings of each class, taken at random; returns file and label of each."""
+    with tempfile.TemporaryDirectory() as temporary:
+        extract(packages[0], Path(temporary))
+        for name in CLASSES:
+            drawings = sorted((Path(temporary) / ROOT / name).rglob("*.png"))
+            order = np.random.default_rng(0).permutation(len(drawings))
+            (folder / name).mkdir()
+            for drawing, picture in itertools.islice(pages([drawings[i] for i in order]), EACH):
+                picture.save(folder / name / f"{drawing.parent.name}-{drawing.stem}.jpg", quality=92)
+    rows = [
+        {"file": file.relative_to(folder).as_posix(), "label": file.parent.name}
+        for file in folder.rglob("*.jpg")
+    ]
+    return pd.DataFrame(rows)
+
+
+def extract(package: Path, folder: Path) -> None:
+    """Extract the files of a package of Debian into a folder."""
+    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    content = subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603 (no shell)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def pages(drawings: Sequence[Path]) -> Iterator[tuple[Path, Image.Image]]:
+    """Each drawing that is whole, not tiny and not huge, on a page."""
+    for drawing in drawings:
+        try:
+            with Image.open(drawing) as file:
+                if min(file.size) >= SMALLEST and max(file.size) <= LARGEST:
+                    yield drawing, page(file.convert("RGBA"))
+        except (OSError, SyntaxError):  # Pillow's errors of a damaged PNG
+            continue
+
+
+def page(picture: Image.Image) -> Image.Image:
+    """A drawing in the middle of a white page, as large as it fits."""
+    scale = min(WIDTH / picture.width, HEIGHT / picture.height)
+    size = max(1, int(picture.width * scale)), max(1, int(picture.height * scale))
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    white = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    white.paste(picture, ((WIDTH - picture.width) // 2, (HEIGHT - picture.height) // 2), picture)
+    return white
