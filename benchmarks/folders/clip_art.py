@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import tarfile
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -32,14 +33,17 @@ PACKAGES = [
 
 def write(packages: Sequence[Path], folder: Path) -> pd.DataFrame:
     """Write equally many drawings of each class, taken at random; returns file and label of each."""
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such drawings are too large anyway
         extract(packages[0], Path(temporary))
         for name in CLASSES:
-            drawings = sorted((Path(temporary) / ROOT / name).rglob("*.png"))
+            source = Path(temporary) / ROOT / name
+            drawings = sorted(source.rglob("*.png"))
             order = np.random.default_rng(0).permutation(len(drawings))
             (folder / name).mkdir()
             for drawing, picture in itertools.islice(pages([drawings[i] for i in order]), EACH):
-                picture.save(folder / name / f"{drawing.parent.name}-{drawing.stem}.jpg", quality=92)
+                file = "-".join(drawing.relative_to(source).with_suffix(".jpg").parts)
+                picture.save(folder / name / file, quality=92)
     rows = [
         {"file": file.relative_to(folder).as_posix(), "label": file.parent.name}
         for file in folder.rglob("*.jpg")
