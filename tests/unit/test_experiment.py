@@ -150,13 +150,18 @@ def test_the_automatic_experiments_are_the_tuned_ones_without_what_was_tuned(nam
     left = {
         key: value for key, value in tuned.items() if not key.startswith(("finetune.recipe", "pretrain.s"))
     }
-    assert load.read(ROOT / experiment.file_of(f"{name}-automatic")) == left
     assert left["finetune.budgets"] == [10, 100, 1000, "all"]
+    few = left | {"finetune.budgets": [10, 100, 1000], "finetune.schedule.epochs": 50}
+    assert load.read(ROOT / experiment.file_of(f"{name}-automatic")) == few
+    every = left | {"finetune.budgets": ["all"], "finetune.draws": 3}
+    assert load.read(ROOT / experiment.file_of(f"{name}-automatic-all")) == every
 
 
-@pytest.mark.parametrize("name", sorted(FOLDERS))
-def test_the_experiments_on_folders_have_a_folder_that_a_command_makes(name: str) -> None:
-    changes = load.read(ROOT / experiment.file_of(name))
-    assert (changes["data.source"], changes["data.path"]) == ("folder", f"data/{name}")
-    assert changes["pretrain.runs"] >= 3
-    assert changes["finetune.draws"] == 10
+def test_the_experiments_on_folders_have_a_folder_that_a_command_makes() -> None:
+    sources = {file.stem: load.read(file) for file in (ROOT / "experiments").glob("*.yaml")}
+    of_folders = {name: of for name, of in sources.items() if of["data.source"] == "folder"}
+    assert {"emoji", "satellite"} <= of_folders.keys() <= FOLDERS.keys()
+    for name, of in of_folders.items():
+        assert of["data.path"] == f"data/{name}"
+        assert of["pretrain.runs"] >= 3
+        assert of["finetune.draws"] == 10
