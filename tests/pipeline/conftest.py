@@ -52,7 +52,7 @@ SMALL = {
 class Project:
     """A git and DVC repository on disk, driven by the real commands.
 
-    Stages start in a warm interpreter (tests/pipeline/warm), or in real processes if `warm` is False. A stage
+    Stages and DVC start warm (tests/pipeline/warm), or as real processes if `warm` is False. A stage
     has one worker process, because pytest runs several tests side by side, unless `workers` says otherwise.
     """
 
@@ -109,7 +109,7 @@ class Project:
 
 
 def environment(*, warm: bool, workers: int = 1) -> dict[str, str]:
-    """An environment whose `python` and `dvc` are those that run the tests; `python` may be a warm one."""
+    """An environment whose `python` and `dvc` are those that run the tests, or warm ones of these."""
     folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
     if warm and interpreter.AVAILABLE:
         folders.insert(0, str(interpreter.folder()))

@@ -1,4 +1,4 @@
-"""The demonstration `make remote-demo` runs to its end."""
+"""The demonstration `make remote-demo` runs to its end, and the stages that it says."""
 
 import subprocess
 
@@ -12,9 +12,10 @@ pytestmark = pytest.mark.full
 def test_the_remote_demo_shows_that_nothing_runs_twice() -> None:
     result = subprocess.run(
         [ROOT / ".ci" / "remote-demo"], capture_output=True, text=True, check=False,
-        env=environment(warm=False),
+        env=environment(warm=True),
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    ben = result.stdout.partition("== Ben clones")[2].partition("\n== ")[0]
-    assert "$ dvc repro" in ben
-    assert "Running stage" not in ben
+    anna, ben, cara, main, _ = result.stdout.split("\n== ")[1:]
+    for section, stages in ((anna, 13), (ben, 0), (cara, 5), (main, 0)):
+        assert "$ dvc repro" in section
+        assert section.count("Running stage") == stages, section

@@ -85,6 +85,25 @@ def test_it_ends_as_a_real_process_does(end: str, tmp_path: Path) -> None:
     assert warm.stderr.splitlines()[-1:] == cold.stderr.splitlines()[-1:]
 
 
+def test_dvc_does_and_says_what_a_real_one_does(tmp_path: Path) -> None:
+    said = []
+    for name, warm in (("warm", True), ("cold", False)):
+        (tmp_path / name).mkdir()
+        project = Project(tmp_path / name, warm)
+        (project.path / "file").write_text("content")
+        results = [
+            project.run("dvc", *words.split(), check=False)
+            for words in (
+                "init --quiet --no-scm", "add --quiet file", "stage add --name x --deps file --outs y false",
+                "status", "repro", "no-such-command", "data status --json", "config --list --show-origin",
+            )
+        ]  # fmt: skip
+        said.append([(result.returncode, result.stdout, result.stderr.split("\n")) for result in results])
+        assert (project.path / "file.dvc").is_file()
+    assert said[0] == said[1]
+    assert [status for status, _, _ in said[0]] == [0, 0, 0, 0, 255, 254, 0, 0]
+
+
 def test_only_stages_and_benchmarks_are_warm(tmp_path: Path) -> None:
     text = "import sys; print('torch' in sys.modules, len(sys.argv))"
     project = program(tmp_path, text)

@@ -176,23 +176,26 @@ def test_drawings_of_a_debian_package_become_pages_in_class_folders(
         "Package: art\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: a\n"
     )
     for name in clip_art.CLASSES:
-        drawings = tree / clip_art.ROOT / name / "birds"
-        drawings.mkdir(parents=True)
-        for number in range(4):
-            Image.new("RGBA", (20, 40), (255, 0, 0, 255)).save(drawings / f"red {number}.png")
+        for series in ("crows", "doves"):  # with drawings of the same name
+            drawings = tree / clip_art.ROOT / name / series / "birds"
+            drawings.mkdir(parents=True)
+            for number in range(2):
+                Image.new("RGBA", (20, 40), (255, 0, 0, 255)).save(drawings / f"red {number}.png")
         Image.new("RGBA", (15, 40)).save(drawings / "tiny.png")
         (drawings / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     package = tmp_path / "art_1_all.deb"
     subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, package], check=True)
     known = Package(package.name, hashlib.sha256(package.read_bytes()).hexdigest(), ["never"])
     monkeypatch.setitem(FOLDERS, "clip_art", ([known], clip_art.write))
-    monkeypatch.setattr(clip_art, "EACH", 3)
+    monkeypatch.setattr(clip_art, "EACH", 4)
     main(["clip_art", str(tmp_path / "made"), "--packages", str(tmp_path)])
-    assert "24 images\n" in capsys.readouterr().out
+    assert "32 images\n" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "made").iterdir()} == set(clip_art.CLASSES)
     files = sorted((tmp_path / "made" / "food").iterdir())
-    assert len(files) == 3
-    assert all(file.name.startswith("birds-red ") for file in files)
+    assert len(files) == 4
+    assert {file.name for file in files} == {
+        f"{series}-birds-red {number}.jpg" for series in ("crows", "doves") for number in (0, 1)
+    }
     with Image.open(files[0]) as picture:
         assert (picture.size, picture.format, picture.mode) == ((1000, 800), "JPEG", "RGB")
         columns = np.asarray(picture)[400, [0, 290, 310, 500, 690, 710, 999]].astype(int)

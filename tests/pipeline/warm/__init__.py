@@ -1,12 +1,13 @@
-"""A warm interpreter: `python -m stages.X` in a fork of a process that has already imported torch.
+"""A warm interpreter: `python -m stages.X` and `dvc` in forks of processes that have imported all they need.
 
-Starting a stage takes five seconds of imports, and the tests start hundreds. `folder()` has a program
-`python` that comes first on the PATH of the tests' projects. It hands `-m stages.…` and `-m benchmarks.…` to
-a server, one for each pytest process; everything else goes to the real interpreter. The server forks, and the
-fork takes over arguments, working directory, environment and the three standard streams. It imports `stages`
-and `benchmarks` itself, from its working directory: the code under test is that of the test's project.
+Starting a stage takes five seconds of imports, DVC one, and the tests start hundreds. `folder()` has two
+programs that come first on the PATH of the tests' projects. `python` hands `-m stages.…` and
+`-m benchmarks.…` to a server, everything else to the real interpreter; `dvc` hands everything to another
+server. Each pytest process has its own two. A server forks, and the fork takes over arguments, working
+directory, environment and the three standard streams. It imports `stages` and `benchmarks` itself, from its
+working directory: the code under test is that of the test's project.
 
-Why the fork is safe: the server has only imported other people's packages and computed nothing. It has no
+Why the fork is safe: a server has only imported other people's packages and computed nothing. It has no
 thread but those of OpenBLAS (of NumPy and SciPy), which stops them before a fork and starts them again; the
 server checks this. OpenMP's threads start with the first computation, CUDA with its first question; both
 happen in the fork. Python reseeds `random` after a fork.
@@ -36,28 +37,40 @@ PACKAGES = (
     "rich.progress", "ruamel.yaml", "safetensors.torch", "scipy.special",
 )  # fmt: skip
 
+DVC_PACKAGES = (
+    "dvc.cachemgr", "dvc.cli.parser", "dvc.data_cloud", "dvc.dirs", "dvc.lock", "dvc.repo.experiments",
+    "dvc.repo.index", "dvc.repo.metrics.diff", "dvc.repo.open_repo", "dvc.repo.reproduce", "dvc.rwlock",
+    "dvc.stage.cache", "dvc.stage.run",
+    "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "dvc_data.index.checkout", "dvc_render.vega",
+    "dulwich.worktree", "flatten_dict", "scmrepo.git",
+)  # fmt: skip
+
 PYTHON = """#!/bin/sh
 case "$1 $2" in
 "-m stages."* | "-m benchmarks."*) exec {python} -I -S {client} {address} "$@" ;;
 esac
 exec {python} "$@"
 """
+DVC = """#!/bin/sh
+exec {python} -I -S {client} {address} -m dvc "$@"
+"""
 
 
 @functools.cache
 def folder() -> Path:
-    """A folder with a program `python` that starts modules warm; its server ends with this process."""
+    """A folder with programs `python` and `dvc` that start warm; their servers end with this process."""
     made = Path(tempfile.mkdtemp(prefix="warm-"))
-    address = made / "socket"
-    # NOTE: it listens before the server runs: the first clients wait until the imports are done.
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(address))
-        listener.listen()
-        start_server(listener, made, PACKAGES)
-    program = made / "python"
-    names = {"python": sys.executable, "client": HERE / "client.py", "address": address}
-    program.write_text(PYTHON.format(**{name: shlex.quote(str(value)) for name, value in names.items()}))
-    program.chmod(0o755)
+    for name, text, packages in (("python", PYTHON, PACKAGES), ("dvc", DVC, DVC_PACKAGES)):
+        address = made / f"{name}.socket"
+        # NOTE: it listens before the server runs: the first clients wait until the imports are done.
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(address))
+            listener.listen()
+            start_server(listener, made, packages)
+        values = {"python": sys.executable, "client": HERE / "client.py", "address": address}
+        program = made / name
+        program.write_text(text.format(**{key: shlex.quote(str(value)) for key, value in values.items()}))
+        program.chmod(0o755)
     return made
 
 
