@@ -1,5 +1,6 @@
 """The trials of choose@METHOD, side by side in workers: a candidate is trained on a split and scored."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,9 +92,12 @@ class Judge(Trainer):
         """Train and score a candidate."""
         split, file = trial.split, encoder_file(self.job.method, RUN)
         labelled = self.given(torch.from_numpy(split.rows))
+        pack = self.pool if split.fold is not None else read_pack(IMAGES / "validation.npy")
+        held = pack[split.held]
         checkpoint = self.checkpoint(
             str(trial), split.stream.key, weights.read_digest(file), split.rows.tolist(),
             labelled.labels.tolist(), split.pack, split.held.tolist(), split.held_labels.tolist(),
+            hashlib.sha256(held.tobytes()).hexdigest(),
             trial.recipe.model_dump(), trial.schedule.model_dump(),
         )  # fmt: skip
         if checkpoint.saved and "correct" in checkpoint.beside:
@@ -117,8 +121,7 @@ class Judge(Trainer):
                 # A rate that is too high for this encoder is a candidate like another: it is never right.
                 print(f"{error}; this candidate is not chosen", flush=True)
                 return Scored(0.0, peak_memory_mb(), np.zeros(len(split.held), bool))
-        pack = self.pool if split.fold is not None else read_pack(IMAGES / "validation.npy")
-        predicted = probabilities(classifier, as_tensor(pack[split.held]), self.machine).argmax(1).cpu()
+        predicted = probabilities(classifier, as_tensor(held), self.machine).argmax(1).cpu()
         correct = predicted == torch.from_numpy(split.held_labels)
         # The score alone is needed from now on, not the model.
         checkpoint.beside = {"correct": correct}

@@ -60,11 +60,13 @@ def read_method(method: str, finetuned: bool = True) -> MethodResults:
         FileNotFoundError: a file is missing.
     """
     pretrain, evaluate = METRICS / "pretrain" / method, METRICS / "evaluate" / method
+    for record in (f"{pretrain}.json", f"{evaluate}_model.json"):
+        require_recorded(Path(record))  # first: its remedy makes an altered file again
     mistakes = read_columns(Path(f"{evaluate}_mistakes.csv"), written_tables.MISTAKES)
     curves = read_columns(Path(f"{pretrain}.csv"), written_tables.CURVE)
     model = written.MeasuredModel if finetuned else written.Unmeasured
     speed = {"evaluate": written.Speed} if finetuned else {}
-    results = MethodResults(
+    return MethodResults(
         method=method,
         pretrain=read_record(Path(f"{pretrain}.json"), written.Pretraining),
         choose=read_record(METRICS / "choose" / f"{method}.json", written.Choosing),
@@ -85,9 +87,6 @@ def read_method(method: str, finetuned: bool = True) -> MethodResults:
         gallery=read_gallery(Path(f"{evaluate}_mistakes.png"), len(mistakes)),
         shown=read_picture(Path(f"{pretrain}_shown.png")),
     )
-    for record in (f"{pretrain}.json", f"{evaluate}_model.json"):  # last: what is wrong in a file says more
-        require_recorded(Path(record))
-    return results
 
 
 def read_gallery(path: Path, count: int) -> list[Image.Image]:
@@ -129,12 +128,11 @@ class DataSummary:
 
 def read_data() -> DataSummary:
     """Read what prepare wrote about the data; raises as `read_method`."""
-    summary = DataSummary(
+    require_recorded(PREPARED)
+    return DataSummary(
         counts=read_json(DATA, written.Counts),
         classes=read_columns(DATA_CLASSES, written_tables.CLASSES),
         left_out=read_columns(METRICS / "data_left_out.csv", written_tables.LEFT_OUT),
         samples=read_picture(METRICS / "data_samples.png"),
         made_from=read_record(PREPARED, written.Prepared)["made_from"],
     )
-    require_recorded(PREPARED)
-    return summary

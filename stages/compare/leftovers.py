@@ -25,8 +25,8 @@ def outputs(method: str) -> set[Path]:
 
 def _patterns() -> list[str]:
     """The paths of these outputs in dvc.yaml, in which METHOD stands for the method."""
-    stages = read(PIPELINE)["stages"].values()
-    paths = [path for stage in stages for entry in stage.get("plots", []) for path in entry]
+    stages = [stage or {} for stage in (read(PIPELINE).get("stages") or {}).values()]
+    paths = [path for stage in stages for entry in stage.get("plots") or [] for path in entry]
     return [path for path in [*paths, str(PREDICTIONS / METHOD)] if METHOD in path]
 
 

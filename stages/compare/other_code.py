@@ -38,14 +38,14 @@ def note(methods: Sequence[str]) -> str | None:
 def _is_other(stage: str, method: str | None, record: Path) -> bool:
     """Whether a record names another code than the stage has now; False where there is no record.
 
-    One of earlier code need not state its own SHA-256: it is old, not altered.
+    One that does not state its own SHA-256 is of earlier code.
     """
     if not record.is_file():
         return False
     content: Any = read_json(record)
-    if not isinstance(content, dict) or OWN in content:
-        content = read_record(record)
-    made_from = content.get("made_from")
+    if isinstance(content, dict) and OWN not in content:
+        return True
+    made_from = read_record(record).get("made_from")
     if not isinstance(made_from, dict):
         return False
     try:

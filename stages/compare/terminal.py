@@ -44,11 +44,11 @@ def show() -> None:
     )
     if not summary:
         raise InputError(f"{SUMMARY}: has no method; run `dvc repro`")
+    require_recorded(COMPARED, LABEL_EFFICIENCY)
+    require_recorded(PREPARED, DATA_CLASSES)
     efficiency = read_columns(LABEL_EFFICIENCY, EFFICIENCY)
     design = figures.design(efficiency, read_recorded(DATA, PREPARED, written.DesignCounts))
     tested = read_columns(DATA_CLASSES, CLASSES)["test"].astype(int).tolist()
-    require_recorded(COMPARED, LABEL_EFFICIENCY)
-    require_recorded(PREPARED, DATA_CLASSES)
     scores = ("recall_macro", "accuracy") if is_one_sided(tested) else ("accuracy", "recall_macro")
     simple = list(efficiency[efficiency["protocol"] == BASELINE]["method"].unique())
     title = "test split, in %"

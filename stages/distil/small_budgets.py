@@ -49,7 +49,7 @@ def main(method: str) -> None:
             if student.parent.budget in confirmed and not confirmed[student.parent.budget].holds:
                 shutil.copyfile(parent_file(method, student.parent), folder / student.parent.file)
         write_index(folder, [model_of(student, method) for student in students])
-        write_digests(folder)
+        write_digests(folder, DISTILLED / method)
         made_from = stage.made_from()
     draws = [figures_of(student, result) for student, result in zip(students, results, strict=True)]
     trained = sum(

@@ -73,7 +73,7 @@ def main(method: str) -> None:
             ((_, (points, explained)),) = workers.run(Evaluator.feature_map, [f"map of {method}"], bar)
         write_index(folder, predicted_by(tasks, measured, method))
         write_table(folder / PREDICTED_IMAGES, evaluator.test.table())
-        write_digests(folder)
+        write_digests(folder, results.predictions)
         tables, mistaken = tables_of(models, folder, evaluator)
     figures = collect(tasks, measured)
     write_tables(results, {**tables, "map": points}, np.asarray(evaluator.test.images[mistaken]))
@@ -214,7 +214,7 @@ def write_empty(results: Results, made_from: dict[str, Any], timings: dict[str, 
     """Write empty results if there are no models. The test split is not read."""
     with whole_folder(results.predictions) as folder:
         write_index(folder, [])
-        write_digests(folder)
+        write_digests(folder, results.predictions)
         write_tables(results, diagnostics.empty_tables(), np.zeros((0, 1, 1, 1), dtype=np.uint8))
         write_json(results.figures, {})
         write_record(results.model, {"made_from": made_from, "validation": {}}, *results.recorded())

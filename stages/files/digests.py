@@ -16,11 +16,21 @@ TABLE = "SHA256SUMS"  # in the format of the command sha256sum, so `sha256sum -c
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
-def write_digests(folder: Path) -> None:
-    """Write the digests of all files in a folder, also in its folders, into a table beside them."""
+def write_digests(folder: Path, final: Path | None = None) -> None:
+    """Write the digests of all files in a folder, also in its folders, into a table beside them.
+
+    The first line names the folder, so that the whole folder of another method is refused.
+
+    Args:
+        final: the path that the folder will have; None: it has it.
+    """
     lines = [f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files_in(folder)]
     with whole_file(folder / TABLE) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text("".join([_title(final or folder), *lines]), encoding="utf-8")
+
+
+def _title(folder: Path) -> str:
+    return f"# {folder.as_posix()}\n"  # sha256sum reads no line that begins with #
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -80,7 +90,8 @@ def _read_table(folder: Path) -> dict[str, str]:
     """Path → SHA-256 of each file, as its stage wrote it."""
     path = folder / TABLE
     try:
-        lines = [LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        title, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        lines = [LINE.fullmatch(line.removesuffix("\n")) for line in rest]
     except FileNotFoundError:
         if not folder.exists():
             raise  # nothing was made yet
@@ -89,7 +100,9 @@ def _read_table(folder: Path) -> dict[str, str]:
             "`dvc repro --force` for the stage that makes it"
         ) from None
     except ValueError:
-        lines = [None]
+        title, lines = "", []
+    if title != _title(folder):
+        raise _altered(folder, path, f"it is not the table of {folder}")
     stated = {str(folder / line[2]): line[1] for line in lines if line}
     if len(stated) != len(lines):
         raise _altered(folder, path, "it is no table of digests")

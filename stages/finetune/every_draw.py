@@ -42,7 +42,7 @@ def main(method: str) -> None:
         print_confirmations(stage.title, confirmed, *NEW_AND_OLD)
         write_used(folder, settle(folder, draws, confirmed))
         write_index(folder, [indexed(draw, encoder_file(method, draw.run)) for draw in draws])
-        write_digests(folder)
+        write_digests(folder, CLASSIFIERS / method)
         made_from = stage.made_from()
     figures = {budget: confirmation.figures(*NEW_AND_OLD) for budget, confirmation in confirmed.items()}
     stage.write_metrics(made_from, results, images, confirmation=figures)

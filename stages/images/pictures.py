@@ -26,6 +26,7 @@ from stages.networks.pixel_rule import Decoding
 
 # A decompression bomb of a few bytes can claim more pixels than fit into memory.
 MAX_PIXELS = 200_000_000
+MAX_SIDE = 100_000  # pixels; resampling takes memory for each pixel of a side, however small the other one is
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit only warns; MAX_PIXELS raises an error that names the file
 LARGE = 16_000_000  # pixels; larger images are reduced before they are converted
 # Images are compared at a resolution of their own: what counts as a copy does not depend on `size`.
@@ -205,9 +206,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
         if is_icon(path):
             require_small(path)
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise InputError(
-                    f"has {image.width:,} × {image.height:,} pixels; allowed: up to {MAX_PIXELS:,} in total"
+                    f"has {image.width:,} × {image.height:,} pixels; allowed: up to {MAX_PIXELS:,} in total, "
+                    f"and {MAX_SIDE:,} a side"
                 )
             yield image
     except Exception as error:  # a decoder may raise any exception for a damaged file

@@ -1,5 +1,6 @@
 """Checks that a folder has what a training needs, and tells the user what is wrong with it."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from stages.prepare.causes import summarised
 from stages.prepare.columns import Records, natural_key
 from stages.prepare.parts import Part
 
+MOST_CLASSES = 1_000  # the confusion of each pair of them is measured and written
 MIN_VALIDATION = 10  # images; with fewer, a kNN accuracy on them means nothing
 SHOWN_CLASSES = 30
 
@@ -33,7 +35,9 @@ def report_errors(path: Path, files: dict[str, str], layout: list[str], on_bad_i
     Raises:
         InputError: there are errors in the layout, or bad files that may not be skipped.
     """
-    messages = summarised((reason, f"{path / file}: {reason}") for file, reason in files.items())
+    # A truncated JPEG's reason counts its bytes; the cause is the same.
+    causes = {file: re.sub(r"\d[\d,.]*", "…", reason) for file, reason in files.items()}
+    messages = summarised((causes[file], f"{path / file}: {reason}") for file, reason in files.items())
     if layout or (files and on_bad_image == "error"):
         hint = ["set data.folder.on_bad_image to skip to leave out bad files"] if files else []
         raise InputError(*messages, *layout, *hint)
@@ -62,6 +66,11 @@ def check_parts(
     Raises:
         InputError: there are too few.
     """
+    if len(classes) > MOST_CLASSES:
+        raise InputError(
+            f"{path}: there are {len(classes):,} classes, such as {', '.join(map(repr, classes[:3]))}; "
+            f"allowed: up to {MOST_CLASSES:,}"
+        )
     if len(classes) == 1:
         deep = next((file for file in files if file.count("/") > 1), None)
         hint = f"; if the classes are deeper, as {deep} is, set data.path to their folder" if deep else ""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import InputError
+from stages.errors import InputError, one_line
 from stages.prepare.fetch import fetch
 from stages.prepare.mnist_files import DATASETS, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Dataset
 
@@ -61,7 +61,7 @@ def read(name: str, path: Path, downloads: Path = DOWNLOADS) -> tuple[Source, So
     dataset = DATASETS[name]
     verified = {file: find(dataset, file, path) or find(dataset, file, downloads) for file in dataset.files}
     if None in verified.values():
-        print(f"{dataset.title} is not on this machine; downloading it to {downloads}", flush=True)
+        print(one_line(f"{dataset.title} is not on this machine; downloading it to {downloads}"), flush=True)
         fetch(dataset, downloads)
         verified = {file: find(dataset, file, downloads) for file in dataset.files}
     contents, folders = {}, set()
@@ -70,7 +70,7 @@ def read(name: str, path: Path, downloads: Path = DOWNLOADS) -> tuple[Source, So
             raise InputError(f"{downloads}: {file}.gz is missing, and could not be downloaded")
         location, contents[file] = match
         folders.add(str(location.parent))
-    print(f"{dataset.title} read from {', '.join(sorted(folders))}")
+    print(one_line(f"{dataset.title} read from {', '.join(sorted(folders))}"))
     train = parse_idx(contents[TRAIN_IMAGES])[:, None], parse_idx(contents[TRAIN_LABELS]).astype(np.int64)
     test = parse_idx(contents[TEST_IMAGES])[:, None], parse_idx(contents[TEST_LABELS]).astype(np.int64)
     return Source(name, "train", *train, dataset.classes), Source(name, "test", *test, dataset.classes)
@@ -109,7 +109,8 @@ def find(dataset: Dataset, name: str, path: Path) -> tuple[Path, bytes] | None:
                 return file, content
             if not owners:
                 raise InputError(_checksum_error(dataset, name, file))
-            print(f"{file}: skipped, it belongs to {owners[0].title}, not to {dataset.title}", flush=True)
+            skipped = f"{file}: skipped, it belongs to {owners[0].title}, not to {dataset.title}"
+            print(one_line(skipped), flush=True)
     return None
 
 

@@ -135,8 +135,8 @@ class Prepared:
             write_json(labels_folder / "classes.json", self.classes)
             write_pack(test_folder / "images.npy", self.test.images, self.test.rows)
             write_pieces(test_folder / "index.csv", self.test.pieces(*columns, "label", "group", "file"))
-            for folder in (images_folder, labels_folder, test_folder):
-                write_digests(folder)
+            for folder, final in ((images_folder, IMAGES), (labels_folder, LABELS), (test_folder, TEST)):
+                write_digests(folder, final)
             self._write_summary(made_from)
 
     def _write_summary(self, made_from: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from stages.errors import InputError
+from stages.errors import InputError, one_line
 from stages.images import pictures
 from stages.networks.pixel_rule import Decoding
 from stages.prepare.mnist import DOWNLOADS, Source
@@ -80,7 +80,7 @@ def load(name: str, option: Options, path: Path) -> "VisionDataset":
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     for root, download in ((path, {}), (DOWNLOADS, {}), (DOWNLOADS, {"download": True})):
         if download:
-            print(f"{name} is not in {path}; downloading it to {root}", flush=True)
+            print(one_line(f"{name} is not in {path}; downloading it to {root}"), flush=True)
         try:
             dataset: VisionDataset = dataset_class(root, **option, **download)
         except (OSError, RuntimeError, ImportError, ValueError) as error:

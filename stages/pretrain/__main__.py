@@ -85,7 +85,7 @@ def main(method: str) -> None:
             encoder, result = pretrainer.pretrain(run, record)
             weights.write_encoder(folder / encoder_file(method, run).name, encoder)
             results.append(result)
-        write_digests(folder)
+        write_digests(folder, outputs.encoders)
         origin.require_unchanged()
 
     first = results[0]

@@ -1,7 +1,6 @@
 """Weights that other programs wrote: safetensors, or PyTorch's own format, read without running code."""
 
 import hashlib
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,10 @@ from torch import Tensor
 
 from stages.errors import InputError
 
+PLAIN = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training scripts put the weights
 
 
@@ -40,6 +43,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
         for name, value in content.items()
         if isinstance(value, Tensor)
     }
+    if other := [name for name, value in state.items() if value.layout != torch.strided or value.is_meta]:
+        raise InputError(
+            f"{path}: has tensors that are sparse or without values: {', '.join(sorted(other)[:5])}"
+        )
+    if other := [name for name, value in state.items() if value.dtype not in PLAIN]:
+        kinds = ", ".join(sorted({str(state[name].dtype).removeprefix("torch.") for name in other}))
+        raise InputError(
+            f"{path}: has weights of type {kinds}; allowed: floating point of 16 bits or more, and integers"
+        )
     if wrong := [name for name, value in state.items() if not bool(value.isfinite().all())]:
         raise InputError(f"{path}: has weights that are infinite or NaN: {', '.join(sorted(wrong)[:5])}")
     return state
@@ -48,14 +60,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _safetensors(path: Path) -> Any:
     try:
         return load_file(path)
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{path}: is not a readable safetensors file ({error})") from None
 
 
 def _pytorch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file may raise any exception
         reason = " ".join(str(error).split())[:160]
         raise InputError(
             f"{path}: is not safetensors, nor a PyTorch file of tensors alone ({reason})"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.settings.values import Channels, Count, Section, SourceName
+from stages.settings.values import Channels, Count, PlainPath, Section, SourceName
 
 
 class Folder(Section):
@@ -21,7 +21,7 @@ class Data(Section):
     """Which images, and how they are split."""
 
     source: SourceName
-    path: str
+    path: PlainPath
     validation: Annotated[int, Field(ge=20)]
     train_limit: Count | None
     test_limit: Count | None

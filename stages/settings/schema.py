@@ -23,6 +23,7 @@ from stages.settings.values import (
     Fraction,
     Magnification,
     Method,
+    PlainPath,
     PresetName,
     Rate,
     Section,
@@ -143,7 +144,7 @@ class Start(Section):
             known yet; the stage then says which one to enter. Not used with PUBLISHED, whose hash is known.
     """
 
-    file: str
+    file: PlainPath
     digest: str | None
 
 

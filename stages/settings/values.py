@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
+from stages.errors import one_line
 from stages.settings.findings import unknown
 
 METHODS = Path(__file__).parents[1] / "pretrain" / "methods"
@@ -100,7 +101,14 @@ def _channels(value: object) -> object:
     return value
 
 
+def _path(value: str) -> str:
+    if one_line(value) != value:
+        raise ValueError(f" is {value!a}; allowed: a path without control characters")
+    return value
+
+
 Channels = Annotated[Literal["auto", 1, 3], BeforeValidator(_channels)]
+PlainPath = Annotated[str, AfterValidator(_path)]
 Method = Annotated[str, BeforeValidator(_method)]
 RecipeName = Annotated[str, BeforeValidator(_recipe_name)]
 # NOTE: a preset's name is part of a key, `views.presets.digits`: no dot, nothing that YAML reads as a number.

@@ -13,6 +13,7 @@ from stages.errors import InputError
 from stages.files.json_files import read_json
 from stages.files.paths import IMAGES, LABELS
 from stages.files.tables import read_table
+from stages.images.listing import has_control
 
 
 def read_labels(path: Path, classes: int | None = None) -> Tensor:
@@ -80,11 +81,11 @@ def read_pool_labels() -> tuple[Tensor, list[str]]:
 
 
 def are_class_names(classes: Any) -> bool:
-    """Whether a value from a file is a list of distinct, non-empty strings that can be encoded."""
+    """Whether a value from a file is a list of distinct, non-empty strings that can be encoded and shown."""
     if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
         return False
     try:
         "".join(classes).encode()
     except UnicodeEncodeError:  # JSON can hold half of a surrogate pair
         return False
-    return len(set(classes)) == len(classes)
+    return len(set(classes)) == len(classes) and not any(map(has_control, classes))

@@ -45,7 +45,7 @@ DEEPEST = 1_000  # brackets
 HASH = "md5"  # the kind of digest that DVC has for a file, and the name of its field in dvc.lock
 DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 PATIENCE = 1.0  # seconds that another DVC may take to write a file
-LONGEST_NUMBER = 10  # digits of a process
+LONGEST_NUMBER = 9  # digits of a process; a longer number may be none that the system takes
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -177,7 +177,7 @@ def is_whole(content: bytes) -> bool:
         lock = YAML(typ="safe").load(content.decode())
         COMPILED_LOCKFILE_SCHEMA(lock)
     # A ValueError: no UTF-8, or such as month 99. A LookupError: a truth that is neither yes nor no.
-    except (ValueError, LookupError, ArithmeticError, YAMLError, Invalid):
+    except (ValueError, LookupError, ArithmeticError, RecursionError, YAMLError, Invalid):
         return False
     # NOTE: the schema takes any text for a digest, and any name of its kind; DVC then fails with other words.
     stages = lock.get("stages", {}).values()

@@ -11,6 +11,7 @@ cannot be read are reported on stderr and left out of the table; the exit status
 
 import argparse
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -203,7 +204,7 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
             invalid.append(f"{str(path)!a}: {NO_UTF8}")
         elif has_control(str(path)):
             invalid.append(f"{str(path)!a}: {CONTROL}")
-        elif path.is_dir():
+        elif os.path.isdir(path):  # Path.is_dir raises an error where the path is too long
             listing = list_images(path)
             files += sorted(path / name for name in listing.files)
             invalid += [f"{path / name}: {reason}" for name, reason in listing.broken.items()]

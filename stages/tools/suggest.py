@@ -93,12 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     require_output("--output", options.output)
     require_output("--sheet", options.sheet)
+    folder = Path(settings.data.path)
+    if outside := [file for file in labels.get("file", []) if not PurePath(file).is_relative_to(folder)]:
+        raise InputError(f"{LABELS}: has {outside[0]}, which is not in data.path, {folder}; run `dvc repro`")
     features = normalised_features(method, images, settings)
     rows = selection.STRATEGIES[options.strategy](features, labelled, options.count, settings.seeds.draws)
     table = index.iloc[rows][["id", "source"]].reset_index(drop=True)
     if "file" in labels:  # images from a folder: their current paths, as lines of its table
         paths = table["id"].map(dict(zip(labels["id"], labels["file"], strict=True)))
-        write_lines(options.output, Path(settings.data.path), list(paths))
+        write_lines(options.output, folder, list(paths))
     else:
         table.insert(0, "rank", range(1, len(rows) + 1))
         write_table(options.output, table)

@@ -8,14 +8,15 @@ from random import Random
 from tests.attack.mutations import mutated
 from tests.attack.victim import RECOVERY, SHOW, Victim
 
-INPUTS = ("params.yaml", "data/images/")  # a person may change these: another result is right
+INPUTS = ("params.yaml", "dvc.yaml", "data/images/")  # a person may change these: another result is right
 GROUPS = (  # each is as likely as the others, however many files it has
-    "params.yaml", "dvc.lock", ".dvc/tmp/rwlock", "data/images/labels.csv", "data/images/**/*",
+    "params.yaml", "dvc.yaml", "dvc.lock", ".dvc/tmp/rwlock", "data/images/labels.csv", "data/images/**/*",
     "data/prepared/**/*", "data/predictions/**/*", "data/baselines/**/*", "data/cache/**/*",
     "models/checkpoints/**/*", "models/encoders/**/*", "models/classifiers/**/*",
     "models/distilled/**/*", "models/recipes/*", "metrics/**/*.json", "metrics/**/*.csv", "metrics/**/*.png",
 )  # fmt: skip
 DIRECT = 0.75  # of the mutations; `dvc repro` follows the others
+OBEYED = 0.3  # of the refusals of a stage or tool that was started directly: what they say is done
 PREDICT = "python -m stages.tools.predict data/images/circle"
 SUGGEST = "python -m stages.tools.suggest --count 3"
 TOOLS = {  # the start of a path: the tools that read it
@@ -46,7 +47,7 @@ def files(victim: Victim, pattern: str) -> list[Path]:
 def readers(victim: Victim, path: str) -> list[str]:
     """The commands of all stages and tools that read a file."""
     commands = [tool for start, tools in TOOLS.items() if path.startswith(start) for tool in tools]
-    if path == "params.yaml":
+    if path in ("params.yaml", "dvc.yaml"):
         commands += [stage["cmd"] for stage in victim.stages.values()]
     if path.startswith("models/checkpoints/"):
         stage, method = path.split("/")[2:4]
@@ -112,7 +113,12 @@ def attack(victim: Victim, rng: Random) -> tuple[str, str]:
     refused = f"{done}: {ended.refusal()}"
     if direct:
         different = [] if name.startswith("models/checkpoints/") else victim.differences(but=name)
-        return (f"bad: half-written: {', '.join(different[:4])}", done) if different else ("refused", refused)
+        if different:
+            return f"bad: half-written: {', '.join(different[:4])}", done
+        if is_input or rng.random() > OBEYED:
+            return "refused", refused
+        problem = victim.obey(ended.remedy())
+        return (f"bad: its remedy: {problem}", refused) if problem else ("refused, remedy heals", refused)
     if is_input:
         place.write_bytes(before)
     problem = victim.recover()

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ DIFFER = ("metrics/timings/", "metrics/report.html")  # seconds, and the report 
 LONGEST_LINE, LONGEST_OUTPUT = 2_000, 100_000  # characters that a person can be shown
 SHOW = "python -m stages.compare --show"
 OF_DVC = re.compile(r"\.[A-Za-z0-9]{22}\.tmp")  # a copy that DVC was killed at; nothing reads it
+BY_DVC = "' validation failed"
+OF_REMEDY = re.compile(r"^error: .*run `((?:rm|dvc repro)\b[^`]*)`", re.MULTILINE)
 RECOVERY = ("python -m stages.tools.lock_file", "dvc repro")
 
 
@@ -56,7 +59,9 @@ class Ended:
             return f"no end: after {LIMIT_S} s"
         if self.status < 0:
             return f"crash: by {signal.Signals(-self.status).name}"
-        if self.status and not any(line.lower().startswith(("error:", "fatal:")) for line in lines):
+        # DVC has a heading of its own for a pipeline that it cannot read.
+        said = [line for line in lines if line.lower().startswith(("error:", "fatal:")) or BY_DVC in line]
+        if self.status and not said:
             return f"no words: status {self.status}: {self.output[-200:]!r}"
         if len(self.output) > LONGEST_OUTPUT or max(map(len, lines), default=0) > LONGEST_LINE:
             return f"long output: {len(self.output)} characters"
@@ -67,6 +72,11 @@ class Ended:
     def refusal(self) -> str:
         """The last line that says why."""
         return next((line for line in self.output.splitlines()[::-1] if line.startswith("error:")), "")[:160]
+
+    def remedy(self) -> list[str]:
+        """The commands that the refusal says to run; those of the documentation where it says none."""
+        said = OF_REMEDY.search(self.output)
+        return said[1].split(" && ") if said else list(RECOVERY)
 
 
 @dataclass
@@ -146,7 +156,11 @@ class Victim:
 
     def recover(self) -> str | None:
         """Recover as the documentation says; what is wrong afterwards, or None."""
-        for command in RECOVERY:
+        return self.obey(RECOVERY)
+
+    def obey(self, commands: Sequence[str]) -> str | None:
+        """Run commands; what is wrong afterwards, or None."""
+        for command in commands:
             ended = self.run(command)
             if problem := ended.problem():
                 return f"{command}: {problem}"

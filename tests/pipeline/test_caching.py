@@ -72,7 +72,7 @@ def test_changed_label_reruns_no_pretraining(project: Project) -> None:
     table.loc[0, "label"] = (table.loc[0, "label"] + 1) % 10
     project.run("dvc", "unprotect", "data/prepared/labels")
     table.to_csv(labels, index=False)
-    write_digests(labels.parent)
+    write_digests(labels.parent, labels.parent.relative_to(project.path))
     project.run("dvc", "commit", "--force", "prepare")
     ran = project.repro()
     assert "finetune@simclr" in ran

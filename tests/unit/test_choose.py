@@ -1,5 +1,6 @@
 """Choosing a recipe: the rule on planted accuracies, folds, and the stage in this process on a few digits."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,21 @@ def test_with_few_validation_labels_the_draw_itself_is_cut_into_folds() -> None:
     assert figures()["n40"]["by"] == "cross-validation"
     assert figures()["n10"]["by"] == "neighbouring budgets"  # one label a class
     assert chosen_recipes()["n10"] == chosen_recipes()["n40"]
+
+
+@pytest.mark.usefixtures("small")
+def test_other_images_under_the_labels_of_validation_are_scored_anew() -> None:
+    every_budget.main("scratch")
+    before = figures()
+    images = np.load(IMAGES / "validation.npy")
+    np.save(IMAGES / "validation.npy", images[::-1].copy())
+    seal()
+    every_budget.main("scratch")
+    kept = figures()
+    assert kept != before
+    shutil.rmtree("models/checkpoints")
+    every_budget.main("scratch")
+    assert figures() == kept
 
 
 @pytest.mark.usefixtures("small")

@@ -199,9 +199,16 @@ def test_a_folder_that_nothing_has_made_is_missing_and_not_old() -> None:
     ("content", "how"),
     [
         (None, f"{LABELS / TABLE}: is missing, as where an earlier version of the code made the folder"),
-        (b"", f"{LABELS / 'classes.json'}: is not as its stage wrote it ({TABLE} does not list it)"),
-        (b"\xff\n", f"{LABELS / TABLE}: is not as its stage wrote it (it is no table of digests)"),
-        (b"0" * 63 + b"  pool.csv\n", f"{LABELS / TABLE}: is not as its stage wrote it (it is no table"),
+        (b"", f"{LABELS / TABLE}: is not as its stage wrote it (it is not the table of {LABELS})"),
+        (b"\xff\n", f"{LABELS / TABLE}: is not as its stage wrote it (it is not the table of {LABELS})"),
+        (
+            f"# {LABELS}\n".encode(),
+            f"{LABELS / 'classes.json'}: is not as its stage wrote it ({TABLE} does not list it)",
+        ),
+        (
+            f"# {LABELS}\n{'0' * 63}  pool.csv\n".encode(),
+            f"{LABELS / TABLE}: is not as its stage wrote it (it is no table",
+        ),
     ],
 )
 @pytest.mark.usefixtures("project")
@@ -209,6 +216,21 @@ def test_a_folder_without_a_whole_table_is_refused(content: bytes | None, how: s
     (LABELS / TABLE).unlink() if content is None else (LABELS / TABLE).write_bytes(content)
     with pytest.raises(InputError, match=re.escape(how)):
         hashes("finetune", METHOD)
+
+
+@pytest.mark.usefixtures("project")
+def test_the_whole_folder_of_another_method_is_refused() -> None:
+    models, others = CLASSIFIERS / METHOD, CLASSIFIERS / "another"
+    (models / "n10-draw0.safetensors").write_bytes(b"content")
+    seal()
+    hashes("evaluate", METHOD)
+    shutil.copytree(models, others)
+    write_digests(others)
+    shutil.rmtree(models)
+    others.rename(models)
+    message = f"{models / TABLE}: is not as its stage wrote it (it is not the table of {models})"
+    with pytest.raises(InputError, match=re.escape(message)):
+        hashes("evaluate", METHOD)
 
 
 @pytest.mark.usefixtures("project")

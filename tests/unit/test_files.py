@@ -377,7 +377,7 @@ def test_pixels_are_fractions_of_white() -> None:
     torch.testing.assert_close(floats.flatten(), torch.tensor([0.0, 0.2, 1.0]))
 
 
-@pytest.mark.parametrize("classes", [["a", ""], ["a", "a"], ["\ud800"], "a", [1], {"a": 1}])
+@pytest.mark.parametrize("classes", [["a", ""], ["a", "a"], ["\ud800"], ["a\x1b[31m"], "a", [1], {"a": 1}])
 def test_classes_that_are_not_names_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: object
 ) -> None:

@@ -32,6 +32,12 @@ def files() -> set[Path]:
     return {path for path in Path().rglob("*") if path.is_file() and path != load.PIPELINE}
 
 
+@pytest.mark.parametrize("stages", ["null", "{a: null}", "{a: {plots: null}}"])
+def test_a_pipeline_without_plots_has_no_other_outputs(stages: str) -> None:
+    load.PIPELINE.write_text(f"stages: {stages}\n")
+    assert outputs("simclr") == {Path("data/predictions/simclr")}
+
+
 def test_outputs_are_the_metrics_of_one_method_in_the_folders_that_compare_reads() -> None:
     paths = outputs("simclr")
     assert Path("metrics/pretrain/simclr_shown.png") in paths

@@ -113,12 +113,13 @@ def test_what_killed_stages_left_is_removed_and_a_whole_folder_comes_back(
     metrics.mkdir()
     (metrics / f".summary.json.{ended.pid}.tmp").write_text("{")
     (metrics / ".mine.tmp").write_text("not a stage's")
+    (metrics / ".x.2147483648.tmp").write_text("not a stage's: no process has such a number")
     Path("data").mkdir()
     Path(f"data/.baselines.{ended.pid}.new.tmp").mkdir()
     lock_file.main([])
     assert not list(Path("data").iterdir())
     left = sorted(path.name for folder in (models, metrics) for path in folder.iterdir())
-    assert left == [".mine.tmp", f".vicreg.{os.getpid()}.new.tmp", "gan", "mae"]
+    assert left == [".mine.tmp", f".vicreg.{os.getpid()}.new.tmp", ".x.2147483648.tmp", "gan", "mae"]
     assert (models / "gan/run0").read_text() == "content"
 
 

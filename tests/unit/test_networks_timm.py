@@ -1,5 +1,6 @@
 """timm's networks as encoders: tiny ones of each family, the stems of real ones, weights from elsewhere."""
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -341,6 +342,40 @@ def test_a_file_without_usable_weights_is_refused(content: object, message: str,
     (tmp_path / "w.safetensors").write_bytes(b"no")
     with pytest.raises(InputError, match="is not a readable safetensors file"):
         foreign.read_state(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_damaged_file_of_weights_is_refused_in_words(legacy: bool, tmp_path: Path) -> None:
+    file, rng = tmp_path / "w.pth", np.random.default_rng(0)
+    weights = {f"layer{number}.weight": torch.zeros(3, 3) for number in range(5)}
+    torch.save(weights, file, _use_new_zipfile_serialization=not legacy)
+    content = np.frombuffer(file.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(150):
+        damaged = content.copy()
+        damaged[rng.integers(len(damaged), size=rng.integers(1, 8))] = rng.integers(256)
+        file.write_bytes(damaged.tobytes())
+        with contextlib.suppress(InputError):  # every other error fails
+            foreign.read_state(file)
+            continue
+        refused += 1
+    assert refused > 15
+
+
+def test_tensors_that_are_no_plain_weights_are_refused(tmp_path: Path) -> None:
+    ones = torch.ones(2, 2)
+    for value, message in (
+        (ones.to_sparse(), "sparse or without values: a"),
+        (torch.ones(2, 2, device="meta"), "sparse or without values: a"),
+        (
+            torch.quantize_per_tensor(ones, 0.1, 0, torch.qint8),
+            "weights of type qint8; allowed: floating point",
+        ),
+        (ones.to(torch.complex64), "weights of type complex64"),
+    ):
+        torch.save({"a": value}, tmp_path / "w.pth")
+        with pytest.raises(InputError, match=message):
+            foreign.read_state(tmp_path / "w.pth")
 
 
 # --- ImageNet's weights

@@ -15,6 +15,7 @@ from stages.errors import InputError
 from stages.files import packs
 from stages.images import pictures
 from stages.prepare import near_duplicates, own_images, parts, row_cache
+from stages.prepare.checks import check_parts
 from stages.prepare.columns import natural_key
 from stages.prepare.parts import Prepared
 from stages.prepare.split import split_by_hash
@@ -508,3 +509,25 @@ def test_each_image_takes_few_bytes_of_memory(monkeypatch: pytest.MonkeyPatch, l
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (peaks[1] - peaks[0]) / 1500 < {"class folders": 200, "a table": 500}[layout]
+
+
+def test_truncated_files_are_one_cause_however_many_bytes_each_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shapes(tmp_path / "images", 60, 0)
+    for number in range(40):
+        file = tmp_path / f"images/circle/cut{number}.jpg"
+        Image.effect_noise((40, 40), 50).convert("RGB").save(file)
+        file.write_bytes(file.read_bytes()[: 700 + 7 * number])
+    with pytest.raises(InputError) as caught:
+        prepare()
+    assert len(caught.value.args) == 5 + 1 + 1
+    assert caught.value.args[5].startswith("and 35 more of this kind: cannot be decoded")
+
+
+def test_more_classes_than_can_be_confused_are_refused() -> None:
+    classes = [f"c{number}" for number in range(1001)]
+    with pytest.raises(
+        InputError, match=r"^x: there are 1,001 classes, such as 'c0', 'c1', 'c2'; allowed: up to 1,000$"
+    ):
+        check_parts({}, classes, [], Path("x"), [], [])

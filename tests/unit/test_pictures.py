@@ -140,6 +140,7 @@ def test_errors_have_the_path_and_the_reason(tmp_path: Path) -> None:
     save(tmp_path / "float.tif", Image.fromarray(np.ones((9, 9), dtype=np.float32)))
     save(tmp_path / "deep.tif", Image.fromarray(np.full((9, 9), 70_000, dtype=np.int32)))
     write_bomb(tmp_path / "bomb.png")
+    Image.new("L", (100_001, 1)).save(tmp_path / "strip.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "vector.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
@@ -151,7 +152,8 @@ def test_errors_have_the_path_and_the_reason(tmp_path: Path) -> None:
         "vector.png": "is not an image; allowed: .*", "cut.png": r"cannot be decoded \(.*\)",
         "cut.jpg": r"cannot be decoded \(.*\)", "missing.png": "No such file or directory",
         "link.png": "No such file or directory", "folder.png": "Is a directory",
-        "bomb.png": "has 60,000 × 60,000 pixels; allowed: up to 200,000,000 in total",
+        "bomb.png": "has 60,000 × 60,000 pixels; allowed: up to 200,000,000 in total, and 100,000 a side",
+            "strip.png": "has 100,001 × 1 pixels; allowed: up to 200,000,000 in total, and 100,000 a side",
         "float.tif": "has floating-point grey values up to 1; no training image had such; convert .*",
         "deep.tif": "has 32-bit grey values from 70000 to 70000; allowed: 0 to 65,535; convert it to 8 bits",
     }  # fmt: skip

@@ -135,14 +135,15 @@ def test_bad_images_are_reported_and_the_others_classified(
     (folder / "notes.txt").write_text("not an image")
     empty = folder.parent / "empty"
     empty.mkdir()
-    failures, table = run(folder, folder.parent / "gone.png", empty, "--model", "simclr/n10")
-    assert failures == 3
+    long = folder.parent / ("x" * 300)
+    failures, table = run(folder, folder.parent / "gone.png", empty, long, "--model", "simclr/n10")
+    assert failures == 4
     assert len(table) == 20
     passed, *lines = capsys.readouterr().err.splitlines()
     assert passed.startswith(f"note: {folder}: 1 files are passed over, because they are no images")
     assert passed.endswith(": 1 .txt (such as notes.txt)")
     assert [line.split(":")[1].strip() for line in lines] == [
-        str(empty), str(folder / "05 broken.png"), str(folder.parent / "gone.png")
+        str(empty), str(folder / "05 broken.png"), str(folder.parent / "gone.png"), str(long)
     ]  # fmt: skip
 
 

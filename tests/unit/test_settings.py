@@ -107,6 +107,7 @@ def test_key_that_is_a_number_is_a_finding(raw: dict[str, Any], section: str) ->
         ("pretrain.simclr.learning_rate", "1e-3x", "number"),
         ("pretrain.simclr.learning_rate", float("nan"), "finite"),
         ("data.path", 7, "string"),
+        ("data.path", "a\x1b[31mb", "a path without control characters"),
         # out of range
         ("seeds.training", -1, "0"),
         ("pretrain.runs", 0, "1"),

@@ -135,6 +135,20 @@ def test_the_encoder_is_chosen_on_validation_only_where_it_has_enough_labels(
     )
 
 
+@pytest.mark.usefixtures("pool")
+def test_a_folder_that_is_not_the_prepared_one_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(suggest, "normalised_features", None)
+    change(Path("params.yaml"), {"data.source": "folder", "data.path": "other"})
+    index = read_table(IMAGES / "pool.csv", "id", text=True)
+    paths = [f"images/{number}.png" for number in range(200)]
+    write_table(LABELS / "pool.csv", index[["id"]].assign(label="", file=paths))
+    seal()
+    with pytest.raises(InputError, match=r"has images/0\.png, which is not in data\.path, other; run `dvc"):
+        suggest.main(["--count", "3"])
+
+
 @pytest.mark.parametrize("table", [None, "File;Split;label\n", "label,file\ncat,kept.png\n"])
 @pytest.mark.usefixtures("pool")
 def test_suggestions_from_a_folder_can_be_appended_to_its_table_as_they_are(table: str | None) -> None:

@@ -273,6 +273,27 @@ def test_a_value_that_would_be_allowed_is_refused_where_no_stage_wrote_it(
         reader(complete)
 
 
+@pytest.mark.parametrize(
+    ("name", "reader"),
+    [
+        ("evaluate/simclr_confusion.csv", Complete.in_report),
+        ("evaluate/simclr_mistakes.png", Complete.in_report),
+        ("pretrain/simclr.csv", Complete.in_report),
+        ("data_left_out.csv", Complete.in_report),
+        ("data_classes.csv", Complete.in_terminal),
+        ("label_efficiency.csv", Complete.in_terminal),
+    ],
+)
+def test_the_remedy_for_a_damaged_table_or_picture_removes_it(
+    complete: Complete, name: str, reader: Reader
+) -> None:
+    """`dvc repro` alone may see no change, and would leave it."""
+    path = METRICS / name
+    path.write_bytes(path.read_bytes().replace(b"1", b"x").replace(b"IHDR", b"IxDR"))
+    with pytest.raises(InputError, match=re.escape(f"run `rm {path} && dvc repro`")):
+        reader(complete)
+
+
 @pytest.mark.parametrize("name", [name for name in JSON if "simclr" in name])
 def test_the_figures_of_another_method_are_refused_though_each_is_whole(
     complete: Complete, name: str

@@ -110,7 +110,7 @@ def main() -> None:
                 predictions = list(predicted(names, draws, data, bar))
             for name in names:
                 write_predictions(folder / name, [of for of in predictions if of.name == name], data.test)
-                write_digests(folder / name)
+                write_digests(folder / name, BASELINES / name)
             figures = figures_of(predictions, data.test.labels)
             print_accuracies("baselines", figures)
     content = {"figures": figures, "validation": validation_accuracies(predictions)} if names else {}
