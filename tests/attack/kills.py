@@ -81,11 +81,14 @@ def attempt(victim: Victim, rng: Random, lasted: dict[str, float]) -> tuple[str,
     log.seek(0)
     with log:
         output = log.read().decode(errors="replace")
-    if "Traceback (most recent call last)" in output:
-        return f"bad: {Ended(1, output).problem()}", done
+    killed = Ended(None, output)
+    if "Traceback (most recent call last)" in output and not killed.before_the_project():
+        return f"bad: {killed.problem()}", done
     problem = victim.recover()
     if problem:
         return f"bad: {problem}", done
+    if killed.before_the_project():
+        return "recovered; Python itself had not started yet", done
     return (LATE if late else "recovered"), done
 
 

@@ -37,6 +37,7 @@ DIFFER = ("metrics/timings/", "metrics/report.html")  # seconds, and the report 
 LONGEST_LINE, LONGEST_OUTPUT = 2_000, 100_000  # characters that a person can be shown
 SHOW = "python -m stages.compare --show"
 OF_DVC = re.compile(r"\.[A-Za-z0-9]{22}\.tmp")  # a copy that DVC was killed at; nothing reads it
+OF_PROJECT = re.compile(r'File "[^"]*\b(stages|site-packages)/')  # a frame of our code, or of a library
 BY_DVC = "' validation failed"
 OF_REMEDY = re.compile(r"^error: .*run `((?:rm|dvc repro)\b[^`]*)`", re.MULTILINE)
 RECOVERY = ("python -m stages.tools.lock_file", "dvc repro")
@@ -52,7 +53,7 @@ class Ended:
     def problem(self) -> str | None:
         """What is bad about the way it ended; None if it succeeded, or was refused in words."""
         lines = self.output.splitlines()
-        if "Traceback (most recent call last)" in self.output:
+        if "Traceback (most recent call last)" in self.output and not self.before_the_project():
             errors = [line for line in lines if line[:1].isalpha() and "Error" in line.split(":")[0]]
             return f"traceback: {(errors or lines)[-1][:200]}"
         if self.status is None:
@@ -68,6 +69,10 @@ class Ended:
         if "\0" in self.output or "\x1b" in self.output:
             return "raw output: control characters"
         return None
+
+    def before_the_project(self) -> bool:
+        """Whether Ctrl-C came while Python itself started: it prints a traceback without a line of ours."""
+        return "KeyboardInterrupt" in self.output and not OF_PROJECT.search(self.output)
 
     def refusal(self) -> str:
         """The last line that says why."""
