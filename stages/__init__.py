@@ -2,18 +2,12 @@
 
 import gc
 import sys
-from types import TracebackType
 
+from stages import errors
 
-def _unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    from stages import errors  # imported late, see below
-
-    errors.unhandled(kind, error, trace)
-
-
-# Set here, before anything else is imported, because Ctrl-C often arrives in the imports of a command.
-sys.excepthook = _unhandled
-
-# Imports make a quarter of a million objects that stay: Python's own thresholds would look through them again and
+# Imports make a million objects that stay: Python's own thresholds would look through all of them again and
 # again, which takes half a second of each command.
 gc.set_threshold(50_000, 20, 50)
+
+# Set here because Ctrl-C often arrives while PyTorch is imported, before the body of a command begins.
+sys.excepthook = errors.unhandled
