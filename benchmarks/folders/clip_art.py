@@ -1,4 +1,4 @@
-"""Drawings as photographs of 1,000 × 800 pixels in class folders, from a package of Debian."""
+"""Drawings as JPEGs of 1,000 × 800 pixels in class folders, from a Debian package."""
 
 import io
 import itertools

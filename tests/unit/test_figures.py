@@ -441,9 +441,8 @@ def test_figures_of_another_version_of_the_code_are_named_in_one_line(
     )
     recorded("pretrain/gone.json", "0123456789ab")  # a method whose file was removed
     assert "pretrain (gone)" in str(other_code.note(["gone"]))
-    write_json(
-        METRICS / "prepare.json", {"made_from": {"code": "0"}}
-    )  # by code that wrote no digest of its own
+    # By code that wrote no digest of its own.
+    write_json(METRICS / "prepare.json", {"made_from": {"code": provenance.code("prepare")}})
     assert "code: prepare;" in str(other_code.note([]))
     write_json(METRICS / "prepare.json", [])
     with pytest.raises(InputError, match=r"prepare\.json: has no own_sha256"):

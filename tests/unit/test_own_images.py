@@ -511,9 +511,7 @@ def test_each_image_takes_few_bytes_of_memory(monkeypatch: pytest.MonkeyPatch, l
     assert (peaks[1] - peaks[0]) / 1500 < {"class folders": 200, "a table": 500}[layout]
 
 
-def test_truncated_files_are_one_cause_however_many_bytes_each_lacks(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_truncated_files_are_one_cause_however_many_bytes_each_lacks(tmp_path: Path) -> None:
     write_shapes(tmp_path / "images", 60, 0)
     for number in range(40):
         file = tmp_path / f"images/circle/cut{number}.jpg"

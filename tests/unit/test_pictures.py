@@ -153,7 +153,7 @@ def test_errors_have_the_path_and_the_reason(tmp_path: Path) -> None:
         "cut.jpg": r"cannot be decoded \(.*\)", "missing.png": "No such file or directory",
         "link.png": "No such file or directory", "folder.png": "Is a directory",
         "bomb.png": "has 60,000 × 60,000 pixels; allowed: up to 200,000,000 in total, and 100,000 a side",
-            "strip.png": "has 100,001 × 1 pixels; allowed: up to 200,000,000 in total, and 100,000 a side",
+        "strip.png": "has 100,001 × 1 pixels; allowed: up to 200,000,000 in total, and 100,000 a side",
         "float.tif": "has floating-point grey values up to 1; no training image had such; convert .*",
         "deep.tif": "has 32-bit grey values from 70000 to 70000; allowed: 0 to 65,535; convert it to 8 bits",
     }  # fmt: skip

@@ -71,9 +71,7 @@ KEYS = {
     "phrase of a key": "pass" + "phrase: h4mster-w1nter",
     "Google, of a client": "GOCSPX-" + "a1B2" * 7,
     "age": "AGE-SECRET-" + "KEY-1" + "A1B2" * 14,
-    "registry of containers": '{"auths": {"registry.example.org": {'
-    + '"auth": "'
-    + 'bWFyaWE6aDRtc3Rlci13MW50ZXI="}}}',
+    "registry of containers": '{"auths": {"a": {"auth": "' + 'bWFyaWE6aDRtc3Rlci13MW50ZXI="}}}',
     "S3, signed address": "https://a.s3.example.org/b?X-Amz-" + "Signature=" + "0a1b2c3d" * 8,
     "password of a database": "postgresql://maria" + ":h4mster-w1nter@10.0.0.1:5432/labels",
 }
