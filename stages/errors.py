@@ -39,6 +39,11 @@ def reported() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
+def has_control(text: str) -> bool:
+    """Whether a text has control characters, such as a carriage return, a zero byte or an escape."""
+    return not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text)
+
+
 def one_line(text: str) -> str:
     """A text as one line that a terminal shows and does not obey: control characters are escaped."""
     return "".join(

@@ -54,6 +54,12 @@ MOVING: dict[str, Any] = {
 }  # fmt: skip
 
 
+def impossible_shape() -> bytes:
+    """A safetensors file of one tensor without values, a side of which is longer than a 64-bit integer."""
+    header = b'{"a":{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}}'
+    return len(header).to_bytes(8, "little") + header
+
+
 def strengths(**changes: Any) -> Views:
     """Views that change nothing, but for `changes`."""
     return Views(**{**STILL, **changes})

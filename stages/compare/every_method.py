@@ -34,6 +34,7 @@ def main() -> None:
     """Compare the methods of params.yaml at those of its budgets for which there are enough labels."""
     settings = load.parameters("compare")
     require_writable(SUMMARY, REPORT)
+    before, made_from = provenance.state("compare"), provenance.made_from("compare", inputs=False)
     data = inputs.read_data()
     labelled = data.counts["pool_labelled"]
     budgets = usable_budgets(settings.finetune.budgets, labelled, len(data.class_names))
@@ -55,6 +56,7 @@ def main() -> None:
     labels = {budget_name(b): labelled if b == "all" else int(b) for b in budgets}
     efficiency = pd.concat([figures.label_efficiency(evaluations, labels), simple.efficiency(labels)])
     everything = evidence.collect(evaluations, efficiency, labels, data, simple)
+    provenance.require_unchanged("compare", None, before)
     remove_leftovers(settings.methods)
     write_json(SUMMARY, everything.summary)
     write_json(DETAILS, {**everything.details, **simple.figures()})
@@ -62,7 +64,6 @@ def main() -> None:
     write_table(METRICS / "recall.csv", figures.recall(everything.details, labels, data.class_names))
     gather(settings.methods, names)
     charts.write_efficiency(efficiency, METRICS / "label_efficiency.png")
-    made_from = provenance.made_from("compare", inputs=False)
     write_record(COMPARED, {"made_from": made_from}, SUMMARY, DETAILS, LABEL_EFFICIENCY)
     report.write(REPORT, everything, other_code.note(settings.methods))
 

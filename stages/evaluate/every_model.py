@@ -55,6 +55,7 @@ def main(method: str) -> None:
     machine = set_up(settings.runtime, threads)
     results = Results.of(method)
     require_writable(*results.paths())
+    before = provenance.state("evaluate", method)
     made_from = provenance.made_from("evaluate", method)  # before anything is read: it refuses altered files
     models = indexed_models(method)
     require_headline(models)
@@ -75,6 +76,7 @@ def main(method: str) -> None:
         write_table(folder / PREDICTED_IMAGES, evaluator.test.table())
         write_digests(folder, results.predictions)
         tables, mistaken = tables_of(models, folder, evaluator)
+        provenance.require_unchanged("evaluate", method, before)
     figures = collect(tasks, measured)
     write_tables(results, {**tables, "map": points}, np.asarray(evaluator.test.images[mistaken]))
 

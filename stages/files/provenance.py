@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.errors import InputError
 from stages.files import digests
 from stages.settings import load
 
@@ -29,6 +30,32 @@ def hashes(stage: str, method: str | None = None) -> dict[str, str]:
         else:
             hashed[str(dependency)] = digests.sha256(dependency)
     return hashed
+
+
+def state(stage: str, method: str | None = None) -> dict[str, Any]:
+    """The parameters that a stage declares, by dotted key, and the SHA-256 of the files, by path."""
+    files = {
+        str(file): digests.sha256(file)
+        for path in map(Path, load.declared_files(stage, method))
+        for file in (digests.files_in(path) if path.is_dir() else [path])
+    }
+    return load.declared_values(stage, method) | files
+
+
+def require_unchanged(stage: str, method: str | None, before: Mapping[str, Any]) -> None:
+    """Check that no parameter or file has changed since `before`, for DVC hashes the files after the stage.
+
+    Raises:
+        InputError: names what has changed.
+    """
+    now = state(stage, method)
+    changed = [name for name in sorted(before.keys() | now) if before.get(name) != now.get(name)]
+    if changed:
+        named = f"{stage} {method}" if method else stage
+        raise InputError(
+            f"{named}: params.yaml, code or data changed while it ran ({', '.join(changed[:3])}); "
+            "no result was written; run `dvc repro` again"
+        )
 
 
 def made_from(

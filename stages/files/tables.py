@@ -50,10 +50,12 @@ def read_table(path: Path, *columns: str, text: bool = False) -> pd.DataFrame:
 
 
 def _require_complete_lines(path: Path) -> None:
-    """Raise a ValueError for a line with fewer fields than the header: pandas would read them as empty."""
+    """Raise a ValueError for fields that pandas may read as empty: missing ones, and after a zero byte."""
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.reader(file)
         header = next(lines, [])
         for line in lines:
             if 0 < len(line) < len(header):
                 raise ValueError(f"line {lines.line_num} has {len(line)} fields, the header {len(header)}")
+            if any("\0" in field for field in line):
+                raise ValueError(f"line {lines.line_num} has a zero byte")

@@ -88,8 +88,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not a readable safetensors file ({error})") from None
+    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: is not a readable safetensors file ({reason})") from None
     if not isinstance(header, dict):
         raise InputError(f"{path}: was not written by Headstart: its header declares no encoder")
     return header, state

@@ -1,12 +1,13 @@
 """Finds the image files in a folder, and says which files it passes over."""
 
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
+
+from stages.errors import has_control
 
 # All formats of photographs and drawings that Pillow decodes by itself, as far as it was built with them; no
 # containers of other data (PDF, HDF5, MPEG) and no vector formats, which run other programs.
@@ -112,11 +113,6 @@ def is_utf8(path: Path) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def has_control(text: str) -> bool:
-    """Whether a text has control characters, such as a carriage return, a zero byte or an escape."""
-    return not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text)
 
 
 def printable(text: str) -> str:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from stages.images.listing import has_control
+from stages.errors import has_control
 
 UNLABELLED = ("unlabeled", "unlabelled")
 LONGEST = 255  # characters of a label, as of the name of a folder; also of a split and a group

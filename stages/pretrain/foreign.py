@@ -60,8 +60,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _safetensors(path: Path) -> Any:
     try:
         return load_file(path)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: is not a readable safetensors file ({error})") from None
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: is not a readable safetensors file ({reason})") from None
 
 
 def _pytorch(path: Path) -> Any:

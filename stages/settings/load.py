@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError, create_model
 from ruamel.yaml.error import YAMLError
 
-from stages.errors import InputError
+from stages.errors import InputError, one_line
 from stages.settings.conflicts import conflicts, missing_sections
 from stages.settings.findings import findings, short
 from stages.settings.schema import Params, method_params
@@ -33,13 +33,17 @@ def parameters(stage: str, method: str | None = None, raw: Any = None) -> Params
 
     Raises:
         InputError: one finding for each mistake in the file.
-        AttributeError: later, when the stage reads a key that it does not declare.
+        UndeclaredError: later, when the stage reads a key that it does not declare.
     """
     raw = read(PARAMS) if raw is None else raw
     params = validated(raw)
     if method is not None and method not in params.methods:
         raise InputError(f"{PARAMS}: methods: {method} is not among {', '.join(params.methods)}")
-    declared: Params = _only(params, declared_keys(stage, method, raw))
+    try:
+        declared: Params = _only(params, declared_keys(stage, method, raw))
+    except AttributeError as error:
+        name = one_line(str(error.name))[:50]
+        raise _not_as_needed(stage, "params", f"has {name}, which {PARAMS} does not have") from None
     return declared
 
 
@@ -82,10 +86,13 @@ def _declared(stage: str, what: str, method: str | None) -> list[str]:
         entries = read(PIPELINE)["stages"][stage].get(what, [])
         return [entry.replace("${item.method}", method or "") for entry in entries]
     except (LookupError, TypeError, AttributeError):
-        raise InputError(
-            f"{PIPELINE}: stages.{stage}.{what} is not as DVC needs it; `git checkout {PIPELINE}` brings the "
-            "committed one back"
-        ) from None
+        raise _not_as_needed(stage, what, "is not as DVC needs it") from None
+
+
+def _not_as_needed(stage: str, what: str, how: str) -> InputError:
+    return InputError(
+        f"{PIPELINE}: stages.{stage}.{what} {how}; `git checkout {PIPELINE}` brings the committed one back"
+    )
 
 
 def value(raw: Any, key: str) -> Any:
@@ -118,7 +125,7 @@ def validated(raw: Any) -> Params:
 
 
 def _valid_part(raw: dict[str, Any], wrong: set[str]) -> Params:
-    """The sections of the file that are valid; reading another one is an AttributeError."""
+    """The sections of the file that are valid; reading another one is an `UndeclaredError`."""
     fields: dict[str, Any] = {
         name: (field.annotation, field) for name, field in Params.model_fields.items() if name not in wrong
     }

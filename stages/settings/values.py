@@ -2,11 +2,11 @@
 
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-from stages.errors import one_line
+from stages.errors import InputError, one_line
 from stages.settings.findings import unknown
 
 METHODS = Path(__file__).parents[1] / "pretrain" / "methods"
@@ -125,7 +125,22 @@ Budgets = Annotated[
 BUDGET_NAME = "^n(all|[1-9][0-9]{0,8})$"  # what `tasks.draws.budget_name` gives
 
 
+class UndeclaredError(InputError, AttributeError):
+    """A stage reads a parameter that dvc.yaml does not list under its `params`."""
+
+
 class Section(BaseModel):
     """A part of params.yaml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    if not TYPE_CHECKING:  # mypy would then allow every name
+
+        def __getattr__(self, name):
+            """Called where a section lacks a value."""
+            if name not in type(self).model_fields:
+                return super().__getattr__(name)
+            raise UndeclaredError(
+                f"dvc.yaml: the parameter {name}, which the stage reads, is not among its params; "
+                "`git checkout dvc.yaml` brings the committed ones back"
+            )

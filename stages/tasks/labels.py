@@ -9,11 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stages.errors import InputError
+from stages.errors import InputError, has_control
 from stages.files.json_files import read_json
 from stages.files.paths import IMAGES, LABELS
 from stages.files.tables import read_table
-from stages.images.listing import has_control
 
 
 def read_labels(path: Path, classes: int | None = None) -> Tensor:

@@ -26,14 +26,14 @@ from torch import Tensor
 
 from stages.compare.written import ModelChoice, ValidationCount
 from stages.compare.written_figures import Classifiers
-from stages.errors import InputError, one_line, reported
+from stages.errors import InputError, has_control, one_line, reported
 from stages.files.digests import require_files_as_written
 from stages.files.locks import require_output
 from stages.files.paths import CLASSIFIERS, COMPARED, DATA, DISTILLED, METRICS, PREPARED, SUMMARY
 from stages.files.records import read_record, read_recorded
 from stages.files.tables import write_table
 from stages.images import pictures
-from stages.images.listing import CONTROL, NO_UTF8, SUFFIXES, has_control, is_utf8, list_images
+from stages.images.listing import CONTROL, NO_UTF8, SUFFIXES, is_utf8, list_images
 from stages.networks.pixel_rule import Decoding
 from stages.settings import load
 from stages.settings.values import first_pretrained

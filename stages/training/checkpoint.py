@@ -21,7 +21,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from stages.errors import InputError
 from stages.files import provenance
 from stages.files.whole import whole_file
 from stages.settings import load
@@ -111,13 +110,8 @@ class Origin:
         Raises:
             InputError: names the parts that have changed.
         """
-        now = Origin.of(self.stage, self.method, self.machine).parts
-        changed = [name for name in sorted(self.parts.keys() | now) if self.parts.get(name) != now.get(name)]
-        if changed:
-            raise InputError(
-                f"{self.stage} {self.method}: params.yaml, code or data changed while it ran "
-                f"({', '.join(changed[:3])}); no model was written; run `dvc repro` again"
-            )
+        before = {name: part for name, part in self.parts.items() if name != "machine"}
+        provenance.require_unchanged(self.stage, self.method, before)
 
 
 class Checkpoint:

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
 from ruamel.yaml import YAML
 
 from stages.files.locks import CLAIMS
@@ -49,6 +50,39 @@ def test_training_gives_the_same_bytes_without_the_test_split(project: Project) 
         len(before) == 1 + 1 + 7 + 4 + 6 + 2
     )  # encoder; recipes; draws, index and digests, twice, recipes once; 3 files of each method, and 1
     assert results() == before
+
+
+CHANGING = """
+import sys
+from {module} import every_{what} as stage
+original = stage.{function}
+def meanwhile(*arguments):
+    with open("stages/errors.py", "a") as file:
+        file.write("# a change")
+    return original(*arguments)
+stage.{function} = meanwhile
+from stages.errors import reported
+with reported():
+    stage.main(*sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "what", "function", "arguments"),
+    [
+        ("stages.evaluate", "model", "tables_of", ["simclr"]),
+        ("stages.compare", "method", "SimpleBaselines.read", []),
+    ],
+)
+def test_code_that_changes_while_a_stage_measures_leaves_its_figures(
+    module: str, what: str, function: str, arguments: list[str], project: Project
+) -> None:
+    before = files(project, "metrics") | files(project, "data/predictions")
+    script = CHANGING.format(module=module, what=what, function=function)
+    result = project.run(sys.executable, "-c", script, *arguments, check=False)
+    assert result.returncode == 2, result.stderr
+    assert "changed while it ran (stages/errors.py); no result was written" in result.stderr
+    assert files(project, "metrics") | files(project, "data/predictions") == before
 
 
 WATCHER = """

@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
+from stages.errors import InputError
 from stages.evaluate.baselines import classifiers, descriptors, every_baseline, public
 from stages.evaluate.baselines.classifiers import FITTED, fitted, majority, probabilities
 from stages.evaluate.baselines.descriptors import colours, described, shapes, shapes_and_colours
@@ -241,6 +242,25 @@ def test_test_labels_and_other_labels_of_the_pool_change_no_prediction(project: 
     seal()
     every_baseline.main()
     assert predictions() == before
+
+
+def test_a_label_that_changes_while_the_stage_runs_leaves_its_outputs(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"finetune.budgets": [10], "finetune.draws": 1, "baselines": ["majority"]}
+    change(project / "params.yaml", changes)
+    every_baseline.main()
+    before, original = outputs(), every_baseline.predicted
+
+    def meanwhile(*arguments: Any) -> Any:
+        table = read_table(LABELS / "pool.csv")
+        write_table(LABELS / "pool.csv", table.assign(label=(table["label"] + 1) % 10))
+        return original(*arguments)
+
+    monkeypatch.setattr(every_baseline, "predicted", meanwhile)
+    with pytest.raises(InputError, match=r"^baselines: .* changed .* \(data/prepared/labels/pool.csv\)"):
+        every_baseline.main()
+    assert outputs() == before
 
 
 def test_too_few_validation_labels_choose_nothing(project: Path) -> None:

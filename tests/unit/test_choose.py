@@ -335,7 +335,7 @@ def test_a_chosen_frozen_encoder_is_its_own_linear_probe_also_when_distilled(
     cpu: Machine, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {"choose.encoder_learning_rates": [0], "distil.few": 20, "distil.images": 100}
-    change(small / "params.yaml", few | {"runtime.precision": "fp32"})  # as `cpu` has it
+    change(small / "params.yaml", few | {"runtime.precision": "fp32", "runtime.device": "cpu"})  # as `cpu`
     every_budget.main("scratch")
     every_draw.main("scratch")
     settings, (labels, classes) = load.parameters("evaluate", "scratch"), read_pool_labels()

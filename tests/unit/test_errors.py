@@ -61,6 +61,26 @@ def test_ctrl_c_is_one_line_even_while_pytorch_is_imported(tmp_path: Path) -> No
     assert result.returncode == -signal.SIGINT  # for shells 130
 
 
+IN_AN_IMPORT = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    raise ImportError("numpy is not there") from None
+"""
+
+
+def test_a_library_that_makes_another_error_of_ctrl_c_is_interrupted_too(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(IN_AN_IMPORT)
+    command = [sys.executable, "-m", "stages.pretrain", "simclr"]
+    result = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=finding_first(tmp_path, ROOT),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert result.stderr == "interrupted: nothing is half-written; run `dvc repro` to resume\n"
+    assert result.returncode == -signal.SIGINT
+
+
 def test_other_exceptions_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError), reported():
         _ = 1 / 0

@@ -267,6 +267,9 @@ def test_an_empty_label_is_no_label_and_a_truncated_line_is_refused(tmp_path: Pa
     path.write_text("id,label,file\na,1,x\nb\n")
     with pytest.raises(InputError, match="line 3 has 1 fields, the header 3"):
         read_labels(path)
+    path.write_text("id,label,file\na,\x003,x\n")
+    with pytest.raises(InputError, match="line 2 has a zero byte"):
+        read_labels(path)
 
 
 @pytest.mark.parametrize("text", ["\x003", "3\x00", "3\n", " 3", "+3", "-1", "1_0", "٣", "²", "1" * 10])

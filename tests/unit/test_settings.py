@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -650,6 +651,24 @@ def test_a_pipeline_that_is_none_is_refused(in_copy: Path, content: str) -> None
     (in_copy / "dvc.yaml").write_text(content)
     with pytest.raises(InputError, match=r"dvc.yaml: stages.prepare.deps is not as DVC needs it; `git check"):
         load.declared_files("prepare", None)
+
+
+@pytest.mark.parametrize("key", ["x", "finetune.x", "seeds.training.x", "\x1b[31m"])
+def test_a_name_in_dvc_yaml_that_no_parameter_has_is_refused(
+    in_copy: Path, raw: dict[str, Any], key: str
+) -> None:
+    write(raw)
+    pipeline = {"stages": {"baselines": {"params": ["seeds.draws", key]}}}
+    (in_copy / "dvc.yaml").write_text(json.dumps(pipeline))
+    with pytest.raises(InputError, match=r"^dvc.yaml: stages.baselines.params has (x|\\x1b\[31m), which "):
+        load.parameters("baselines")
+
+
+def test_a_parameter_that_dvc_yaml_lost_is_named(in_copy: Path, raw: dict[str, Any]) -> None:
+    write(raw)
+    (in_copy / "dvc.yaml").write_text("stages: {baselines: {params: [seeds.draws]}}")
+    with pytest.raises(InputError, match=r"^dvc.yaml: the parameter finetune, which the stage reads, is not"):
+        _ = load.parameters("baselines").finetune.budgets
 
 
 def test_very_many_findings_are_counted(raw: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ def test_a_parameter_that_changes_while_a_stage_runs_leaves_its_outputs(
 
     (project / "models/checkpoints/finetune/scratch/n10-draw0").unlink()
     monkeypatch.setattr(module, name, meanwhile)
-    with pytest.raises(InputError, match=r"changed while it ran \(seeds\.training\); no model was written"):
+    with pytest.raises(InputError, match=r"changed while it ran \(seeds\.training\); no result was written"):
         stage.main("scratch")
     assert load.read(load.PARAMS)["seeds"]["training"] == 2
     assert outputs() == before

@@ -13,7 +13,7 @@ from stages.errors import InputError, reported
 from stages.files import weights
 from stages.networks.encoder import Encoder
 from stages.tasks.classifier import Classifier, read_classifier
-from tests.conftest import Bomb, tiny_encoder
+from tests.conftest import Bomb, impossible_shape, tiny_encoder
 
 
 def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
@@ -106,6 +106,7 @@ def broken_weights() -> dict[str, tuple[bytes, str]]:
             save({"a": torch.ones(1)}, {weights.HEADER: "[" * 100_000}),
             "safetensors",
         ),
+        "a side of 2 to the power of 63": (impossible_shape(), "safetensors"),
         "no digest": (pack(encoder, header | {"digest": None}), "damaged"),
         "wrong dtype of a counter": (
             pack(encoder, header, norm__num_batches_tracked=torch.tensor(0, dtype=torch.int32)),

@@ -96,7 +96,7 @@ def main() -> None:
     """Fit and measure the baselines of params.yaml; write predictions, figures and timings."""
     started, settings = time.perf_counter(), load.parameters("baselines")
     require_writable(BASELINES, FIGURES, TIMINGS)
-    made_from = provenance.made_from("baselines")
+    before, made_from = provenance.state("baselines"), provenance.made_from("baselines")
     labels, classes = read_pool_labels()
     pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
     draws = make_draws(settings, labels, len(classes)) if settings.baselines else []
@@ -113,6 +113,7 @@ def main() -> None:
                 write_digests(folder / name, BASELINES / name)
             figures = figures_of(predictions, data.test.labels)
             print_accuracies("baselines", figures)
+        provenance.require_unchanged("baselines", None, before)
     content = {"figures": figures, "validation": validation_accuracies(predictions)} if names else {}
     write_record(FIGURES, {"figures": {}, "validation": {}, "names": names, "made_from": made_from} | content)
     seconds = round(time.perf_counter() - started, 1)
