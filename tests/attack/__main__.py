@@ -60,6 +60,8 @@ def main() -> int:
     options = parser.parse_args()
     numbers = range(options.cases) if options.only is None else range(options.only, options.only + 1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="attack-", dir=options.folder) as folder:
         victim = Victim.made(Path(folder))
         print(f"the project: {len(victim.stages)} stages, {len(victim.expected)} outputs", flush=True)
