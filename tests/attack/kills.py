@@ -10,7 +10,7 @@ from random import Random
 
 import psutil
 
-from tests.attack.victim import Ended, Victim, end_group
+from tests.attack.victim import TRACEBACK, Ended, Victim, end_group
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 POLL_S = 0.001
@@ -82,13 +82,13 @@ def attempt(victim: Victim, rng: Random, lasted: dict[str, float]) -> tuple[str,
     with log:
         output = log.read().decode(errors="replace")
     killed = Ended(None, output)
-    if "Traceback (most recent call last)" in output and not killed.before_the_project():
+    if TRACEBACK in output and not killed.outside_the_project():
         return f"bad: {killed.problem()}", done
     problem = victim.recover()
     if problem:
         return f"bad: {problem}", done
-    if killed.before_the_project():
-        return "recovered; Python itself had not started yet", done
+    if killed.outside_the_project():
+        return "recovered; Python or DVC printed a traceback of its own", done
     return (LATE if late else "recovered"), done
 
 

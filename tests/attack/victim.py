@@ -38,6 +38,9 @@ LONGEST_LINE, LONGEST_OUTPUT = 2_000, 100_000  # characters that a person can be
 SHOW = "python -m stages.compare --show"
 OF_DVC = re.compile(r"\.[A-Za-z0-9]{22}\.tmp")  # a copy that DVC was killed at; nothing reads it
 OF_PROJECT = re.compile(r'File "[^"]*\b(stages|site-packages)/')  # a frame of our code, or of a library
+OF_STAGES = re.compile(r'File "[^"]*\bstages/')
+OF_DVC_ITSELF = re.compile(r'File "[^"]*(/bin/dvc"|/site-packages/dvc/)')
+TRACEBACK = "Traceback (most recent call last)"
 BY_DVC = "' validation failed"
 OF_REMEDY = re.compile(r"^error: .*run `((?:rm|dvc repro)\b[^`]*)`", re.MULTILINE)
 RECOVERY = ("python -m stages.tools.lock_file", "dvc repro")
@@ -53,7 +56,7 @@ class Ended:
     def problem(self) -> str | None:
         """What is bad about the way it ended; None if it succeeded, or was refused in words."""
         lines = self.output.splitlines()
-        if "Traceback (most recent call last)" in self.output and not self.before_the_project():
+        if TRACEBACK in self.output and not self.outside_the_project():
             errors = [line for line in lines if line[:1].isalpha() and "Error" in line.split(":")[0]]
             return f"traceback: {(errors or lines)[-1][:200]}"
         if self.status is None:
@@ -70,9 +73,14 @@ class Ended:
             return "raw output: control characters"
         return None
 
-    def before_the_project(self) -> bool:
-        """Whether Ctrl-C came while Python itself started: it prints a traceback without a line of ours."""
-        return "KeyboardInterrupt" in self.output and not OF_PROJECT.search(self.output)
+    def outside_the_project(self) -> bool:
+        """Whether Ctrl-C came while Python itself started, or DVC: they print tracebacks without our code.
+
+        DVC does in its first tenth of a second, and while it ends.
+        """
+        later = [text for text in self.output.split(TRACEBACK)[1:] if OF_PROJECT.search(text)]
+        of_dvc = [text for text in later if OF_DVC_ITSELF.search(text) and not OF_STAGES.search(text)]
+        return "KeyboardInterrupt" in self.output and later == of_dvc
 
     def refusal(self) -> str:
         """The last line that says why."""

@@ -72,6 +72,29 @@ def test_an_end_is_accepted_or_has_a_problem(status: int | None, output: str, pr
     assert (Ended(status, output).problem() is None) == (problem is None)
 
 
+FRAME = "<frozen abc>"
+STARTING = f'Traceback (most recent call last):\n  File "{FRAME}", line 1, in register\nKeyboardInterrupt\n'
+OF_DVC = STARTING.replace(FRAME, "/x/bin/dvc")
+OF_LIBRARY = STARTING.replace(FRAME, "/x/site-packages/torch.py")
+
+
+@pytest.mark.parametrize(
+    ("output", "outside"),
+    [
+        (STARTING, True),
+        (OF_DVC, True),
+        (STARTING.replace(FRAME, "/x/site-packages/dvc/cli.py"), True),
+        (OF_LIBRARY, False),
+        (STARTING.replace(FRAME, "/x/stages/a.py"), False),
+        (OF_DVC + OF_LIBRARY, False),
+        (STARTING.replace("KeyboardInterrupt", "KeyError"), False),
+    ],
+)
+def test_the_tracebacks_of_python_and_dvc_are_told_from_ours(output: str, outside: bool) -> None:
+    assert Ended(None, output).outside_the_project() == outside
+    assert (Ended(None, output).problem() or "").startswith("no end" if outside else "traceback")
+
+
 def test_mutations_change_the_structure_and_the_bytes_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"a": [1, 2], "b": {"c": 0.5}}))
