@@ -1,5 +1,6 @@
 """Errors that a user can fix: printed as one line each, without a traceback."""
 
+import io
 import os
 import shutil
 import signal
@@ -24,8 +25,16 @@ class InputError(Exception):
 @contextmanager
 def reported() -> Iterator[None]:
     """Run the body of a command; print an `InputError` or `OSError` as plain lines and exit with status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without UTF-8 has no ± and no 猫.
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # as `| head` leaves it: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python writes when it ends
+        raise SystemExit(1) from None
     except InputError as error:
         for finding in error.args:
             print(f"error: {one_line(str(finding))}", file=sys.stderr)
@@ -35,6 +44,8 @@ def reported() -> Iterator[None]:
         path = error.filename if error.filename is not None else "input or output"
         is_output = isinstance(error, FileNotFoundError) and str(path).startswith(OUTPUTS)
         hint = "; run `dvc repro` to make it" if is_output else ""
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            hint = "; a folder belongs there: move away what is in its place"
         print(one_line(f"error: {path}: {error.strerror or error}{hint}"), file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -32,9 +32,10 @@ from stages.tasks.draws import budget_name, usable_budgets
 
 def main() -> None:
     """Compare the methods of params.yaml at those of its budgets for which there are enough labels."""
-    settings = load.parameters("compare")
+    raw = load.read(load.PARAMS)
+    settings = load.parameters("compare", raw=raw)
     require_writable(SUMMARY, REPORT)
-    before, made_from = provenance.state("compare"), provenance.made_from("compare", inputs=False)
+    before, made_from = provenance.state("compare", raw=raw), provenance.made_from("compare", inputs=False)
     data = inputs.read_data()
     labelled = data.counts["pool_labelled"]
     budgets = usable_budgets(settings.finetune.budgets, labelled, len(data.class_names))

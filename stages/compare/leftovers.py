@@ -6,10 +6,12 @@ method stayed there, `dvc status` would report a change in every clone that does
 
 import shutil
 from collections.abc import Collection
+from glob import escape, glob
 from pathlib import Path
 
 from stages.files.paths import PREDICTIONS
-from stages.settings.load import PIPELINE, read
+from stages.settings.load import read
+from stages.settings.pipeline import PIPELINE, listed, stage_names
 from stages.settings.values import available_methods
 
 METHOD = "${item.method}"  # in the paths of dvc.yaml
@@ -25,8 +27,9 @@ def outputs(method: str) -> set[Path]:
 
 def _patterns() -> list[str]:
     """The paths of these outputs in dvc.yaml, in which METHOD stands for the method."""
-    stages = [stage or {} for stage in (read(PIPELINE).get("stages") or {}).values()]
-    paths = [path for stage in stages for entry in stage.get("plots") or [] for path in entry]
+    content = read(PIPELINE)
+    plotted = [stage for stage in stage_names(content) if content["stages"][stage].get("plots") is not None]
+    paths = [path for stage in plotted for path in listed(content, stage, "plots")]
     return [path for path in [*paths, str(PREDICTIONS / METHOD)] if METHOD in path]
 
 
@@ -35,7 +38,7 @@ def _complete() -> set[str]:
 
     def names(pattern: str) -> set[str]:
         before, _, after = pattern.partition(METHOD)
-        paths = [path.as_posix() for path in Path().glob(f"{before}*{after}")]
+        paths = glob(f"{escape(before)}*{escape(after)}")
         return {path[len(before) : len(path) - len(after)] for path in paths}
 
     return set.intersection(*map(names, _patterns()))

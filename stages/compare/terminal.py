@@ -11,7 +11,7 @@ from rich.table import Table
 from stages.compare import figures, other_code, written, written_figures
 from stages.compare.verdict import is_one_sided
 from stages.compare.written_tables import CLASSES, EFFICIENCY, read_columns
-from stages.errors import InputError
+from stages.errors import InputError, one_line
 from stages.files.paths import (
     COMPARED,
     DATA,
@@ -84,13 +84,14 @@ def show() -> None:
     if not every_interval:
         print(f"no ±: {design.why_no_recall_interval()}")
     if simple:
-        print(f"scores: of finetuned models, and of what they are compared with: {', '.join(simple)}")
+        others = one_line(", ".join(simple))
+        print(f"scores: of finetuned models, and of what they are compared with: {others}")
     for method in summary:
         health = read_record(METRICS / "pretrain" / f"{method}.json", written.Health)
         if health["collapse"] is not None:
-            print(f"warning: pretrain {method}: collapse at {health['collapse']}")
+            print(one_line(f"warning: pretrain {method}: collapse at {health['collapse']}"))
         for doubt in health.get("doubts", []):
-            print(f"warning: pretrain {method}: {doubt}")
+            print(one_line(f"warning: pretrain {method}: {doubt}"))
     if other := other_code.note(list(summary)):
         print(f"warning: {other}")
     if REPORT.is_file():

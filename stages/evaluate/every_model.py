@@ -55,7 +55,7 @@ def main(method: str) -> None:
     machine = set_up(settings.runtime, threads)
     results = Results.of(method)
     require_writable(*results.paths())
-    before = provenance.state("evaluate", method)
+    before = provenance.state("evaluate", method, raw)
     made_from = provenance.made_from("evaluate", method)  # before anything is read: it refuses altered files
     models = indexed_models(method)
     require_headline(models)

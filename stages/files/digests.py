@@ -13,6 +13,7 @@ from stages.errors import InputError
 from stages.files.whole import whole_file
 
 TABLE = "SHA256SUMS"  # in the format of the command sha256sum, so `sha256sum -c SHA256SUMS` checks it too
+AGAIN = "to make it again; if the same comes back, run `python -m stages.tools.cache` first"  # ends a remedy
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
@@ -111,5 +112,5 @@ def _read_table(folder: Path) -> dict[str, str]:
 
 def _altered(folder: Path, path: object, how: str) -> InputError:
     return InputError(
-        f"{path}: is not as its stage wrote it ({how}); run `rm -r {folder} && dvc repro` to make it again"
+        f"{path}: is not as its stage wrote it ({how}); run `rm -r {folder} && dvc repro` {AGAIN}"
     )

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stages.errors import InputError
+from stages.files.digests import AGAIN
 from stages.files.whole import whole_file
 from stages.settings.findings import findings
 
@@ -37,7 +38,7 @@ def read_json(path: Path, model: type[BaseModel] | None = None) -> Any:
     Raises:
         InputError: it is not valid JSON, or does not fit the model. The message names the first field.
     """
-    remedy = f"run `rm {path} && dvc repro` to make it again"
+    remedy = f"run `rm {path} && dvc repro` {AGAIN}"
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)

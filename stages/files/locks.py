@@ -13,6 +13,10 @@ from stages.errors import InputError
 
 CLAIMS = Path(".dvc/tmp/headstart")  # one lock file for each output
 LONGEST = 200  # bytes of a lock's name
+OWN = (  # what a tool never writes a table of its own over
+    ".dvc", ".git", "data/baselines", "data/predictions", "data/prepared", "dvc.lock", "dvc.yaml", "metrics",
+    "models", "params.yaml", "stages",
+)  # fmt: skip
 _claimed: dict[Path, TextIO] = {}  # kept open, because closing a file releases its lock
 
 
@@ -43,8 +47,11 @@ def require_output(option: str, path: Path) -> None:
         option: that names it, such as `--output`.
 
     Raises:
-        InputError: it is no file, such as a folder or a device, or it cannot be written.
+        InputError: it is no file, such as a folder or a device, it is one of the project's own, or it cannot
+            be written.
     """
+    if any(path.resolve().is_relative_to(Path(own).resolve()) for own in OWN):
+        raise InputError(f"{option} {path}: belongs to the project; name another")
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{option} {path}: is no file; name another")

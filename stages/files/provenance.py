@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages import changed_code
 from stages.errors import InputError
 from stages.files import digests
 from stages.settings import load
@@ -32,14 +33,18 @@ def hashes(stage: str, method: str | None = None) -> dict[str, str]:
     return hashed
 
 
-def state(stage: str, method: str | None = None) -> dict[str, Any]:
-    """The parameters that a stage declares, by dotted key, and the SHA-256 of the files, by path."""
+def state(stage: str, method: str | None = None, raw: Any = None) -> dict[str, Any]:
+    """The parameters that a stage declares, by dotted key, and the SHA-256 of the files, by path.
+
+    Args:
+        raw: the content of params.yaml that the stage uses; None: read the file.
+    """
     files = {
         str(file): digests.sha256(file)
         for path in map(Path, load.declared_files(stage, method))
         for file in (digests.files_in(path) if path.is_dir() else [path])
     }
-    return load.declared_values(stage, method) | files
+    return load.declared_values(stage, method, raw) | files
 
 
 def require_unchanged(stage: str, method: str | None, before: Mapping[str, Any]) -> None:
@@ -49,7 +54,10 @@ def require_unchanged(stage: str, method: str | None, before: Mapping[str, Any])
         InputError: names what has changed.
     """
     now = state(stage, method)
-    changed = [name for name in sorted(before.keys() | now) if before.get(name) != now.get(name)]
+    changed = sorted(
+        {name for name in before.keys() | now if before.get(name) != now.get(name)}
+        | (changed_code() & now.keys())  # written to between its import and `before`
+    )
     if changed:
         named = f"{stage} {method}" if method else stage
         raise InputError(

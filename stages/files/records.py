@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from stages.errors import InputError
 from stages.files import digests
+from stages.files.digests import AGAIN
 from stages.files.json_files import read_json, write_json
 
 FILES, OWN = "files", "own_sha256"  # keys of a record
@@ -40,7 +41,7 @@ def read_record(path: Path, model: type[BaseModel] | None = None) -> Any:
     if stated is None:
         raise InputError(
             f"{path}: has no {OWN}, as where an earlier version of the code wrote it; "
-            f"run `rm {path} && dvc repro` to make it again"
+            f"run `rm {path} && dvc repro` {AGAIN}"
         )
     if stated != _digest(path, content):
         raise _altered(path, f"path and content have another SHA-256 than its key {OWN} says")
@@ -76,6 +77,4 @@ def _digest(path: Path, content: Mapping[str, Any]) -> str:
 
 
 def _altered(path: Path, how: str) -> InputError:
-    return InputError(
-        f"{path}: is not as its stage wrote it ({how}); run `rm {path} && dvc repro` to make it again"
-    )
+    return InputError(f"{path}: is not as its stage wrote it ({how}); run `rm {path} && dvc repro` {AGAIN}")

@@ -47,6 +47,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path}: has tensors that are sparse or without values: {', '.join(sorted(other)[:5])}"
         )
+    if other := [name for name, value in state.items() if value.nbytes > value.untyped_storage().nbytes()]:
+        raise InputError(
+            f"{path}: has tensors that repeat few values, as `expand` makes: {', '.join(sorted(other)[:5])}"
+        )
     if other := [name for name, value in state.items() if value.dtype not in PLAIN]:
         kinds = ", ".join(sorted({str(state[name].dtype).removeprefix("torch.") for name in other}))
         raise InputError(

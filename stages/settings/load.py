@@ -14,14 +14,15 @@ from typing import Any
 from pydantic import ValidationError, create_model
 from ruamel.yaml.error import YAMLError
 
-from stages.errors import InputError, one_line
+from stages.errors import InputError
 from stages.settings.conflicts import conflicts, missing_sections
 from stages.settings.findings import findings, short
+from stages.settings.pipeline import PIPELINE, listed, not_as_needed
 from stages.settings.schema import Params, method_params
 from stages.settings.values import Section, available_methods
 from stages.settings.yaml_text import TooLargeError, parsed
 
-PARAMS, PIPELINE = Path("params.yaml"), Path("dvc.yaml")
+PARAMS = Path("params.yaml")
 MOST = 100  # findings that are printed
 
 
@@ -41,9 +42,9 @@ def parameters(stage: str, method: str | None = None, raw: Any = None) -> Params
         raise InputError(f"{PARAMS}: methods: {method} is not among {', '.join(params.methods)}")
     try:
         declared: Params = _only(params, declared_keys(stage, method, raw))
-    except AttributeError as error:
-        name = one_line(str(error.name))[:50]
-        raise _not_as_needed(stage, "params", f"has {name}, which {PARAMS} does not have") from None
+    except LookupError as error:
+        how = f"has {short(str(error.args[0]))}, which {PARAMS} does not have"
+        raise not_as_needed(stage, "params", how) from None
     return declared
 
 
@@ -56,8 +57,13 @@ def named_method(stage: str, arguments: list[str]) -> str:
 
 def declared_keys(stage: str, method: str | None, raw: Any) -> list[str]:
     """The keys under `params:` of a stage in dvc.yaml, with each `${…}` filled in."""
-    keys = _declared(stage, "params", method)
-    return [re.sub(r"\$\{(.+?)\}", lambda name: str(value(raw, name[1])), key) for key in keys]
+    return [_filled(key, method, raw) for key in listed(read(PIPELINE), stage, "params")]
+
+
+def _filled(text: str, method: str | None, raw: Any) -> str:
+    """A text of dvc.yaml with each `${…}` filled in, as DVC does."""
+    text = text.replace("${item.method}", method or "")
+    return re.sub(r"\$\{(.+?)\}", lambda name: str(value(raw, name[1])), text)
 
 
 def declared_values(stage: str, method: str | None, raw: Any = None) -> dict[str, Any]:
@@ -68,31 +74,17 @@ def declared_values(stage: str, method: str | None, raw: Any = None) -> dict[str
 
 def declared_files(stage: str, method: str | None) -> list[str]:
     """The files and folders under `deps:` of a stage in dvc.yaml; of a folder of code each of its files."""
-    declared = [Path(path) for path in _declared(stage, "deps", method)]
+    declared = [Path(_filled(path, method, read(PARAMS))) for path in listed(read(PIPELINE), stage, "deps")]
     return [str(file) for path in declared for file in (_source_files(path) if _is_code(path) else [path])]
 
 
 def _is_code(path: Path) -> bool:
-    return path.parts[0] == "stages" and path.is_dir()
+    return path.parts[:1] == ("stages",) and path.is_dir()
 
 
 def _source_files(folder: Path) -> list[Path]:
     """The files of a folder of code, without what Python leaves there."""
     return sorted(file for file in folder.iterdir() if file.is_file() and file.suffix != ".pyc")
-
-
-def _declared(stage: str, what: str, method: str | None) -> list[str]:
-    try:
-        entries = read(PIPELINE)["stages"][stage].get(what, [])
-        return [entry.replace("${item.method}", method or "") for entry in entries]
-    except (LookupError, TypeError, AttributeError):
-        raise _not_as_needed(stage, what, "is not as DVC needs it") from None
-
-
-def _not_as_needed(stage: str, what: str, how: str) -> InputError:
-    return InputError(
-        f"{PIPELINE}: stages.{stage}.{what} {how}; `git checkout {PIPELINE}` brings the committed one back"
-    )
 
 
 def value(raw: Any, key: str) -> Any:
@@ -163,13 +155,19 @@ def read(path: Path) -> Any:
 
 
 def _only(value: Any, keys: list[str]) -> Any:
-    """A copy of a section that has nothing but the dotted `keys`."""
+    """A copy of a section that has nothing but the dotted `keys`.
+
+    Raises:
+        LookupError: the section lacks a name; a mapping of names may lack one, such as a method without a
+            fixed recipe.
+    """
     wanted: dict[str, list[str]] = {}
     for key in keys:
         first, _, rest = key.partition(".")
         wanted.setdefault(first, []).append(rest)
-    # A mapping of names may lack one: a method without a fixed recipe.
-    names = [name for name in wanted if not isinstance(value, dict) or name in value]
-    parts = {name: (value[name] if isinstance(value, dict) else getattr(value, name)) for name in names}
+    present = value if isinstance(value, dict) else dict(value) if isinstance(value, Section) else {}
+    if absent := [name for name in wanted if name not in present and not isinstance(value, dict)]:
+        raise LookupError(absent[0])
+    parts = {name: present[name] for name in wanted if name in present}
     cut = {name: part if "" in wanted[name] else _only(part, wanted[name]) for name, part in parts.items()}
     return cut if isinstance(value, dict) else type(value).model_construct(None, **cut)

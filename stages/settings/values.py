@@ -102,6 +102,8 @@ def _channels(value: object) -> object:
 
 
 def _path(value: str) -> str:
+    if not value:
+        raise ValueError(" is ''; allowed: a path")
     if one_line(value) != value:
         raise ValueError(f" is {value!a}; allowed: a path without control characters")
     return value

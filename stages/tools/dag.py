@@ -19,7 +19,7 @@ from pathlib import Path
 
 from stages.errors import reported
 from stages.files.whole import whole_file
-from stages.settings.load import PIPELINE
+from stages.settings.pipeline import PIPELINE
 
 CODE = Path("stages")
 METHODS = CODE / "pretrain" / "methods"

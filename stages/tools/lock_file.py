@@ -182,6 +182,9 @@ def is_whole(content: bytes) -> bool:
     # NOTE: the schema takes any text for a digest, and any name of its kind; DVC then fails with other words.
     stages = lock.get("stages", {}).values()
     files = [file for stage in stages for kind in ("deps", "outs") for file in stage.get(kind, [])]
+    within = [file for listing in files for file in listing.get("files", [])]
+    if not all(DIGEST.fullmatch(str(file.get(HASH))) for file in within):
+        return False
     return all(
         file.get("hash", HASH) == HASH
         and isinstance(file.get("path"), str)

@@ -1,6 +1,7 @@
 """Bad input: one clear message, non-zero exit, nothing lost."""
 
 import errno
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -134,6 +135,30 @@ def test_the_printed_remedy_repairs_a_file_that_was_altered_unseen(
     differ = {key for key in before | after if before.get(key) != after.get(key)}
     assert {key for key in differ if not key.startswith("metrics/timings/")} <= {"metrics/report.html"}
     project.stage(*reader)
+
+
+@pytest.mark.parametrize("name", ["data/prepared/images/pool.npy", "models/recipes/simclr.json"])
+def test_the_printed_remedies_repair_what_is_damaged_in_the_cache_too(project: Project, name: str) -> None:
+    assert project.repro() == []
+    path = project.path / name
+    before = path.read_bytes()
+    digest = hashlib.md5(before).hexdigest()  # noqa: S324 (DVC's)
+    cached = project.path / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    assert cached.read_bytes() == before
+    for file in (path, cached):
+        mode = file.stat().st_mode
+        file.chmod(0o644)
+        rewritten(file, before[:-3] + bytes([before[-3] ^ 1]) + before[-2:])
+        file.chmod(mode)
+    refused = project.stage("stages.finetune", "simclr", check=False)
+    first, second = re.findall("run `(.*?)`", refused.stderr)
+    project.run("sh", "-c", first)
+    again = project.stage("stages.finetune", "simclr", check=False)
+    assert again.stderr == refused.stderr  # DVC has brought the damaged one back
+    assert "1 damaged" in project.run("sh", "-c", second).stdout
+    project.run("sh", "-c", first)
+    assert path.read_bytes() == before
+    project.stage("stages.finetune", "simclr")
 
 
 def test_unwritable_output_is_said(project: Project) -> None:

@@ -56,17 +56,23 @@ CHANGING = """
 import sys
 from {module} import every_{what} as stage
 original = stage.{function}
-def meanwhile(*arguments):
+def change():
     with open("stages/errors.py", "a") as file:
         file.write("# a change")
+def meanwhile(*arguments):
+    change()
     return original(*arguments)
-stage.{function} = meanwhile
+if {early}:
+    change()
+else:
+    stage.{function} = meanwhile
 from stages.errors import reported
 with reported():
     stage.main(*sys.argv[1:])
 """
 
 
+@pytest.mark.parametrize("early", [True, False])  # before the stage has hashed its code, and later
 @pytest.mark.parametrize(
     ("module", "what", "function", "arguments"),
     [
@@ -75,10 +81,10 @@ with reported():
     ],
 )
 def test_code_that_changes_while_a_stage_measures_leaves_its_figures(
-    module: str, what: str, function: str, arguments: list[str], project: Project
+    module: str, what: str, function: str, arguments: list[str], early: bool, project: Project
 ) -> None:
     before = files(project, "metrics") | files(project, "data/predictions")
-    script = CHANGING.format(module=module, what=what, function=function)
+    script = CHANGING.format(module=module, what=what, function=function, early=early)
     result = project.run(sys.executable, "-c", script, *arguments, check=False)
     assert result.returncode == 2, result.stderr
     assert "changed while it ran (stages/errors.py); no result was written" in result.stderr

@@ -1,4 +1,5 @@
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -79,6 +80,69 @@ def test_a_library_that_makes_another_error_of_ctrl_c_is_interrupted_too(tmp_pat
     )  # fmt: skip
     assert result.stderr == "interrupted: nothing is half-written; run `dvc repro` to resume\n"
     assert result.returncode == -signal.SIGINT
+
+
+LONG_AFTER = """
+import os, signal, stages
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    pass
+1 / 0
+"""
+IN_A_THREAD = """
+import threading
+thread = threading.Thread(target=lambda: __import__("stages.errors"))
+thread.start()
+thread.join()
+"""
+
+
+def test_a_bug_after_a_ctrl_c_that_was_handled_keeps_its_traceback() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", LONG_AFTER], check=False, capture_output=True, text=True, cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "ZeroDivisionError" in result.stderr
+    assert "interrupted" not in result.stderr
+
+
+def test_the_code_can_be_imported_by_a_thread() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", IN_A_THREAD], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_utf_8_gets_escapes(encoding: str) -> None:
+    script = "from stages.errors import reported\nwith reported():\n    print('50 ± 2 猫')"
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    result = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, cwd=ROOT, env=environment
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "50 ± 2 猫\n".encode(encoding, "backslashreplace")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    script = (
+        "from stages.errors import reported\nwith reported():\n    [print('x' * 1000) for _ in range(1000)]"
+    )
+    command = f'{sys.executable} -c "{script}" | head -1'
+    result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, cwd=ROOT)
+    assert (result.stdout, result.stderr) == ("x" * 1000 + "\n", "")
+
+
+def test_a_file_where_a_folder_belongs_is_named_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").write_text("a file")
+    for path in (tmp_path / "data", tmp_path / "data" / "prepared"):
+        with pytest.raises(SystemExit), reported():
+            path.mkdir()
+        assert capsys.readouterr().err.endswith("; a folder belongs there: move away what is in its place\n")
 
 
 def test_other_exceptions_keep_their_traceback() -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from stages.compare import leftovers
 from stages.compare.leftovers import outputs, remove_leftovers
+from stages.errors import InputError
 from stages.settings import load
+from stages.settings.pipeline import PIPELINE
 from tests.conftest import ROOT
 
 METHODS = ["scratch", "a", "a_model", "b"]
@@ -15,7 +17,7 @@ METHODS = ["scratch", "a", "a_model", "b"]
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(ROOT / load.PIPELINE, tmp_path)
+    shutil.copy(ROOT / PIPELINE, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(leftovers, "available_methods", lambda: sorted(METHODS))
 
@@ -29,13 +31,41 @@ def write_outputs(*methods: str) -> set[Path]:
 
 
 def files() -> set[Path]:
-    return {path for path in Path().rglob("*") if path.is_file() and path != load.PIPELINE}
+    return {path for path in Path().rglob("*") if path.is_file() and path != PIPELINE}
 
 
 @pytest.mark.parametrize("stages", ["null", "{a: null}", "{a: {plots: null}}"])
 def test_a_pipeline_without_plots_has_no_other_outputs(stages: str) -> None:
-    load.PIPELINE.write_text(f"stages: {stages}\n")
+    PIPELINE.write_text(f"stages: {stages}\n")
     assert outputs("simclr") == {Path("data/predictions/simclr")}
+
+
+def test_plots_without_options_are_outputs_too() -> None:
+    PIPELINE.write_text("stages: {a: {plots: ['metrics/a/${item.method}.csv', {'b/${item.method}': {}}]}}\n")
+    folder = Path("data/predictions/mine")
+    assert outputs("mine") == {Path("metrics/a/mine.csv"), Path("b/mine"), folder}
+    folder.mkdir(parents=True)
+    assert remove_leftovers(["scratch"]) == []  # a folder of the user's own stays
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    "stages",
+    ["7", "[a]", "{a: [b]}", "{a: text}", "{a: {plots: 5}}", "{a: {plots: [null]}}", "{a: {plots: [[5]]}}"],
+)
+def test_a_pipeline_that_is_none_is_refused_before_anything_is_removed(stages: str) -> None:
+    written = write_outputs("b")
+    PIPELINE.write_text(f"stages: {stages}\n")
+    with pytest.raises(InputError, match=r"^dvc.yaml: .* not as DVC needs (it|them); `git checkout"):
+        remove_leftovers(["scratch"])
+    assert all(path.is_file() for path in written)
+
+
+@pytest.mark.parametrize("pattern", ["/x/${item.method}", "metrics/**${item.method}", "[a${item.method}"])
+def test_a_path_of_a_plot_is_no_pattern(pattern: str) -> None:
+    PIPELINE.write_text(f"stages: {{a: {{plots: ['{pattern}']}}}}\n")
+    write_outputs("b") if not pattern.startswith("/") else None
+    remove_leftovers(METHODS)
 
 
 def test_outputs_are_the_metrics_of_one_method_in_the_folders_that_compare_reads() -> None:
@@ -44,7 +74,7 @@ def test_outputs_are_the_metrics_of_one_method_in_the_folders_that_compare_reads
     assert Path("metrics/timings/evaluate/simclr.json") in paths
     assert Path("data/predictions/simclr") in paths
     assert len(paths) == 19
-    folders = load.read(load.PIPELINE)["stages"]["compare"]["deps"]
+    folders = load.read(PIPELINE)["stages"]["compare"]["deps"]
     assert {"/".join(path.parts[:2]) for path in paths} <= set(folders)
 
 

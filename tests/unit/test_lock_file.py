@@ -134,6 +134,15 @@ def test_a_digest_that_is_none_makes_the_lock_broken(key: str, value: str) -> No
     assert not lock_file.is_whole((content[: first.start(1)] + value + content[first.end(1) :]).encode())
 
 
+@pytest.mark.parametrize(
+    ("listing", "whole"), [(f"md5: {'a' * 32}", True), ("md5: x", False), ("size: 1", False)]
+)
+def test_a_folder_that_is_listed_in_full_has_a_digest_of_each_file(listing: str, whole: bool) -> None:
+    out = f"path: data/prepared, md5: {'b' * 32}.dir, files: [{{relpath: a, {listing}}}]"
+    content = WHOLE + f"    outs: [{{{out}}}]\n"
+    assert lock_file.is_whole(content.encode()) == whole
+
+
 def test_a_commit_that_is_newer_than_the_last_good_run_comes_back(
     lock: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

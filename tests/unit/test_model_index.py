@@ -30,6 +30,7 @@ from stages.files.paths import (
 )  # fmt: skip
 from stages.files.tables import read_table, write_table
 from stages.settings import load
+from stages.settings.pipeline import PIPELINE
 from stages.tasks.classifier import Classifier, write_classifier
 from stages.tasks.model_index import COLUMNS, INDEX, Model, read_index, write_index
 from tests.conftest import ROOT, seal, tiny_encoder
@@ -96,13 +97,13 @@ def test_a_folder_without_an_index_is_an_error_with_its_path(tmp_path: Path) -> 
 
 def declare(*dependencies: Path) -> None:
     """Let the stage evaluate depend on further files or folders of models."""
-    content: dict[str, Any] = load.read(load.PIPELINE)
+    content: dict[str, Any] = load.read(PIPELINE)
     files = [
         path
         for path in content["stages"]["evaluate"]["deps"]
         if Path(path).parent not in (CLASSIFIERS, DISTILLED)
     ]
-    change(load.PIPELINE, {"stages.evaluate.deps": files + [str(path) for path in dependencies]})
+    change(PIPELINE, {"stages.evaluate.deps": files + [str(path) for path in dependencies]})
 
 
 def test_the_models_are_those_of_all_declared_indexes_by_budget(in_copy: Path) -> None:

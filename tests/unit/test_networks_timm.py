@@ -373,6 +373,7 @@ def test_tensors_that_are_no_plain_weights_are_refused(tmp_path: Path) -> None:
             "weights of type qint8; allowed: floating point",
         ),
         (ones.to(torch.complex64), "weights of type complex64"),
+        (torch.zeros(1).expand(10**15), "repeat few values, as `expand` makes: a"),
     ):
         torch.save({"a": value}, tmp_path / "w.pth")
         with pytest.raises(InputError, match=message):

@@ -315,6 +315,11 @@ def test_an_output_that_is_no_file_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setattr(predict, "classify", lambda *_: pytest.fail("images were classified"))
     os.mkfifo("pipe")
+    before = Path("params.yaml").read_bytes()
+    for output in ("params.yaml", "dvc.lock", "models/../data/prepared/labels/pool.csv", "metrics"):
+        with pytest.raises(InputError, match=f"--output {output}: belongs to the project; name another"):
+            predict.main([str(folder / "00.png"), "--model", "simclr/n10", "--output", output])
+    assert Path("params.yaml").read_bytes() == before
     for output in ("pipe", str(folder)):
         with pytest.raises(InputError, match=f"--output {output}: is no file"):
             predict.main([str(folder / "00.png"), "--model", "simclr/n10", "--output", output])

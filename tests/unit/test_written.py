@@ -244,6 +244,20 @@ def test_the_message_names_the_field(
     assert name in str(caught.value)
 
 
+def test_no_text_of_a_file_reaches_the_terminal_raw(
+    complete: Complete, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = METRICS / "pretrain/simclr.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"doubts": ["\x1b[31m"], "collapse": "step 3\r\u202e"}))
+    as_if_written(path)
+    complete.in_terminal()
+    printed = capsys.readouterr().out
+    assert "warning: pretrain simclr: \\x1b[31m\n" in printed
+    assert "collapse at step 3\\r\\u202e\n" in printed
+    assert "\x1b" not in printed
+
+
 @pytest.mark.usefixtures("complete")
 @pytest.mark.parametrize("folder", [PREDICTIONS / "simclr", BASELINES / "hog_svm"], ids=str)
 def test_altered_predictions_are_refused_before_anything_is_written(folder: Path) -> None:

@@ -94,9 +94,10 @@ class Prediction:
 
 def main() -> None:
     """Fit and measure the baselines of params.yaml; write predictions, figures and timings."""
-    started, settings = time.perf_counter(), load.parameters("baselines")
+    started, raw = time.perf_counter(), load.read(load.PARAMS)
+    settings = load.parameters("baselines", raw=raw)
     require_writable(BASELINES, FIGURES, TIMINGS)
-    before, made_from = provenance.state("baselines"), provenance.made_from("baselines")
+    before, made_from = provenance.state("baselines", raw=raw), provenance.made_from("baselines")
     labels, classes = read_pool_labels()
     pool = read_pack(IMAGES / "pool.npy", rows=len(labels))
     draws = make_draws(settings, labels, len(classes)) if settings.baselines else []
