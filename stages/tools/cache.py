@@ -1,6 +1,6 @@
 """Take damaged files out of DVC's cache: those whose content is not that of their name.
 
-    python -m stages.tools.cache
+    python -m stages.tools.cache      (deletes nothing)
 
 DVC names each file of its cache by the MD5 of its content, and believes the name. It therefore brings a
 damaged file back whenever it checks it out. What is damaged is moved to `.dvc/tmp/headstart/damaged`: `dvc
@@ -8,10 +8,10 @@ repro` makes outputs anew, and `dvc pull` fetches images that a remote has. Noth
 image of your own may be nowhere else.
 """
 
+import argparse
 import hashlib
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -24,10 +24,12 @@ DAMAGED = KEPT.with_name("damaged")
 SHOWN = 5
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Look at each file of the cache, move the damaged ones, and say how many there were."""
-    if arguments:
-        raise InputError("usage: python -m stages.tools.cache")
+    description = (__doc__ or "").splitlines()[0]
+    argparse.ArgumentParser(prog="python -m stages.tools.cache", description=description).parse_args(
+        arguments
+    )
     files = list(objects(cache_folder()))
     damaged = [file for file in files if md5(file) != name_of(file).removesuffix(".dir")]
     for file in damaged:
@@ -69,4 +71,4 @@ def md5(file: Path) -> str:
 
 if __name__ == "__main__":
     with reported():
-        main(sys.argv[1:])
+        main()

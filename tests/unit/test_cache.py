@@ -58,5 +58,3 @@ def test_outside_a_project_there_is_a_message(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"^dvc: you are not inside of a DVC repository"):
         cache.main([])
-    with pytest.raises(InputError, match=r"^usage: "):
-        cache.main(["--help me"])

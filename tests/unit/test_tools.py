@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-COMMANDS = ("dag", "experiment", "init", "predict", "suggest", "tune", "views")
+COMMANDS = ("cache", "dag", "experiment", "init", "predict", "suggest", "tune", "views")
 
 
 @pytest.mark.usefixtures("in_copy")
