@@ -26,10 +26,8 @@ SHOWN = 5
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Look at each file of the cache, move the damaged ones, and say how many there were."""
-    description = (__doc__ or "").splitlines()[0]
-    argparse.ArgumentParser(prog="python -m stages.tools.cache", description=description).parse_args(
-        arguments
-    )
+    summary = (__doc__ or "").splitlines()[0]
+    argparse.ArgumentParser(prog="python -m stages.tools.cache", description=summary).parse_args(arguments)
     files = list(objects(cache_folder()))
     damaged = [file for file in files if md5(file) != name_of(file).removesuffix(".dir")]
     for file in damaged:
