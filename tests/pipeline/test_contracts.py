@@ -134,7 +134,7 @@ def test_declared_parameters_are_the_parameters_read(
     shutil.rmtree("models/checkpoints")  # so that everything is computed
     seen: set[str] = set()
     parameters = load.parameters
-    monkeypatch.setattr(load, "parameters", lambda *names: Recorder(parameters(*names), seen))
+    monkeypatch.setattr(load, "parameters", lambda *names, **raw: Recorder(parameters(*names, **raw), seen))
     importlib.import_module(f"stages.{module}").main(*([method] if method else []))
     stage = "baselines" if "baselines" in module else module.partition(".")[0]
     read = {key for key in seen if not any(other.startswith(f"{key}.") for other in seen)}
