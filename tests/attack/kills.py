@@ -10,7 +10,7 @@ from random import Random
 
 import psutil
 
-from tests.attack.victim import TRACEBACK, Ended, Victim, end_group
+from tests.attack.victim import BY_DVC, TRACEBACK, Ended, Victim, end_group
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 POLL_S = 0.001
@@ -94,7 +94,8 @@ def attempt(victim: Victim, rng: Random, lasted: dict[str, float]) -> tuple[str,
 
 def empty_lock(ended: Ended) -> bool:
     """Whether DVC was stopped by the lock that the kill has cut off: the recovery mends it."""
-    return "dvc.lock" in ended.output and "validation failed" in ended.output
+    refused = BY_DVC.search(ended.output)
+    return refused is not None and refused[1] == "lock"
 
 
 def hit(process: "subprocess.Popen[str]", number: int, whom: str) -> None:

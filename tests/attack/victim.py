@@ -41,7 +41,7 @@ OF_PROJECT = re.compile(r'File "[^"]*\b(stages|site-packages)/')  # a frame of o
 OF_STAGES = re.compile(r'File "[^"]*\bstages/')
 OF_DVC_ITSELF = re.compile(r'File "[^"]*(/bin/dvc"|/site-packages/dvc/)')
 TRACEBACK = "Traceback (most recent call last)"
-BY_DVC = "' validation failed"
+BY_DVC = re.compile(r"'\./dvc\.(yaml|lock)' (validation failed|is invalid)")
 OF_REMEDY = re.compile(r"^error: .*run `((?:rm|dvc repro)\b[^`]*)`", re.MULTILINE)
 RECOVERY = ("python -m stages.tools.lock_file", "dvc repro")
 
@@ -64,7 +64,9 @@ class Ended:
         if self.status < 0:
             return f"crash: by {signal.Signals(-self.status).name}"
         # DVC has a heading of its own for a pipeline that it cannot read.
-        said = [line for line in lines if line.lower().startswith(("error:", "fatal:")) or BY_DVC in line]
+        said = [
+            line for line in lines if line.lower().startswith(("error:", "fatal:")) or BY_DVC.search(line)
+        ]
         if self.status and not said:
             return f"no words: status {self.status}: {self.output[-200:]!r}"
         if len(self.output) > LONGEST_OUTPUT or max(map(len, lines), default=0) > LONGEST_LINE:

@@ -58,6 +58,9 @@ def drawn_direct(victim: Victim, seed: int) -> bool:
     ("status", "output", "problem"),
     [
         (2, "error: metrics/a.json: is empty", None),
+        (255, "'./dvc.yaml' is invalid.\n\nDid not find expected key, in line 315, column 2", None),
+        (255, "ERROR: './dvc.lock' validation failed.", None),
+        (255, "something is invalid", "no words"),
         (0, "done", None),
         (1, "Traceback (most recent call last)\n  in x\nKeyError: 'a'\n", "traceback: KeyError: 'a'"),
         (2, "", "no words"),
@@ -106,5 +109,7 @@ def test_mutations_change_the_structure_and_the_bytes_of_a_file(tmp_path: Path) 
 
 
 def test_an_empty_lock_is_what_the_recovery_mends() -> None:
-    assert kills.empty_lock(Ended(255, "ERROR: './dvc.lock' validation failed.\n"))
+    for how in ("validation failed", "is invalid"):
+        assert kills.empty_lock(Ended(255, f"ERROR: './dvc.lock' {how}.\n"))
+        assert not kills.empty_lock(Ended(255, f"ERROR: './dvc.yaml' {how}.\n"))
     assert not kills.empty_lock(Ended(255, "ERROR: failed to reproduce 'prepare'\n"))
