@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("alone", "folder/a", "folder/b"):
         (tmp_path / name).write_text(name)
     for command in (["init", "--no-scm", "--quiet"], ["add", "--quiet", "alone", "folder"]):
-        subprocess.run(["dvc", *command], check=True)
+        subprocess.run([sys.executable, "-m", "dvc", *command], check=True)
     return tmp_path
 
 
