@@ -9,6 +9,8 @@ import pandas as pd
 from benchmarks.situations import all_settings, grid
 from tests.conftest import committed
 
+SIMPLE = ("hog_forest", "hog_svm", "pixels_1nn")
+
 
 def figures(page: str, heading: str, columns: slice = slice(1, None)) -> list[list[str]]:
     """The numbers, as written, in the rows of the table whose first line begins with `heading`.
@@ -80,7 +82,7 @@ def test_the_results_on_colour_images_are_those_of_the_experiments() -> None:
         for name, few in datasets:
             for labels in (few, "300", "all"):
                 rows = {key: table.loc[(name, labels, *key)] for key in table.loc[(name, labels)].index}
-                simple = [rows["baseline", of] for of in ("hog_forest", "hog_svm", "pixels_1nn")]
+                simple = [rows["baseline", of] for of in SIMPLE]
                 cells = [
                     rows["finetuned", "scratch"], rows["finetuned", "simclr"], rows["linear", "simclr"],
                     max(simple, key=lambda row: row[score]), rows["baseline", "imagenet"],
@@ -90,6 +92,32 @@ def test_the_results_on_colour_images_are_those_of_the_experiments() -> None:
                 shown.insert(2, [percent(gain["gain"], sign="+"), percent(gain["gain_ci95"])])
                 expected.append([text for cell in shown for text in cell])
         assert figures(f"{page}.md", heading, first) == expected
+
+
+def test_the_results_with_chosen_recipes_are_those_of_the_experiments() -> None:
+    keys = ["dataset", "labels", "protocol", "method"]
+    accuracies, gains = (
+        results(name, dtype={"labels": str}).set_index(keys) for name in ("quality.csv", "quality_gains.csv")
+    )
+    gains = gains[gains["over"] == "scratch"]
+    accuracies = accuracies.sort_index()
+    expected = []
+    for name in ("mnist-automatic", "fashion-mnist-automatic"):
+        for labels in ("10", "100", "1000"):
+            of = accuracies.loc[(name, labels)]
+            best = max(SIMPLE, key=lambda baseline: float(of.loc[("baseline", baseline), "accuracy"]))
+            rows = (
+                ("finetuned", "scratch"),
+                ("finetuned", "simclr"),
+                ("linear", "simclr"),
+                ("baseline", best),
+            )
+            shown = [[percent(of.loc[row, score]) for score in ("accuracy", "ci95")] for row in rows]
+            gain = gains.loc[(name, labels, "finetuned", "simclr")]
+            shown.insert(2, [percent(gain["gain"], sign="+"), percent(gain["ci95"])])
+            expected.append([text for cell in shown for text in cell])
+    heading = "| experiment | labels | scratch | SimCLR, finetuned"
+    assert figures("benchmarks.md", heading, slice(2, None)) == expected
 
 
 def test_the_gains_on_clip_art_are_the_measured_ones() -> None:
