@@ -1,10 +1,12 @@
 """A real project in a temporary repository: a copy of this one with small parameters, run once."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,16 +151,34 @@ def create(path: Path) -> Project:
     return project
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Project]) -> Project:
+    """The project that `make` makes in a path: once for all pytest processes of a run, which only copy it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"made-once-{name}"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            shutil.rmtree(folder / "project", ignore_errors=True)  # what an attempt that failed has left
+            make(folder / "project")
+            (folder / "done").touch()
+    return Project(folder / "project")
+
+
 @pytest.fixture(scope="session")
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The working tree, without its tests, as a repository with small parameters; reproduced, committed."""
-    project = create(tmp_path_factory.mktemp("baseline") / "project")
-    ran = project.repro()
-    assert ran[0] == "prepare"
-    assert ran[-1] == "compare"
-    project.commit("baseline")
-    project.run("git", "gc", "--quiet")  # one file instead of hundreds: each test copies it
-    return project
+
+    def make(path: Path) -> Project:
+        project = create(path)
+        ran = project.repro()
+        assert ran[0] == "prepare"
+        assert ran[-1] == "compare"
+        project.commit("baseline")
+        project.run("git", "gc", "--quiet")  # one file instead of hundreds: each test copies it
+        return project
+
+    return made_once(tmp_path_factory, "baseline", make)
 
 
 @pytest.fixture

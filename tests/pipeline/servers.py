@@ -85,29 +85,39 @@ def s3(folder: Path) -> Iterator[Remote]:
     command = [
         str(server), "server", f"-dir={folder / 'volumes'}", "-ip=127.0.0.1", "-filer", "-s3",
         f"-s3.port={port}", f"-s3.config={config}", "-volume.max=20", "-master.volumeSizeLimitMB=64",
+        "-volume.minFreeSpace=500MiB", # else it stores nothing on a disk that is 99 % full, however large
+        "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.preStopSeconds=0",
         *(f"-{name}={number}" for name, number in ports.items()),
     ]  # fmt: skip
     with running(command, folder / "weed.log", port):
         access = {"access_key_id": key, "secret_access_key": secret}
         endpoint = f"http://127.0.0.1:{port}"
-        make_bucket(endpoint, key, secret)
+        make_bucket(endpoint, key, secret, folder / "weed.log")
         yield Remote(f"s3://{BUCKET}/store", secret=access, public={"endpointurl": endpoint})
 
 
-def make_bucket(endpoint: str, key: str, secret: str) -> None:
+def make_bucket(endpoint: str, key: str, secret: str, log: Path) -> None:
     """Make the bucket, as soon as the server can: it answers before it can store."""
-    import s3fs
+    import botocore.session
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    files = s3fs.S3FileSystem(key=key, secret=secret, client_kwargs={"endpoint_url": endpoint})
-    for attempt in range(60):
+    client = botocore.session.get_session().create_client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1",
+        aws_access_key_id=key, aws_secret_access_key=secret,
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=10),
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while True:
         try:
-            if not files.exists(BUCKET):
-                files.mkdir(BUCKET)
-            files.pipe_file(f"{BUCKET}/ready", b"yes")
+            if BUCKET not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+                client.create_bucket(Bucket=BUCKET)
+            client.put_object(Bucket=BUCKET, Key="ready", Body=b"yes")
             return
-        except OSError:
-            if attempt == 59:
-                raise
+        except (BotoCoreError, ClientError) as error:
+            if time.monotonic() > deadline:
+                said = log.read_text()[-3000:]
+                raise AssertionError(f"the S3 server stores nothing: {error}\n{said}") from error
             time.sleep(0.5)
 
 

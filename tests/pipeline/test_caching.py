@@ -9,7 +9,7 @@ import pytest
 from stages.files.digests import TABLE, write_digests
 from stages.files.paths import USED_RECIPES
 from stages.tasks.power import ENOUGH_VALIDATION
-from tests.pipeline.conftest import Project
+from tests.pipeline.conftest import Project, made_once
 
 STAGES = ("pretrain", "choose", "finetune", "distil", "evaluate")
 
@@ -26,10 +26,14 @@ def columns(*stages: str) -> set[str]:
 @pytest.fixture(scope="module")
 def undecided(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose validation has too few labels to put linear probes in the place of trained models."""
-    project = baseline.copy(tmp_path_factory.mktemp("undecided") / "project")
-    project.set(data__validation=ENOUGH_VALIDATION - 1)
-    project.repro()
-    return project
+
+    def make(path: Path) -> Project:
+        project = baseline.copy(path)
+        project.set(data__validation=ENOUGH_VALIDATION - 1)
+        project.repro()
+        return project
+
+    return made_once(tmp_path_factory, "undecided", make)
 
 
 def test_finetune_parameter_reruns_finetune_to_compare_only(undecided: Project, tmp_path: Path) -> None:
@@ -137,6 +141,7 @@ def test_added_method_runs_its_column_only_and_leaves_no_row_when_removed(projec
         assert b"autoencoder" not in project.read(f"metrics/{table}")
 
 
+@pytest.mark.full
 def test_all_labels_are_a_budget_and_removed_ones_leave_no_row(project: Project) -> None:
     project.set(finetune__budgets=["all"])
     ran = project.repro()

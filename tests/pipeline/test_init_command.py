@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from stages.settings import load
 from tests.image_files import write_shapes
 from tests.pipeline.conftest import Project, change
@@ -12,6 +14,7 @@ SHORT = {
 }  # fmt: skip
 
 
+@pytest.mark.full
 def test_the_parameters_that_init_writes_run(baseline: Project, tmp_path: Path) -> None:
     project = baseline.copy(tmp_path / "project")
     write_shapes(project.path / "data/images", each=60, unlabelled=100)

@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import Project, environment
+from tests.pipeline.conftest import Project, environment, made_once
 from tests.pipeline.test_honesty import files
 
 PRETRAIN = [sys.executable, "-u", "-m", "stages.pretrain", "simclr"]
 CURVE = "metrics/pretrain/simclr.csv"  # written row by row
+full = partial(pytest.param, marks=pytest.mark.full)
 
 
 def outputs(project: Project) -> dict[str, bytes]:
@@ -35,10 +37,14 @@ def assert_unchanged_but_the_curve(project: Project, expected: dict[str, bytes])
 @pytest.fixture(scope="module")
 def finished(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which SimCLR was trained for some seconds."""
-    project = baseline.copy(tmp_path_factory.mktemp("finished") / "project")
-    project.set(pretrain__simclr__steps=280)
-    project.stage("stages.pretrain", "simclr")
-    return project
+
+    def make(path: Path) -> Project:
+        project = baseline.copy(path)
+        project.set(pretrain__simclr__steps=280)
+        project.stage("stages.pretrain", "simclr")
+        return project
+
+    return made_once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture
@@ -101,7 +107,7 @@ def assert_resumes(project: Project) -> None:
     assert re.search(r"^pretrain simclr: resumed at step [1-9][\d,]* of ", again.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("room", [0, 20_000])  # bytes that a file may have
+@pytest.mark.parametrize("room", [full(0), 20_000])  # bytes that a file may have
 def test_a_full_disk_is_named_and_the_next_run_resumes(
     room: int, unfinished: tuple[Project, dict[str, bytes]]
 ) -> None:
@@ -126,7 +132,7 @@ def test_a_full_disk_is_named_and_the_next_run_resumes(
 
 @pytest.mark.parametrize(
     ("stage", "outputs", "workers"),
-    [("finetune", "classifiers", 1), ("finetune", "classifiers", 2), ("distil", "distilled", 2)],
+    [full("finetune", "classifiers", 1), ("finetune", "classifiers", 2), full("distil", "distilled", 2)],
 )
 def test_a_full_disk_beside_other_draws_is_named_and_the_next_run_resumes(
     stage: str, outputs: str, workers: int, project: Project
@@ -157,10 +163,10 @@ FULL = r"File too large|could not be written completely; is the disk full\? \(.*
 @pytest.mark.parametrize(
     ("stage", "room", "place"),
     [
-        (["prepare"], 0, r"\.dvc/tmp/headstart"),
+        full(["prepare"], 0, r"\.dvc/tmp/headstart"),
         (["prepare"], 20_000, "data/prepared/images/pool.npy"),
-        (["evaluate", "simclr"], 2_000, r"data/predictions/simclr/n10-draw0-finetuned\.npy"),
-        (["compare"], 2_000, "metrics/details.json"),
+        full(["evaluate", "simclr"], 2_000, r"data/predictions/simclr/n10-draw0-finetuned\.npy"),
+        full(["compare"], 2_000, "metrics/details.json"),
         (["compare"], 200_000, "metrics/report.html"),
     ],
 )
@@ -197,7 +203,7 @@ def respect_permissions() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["models/encoders", "models/checkpoints/pretrain/simclr", "metrics/pretrain"]
+    "folder", ["models/encoders", full("models/checkpoints/pretrain/simclr"), full("metrics/pretrain")]
 )
 def test_a_read_only_folder_is_named_before_any_work(folder: str, project: Project) -> None:
     place = project.path / folder
@@ -246,7 +252,7 @@ def kill_where_it_writes(project: Project, script: str, number: signal.Signals) 
     assert project.run("dvc", "status", check=False).returncode != 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, full(signal.SIGTERM), full(signal.SIGINT)])
 def test_a_lock_that_dvc_was_writing_comes_back(project: Project, number: signal.Signals) -> None:
     """DVC empties dvc.lock before it writes it."""
     expected = project.read("dvc.lock")
@@ -274,7 +280,7 @@ sys.exit(main(["repro"]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, full(signal.SIGTERM), full(signal.SIGINT)])
 def test_the_list_of_files_in_use_that_dvc_was_writing_is_removed(
     project: Project, number: signal.Signals
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.image_files import write_bomb, write_shapes
-from tests.pipeline.conftest import Project
+from tests.pipeline.conftest import Project, made_once
 from tests.pipeline.test_honesty import files
 
 OWN: dict[str, Any] = {
@@ -29,14 +29,18 @@ OWN: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def reproduced(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project on a folder of coloured shapes, most of them unlabelled; reproduced and committed."""
-    project = baseline.copy(tmp_path_factory.mktemp("shapes") / "project")
-    write_shapes(project.path / "data/images", each=60, unlabelled=100)
-    project.set(**OWN)
-    project.run("dvc", "add", "data/images")
-    ran = project.repro()
-    assert len(ran) == 13
-    project.commit("own images")
-    return project
+
+    def make(path: Path) -> Project:
+        project = baseline.copy(path)
+        write_shapes(project.path / "data/images", each=60, unlabelled=100)
+        project.set(**OWN)
+        project.run("dvc", "add", "data/images")
+        ran = project.repro()
+        assert len(ran) == 13
+        project.commit("own images")
+        return project
+
+    return made_once(tmp_path_factory, "shapes", make)
 
 
 @pytest.fixture
@@ -89,6 +93,7 @@ def test_fifty_more_labels_add_a_budget_without_pretraining(shapes: Project) -> 
     assert shapes.repro() == []
 
 
+@pytest.mark.full
 def test_a_label_in_the_validation_split_does_not_train_again(shapes: Project) -> None:
     table = pd.read_csv(shapes.path / "data/prepared/images/validation.csv", keep_default_na=False)
     names = set(table[table["label"] == ""]["source"])
@@ -157,6 +162,7 @@ def test_the_report_has_the_name_of_the_folder_and_mistakes_would_have_those_of_
     assert "What pretraining bought on images<" in shapes.read("metrics/report.html").decode()
 
 
+@pytest.mark.full
 def test_images_without_labels_are_pretrained_on_and_finetuning_reports_why_it_is_skipped(
     project: Project,
 ) -> None:

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from stages.files.digests import TABLE
 from stages.tasks.model_index import read_index
 from tests.pipeline.conftest import Project
@@ -10,6 +12,7 @@ from tests.pipeline.test_honesty import files
 RUN0 = "models/encoders/simclr/run0.safetensors"
 
 
+@pytest.mark.full
 def test_a_second_run_is_added_and_removed_again(project: Project) -> None:
     first = project.read(RUN0)
     before = files(project, "models/classifiers/simclr")
