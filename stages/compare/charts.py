@@ -27,7 +27,7 @@ CURVES = {  # column of the training curves: title and unit
     "feature_std": ("spread of the features (standard deviation)", 1),
     "loss": ("loss relative to each method's first value", 1),
 }
-STYLES = ("-", "--", ":", "-.")  # of the simple baselines
+STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))  # of the simple baselines, one for each
 
 
 def shown(table: pd.DataFrame) -> list[str]:
@@ -62,6 +62,12 @@ def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]
     axis.set_ylabel("test accuracy, %")
 
 
+def legend(axis: Axes) -> None:
+    """The names of the lines below the chart, where they cover no line however many there are."""
+    if lines := axis.get_legend_handles_labels()[0]:
+        axis.figure.legend(handles=lines, loc="outside lower center", ncols=3, frameon=False)
+
+
 def crowded(ticks: Sequence[int]) -> bool:
     """Whether the texts of two ticks on a logarithmic axis would overlap, written side by side."""
     least = (ticks[-1] / ticks[0]) ** SHARE_OF_TICK if len(ticks) > 1 else 1
@@ -74,7 +80,7 @@ def write_efficiency(table: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(
         1,
         len(protocols),
-        figsize=(4.5 * len(protocols), 3.8),
+        figsize=(4.5 * len(protocols), 4.4),
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -88,8 +94,7 @@ def write_efficiency(table: pd.DataFrame, path: Path) -> None:
     axes[0, 0].set_ylim(top=101)
     for axis in axes[0, 1:]:
         axis.set_ylabel("")
-    if len(table):
-        axes[0, 0].legend(frameon=False)
+    legend(axes[0, 0])
     with whole_file(path) as temporary:
         # NOTE: matplotlib's version is left out of the metadata, so that equal tables give equal bytes.
         figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
@@ -98,10 +103,10 @@ def write_efficiency(table: pd.DataFrame, path: Path) -> None:
 
 def efficiency(table: pd.DataFrame, protocol: str) -> str:
     """The label-efficiency curve of one protocol."""
-    with panel() as (figure, axis):
+    with panel(height=3.9) as (figure, axis):
         curve(axis, table, protocol, SERIES)
         axis.set_ylim(top=101)
-        axis.legend()
+        legend(axis)
         alt = f"Test accuracy over the number of labels, {PROTOCOLS[protocol]}, one line for each method"
         return svg(figure, f"efficiency-{protocol}", alt)
 

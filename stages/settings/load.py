@@ -74,7 +74,8 @@ def declared_values(stage: str, method: str | None, raw: Any = None) -> dict[str
 
 def declared_files(stage: str, method: str | None) -> list[str]:
     """The files and folders under `deps:` of a stage in dvc.yaml; of a folder of code each of its files."""
-    declared = [Path(_filled(path, method, read(PARAMS))) for path in listed(read(PIPELINE), stage, "deps")]
+    raw = read(PARAMS)
+    declared = [Path(_filled(path, method, raw)) for path in listed(read(PIPELINE), stage, "deps")]
     return [str(file) for path in declared for file in (_source_files(path) if _is_code(path) else [path])]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from stages.errors import InputError, has_control
 
 PIPELINE = Path("dvc.yaml")
+BACK = f"`git checkout {PIPELINE}` brings the committed one back"  # the remedy for a change by hand
 
 
 def stage_names(content: Any) -> list[str]:
@@ -16,7 +17,7 @@ def stage_names(content: Any) -> list[str]:
     """
     stages = content.get("stages") or {} if isinstance(content, dict) else None
     if not isinstance(stages, dict) or not all(isinstance(stage or {}, dict) for stage in stages.values()):
-        raise InputError(f"{PIPELINE}: its stages are not as DVC needs them; {_remedy()}")
+        raise InputError(f"{PIPELINE}: its stages are not as DVC needs them; {BACK}")
     return [name for name, stage in stages.items() if stage]
 
 
@@ -49,8 +50,4 @@ def _is_name(name: Any) -> bool:
 
 def not_as_needed(stage: str, what: str, how: str) -> InputError:
     """The error for a list of a stage that a person has to mend."""
-    return InputError(f"{PIPELINE}: stages.{stage}.{what} {how}; {_remedy()}")
-
-
-def _remedy() -> str:
-    return f"`git checkout {PIPELINE}` brings the committed one back"
+    return InputError(f"{PIPELINE}: stages.{stage}.{what} {how}; {BACK}")

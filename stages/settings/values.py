@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from stages.errors import InputError, one_line
 from stages.settings.findings import unknown
+from stages.settings.pipeline import BACK, PIPELINE
 
 METHODS = Path(__file__).parents[1] / "pretrain" / "methods"
 IMPORTED = "imported"  # the second control: weights from elsewhere, as they came
@@ -143,6 +144,5 @@ class Section(BaseModel):
             if name not in type(self).model_fields:
                 return super().__getattr__(name)
             raise UndeclaredError(
-                f"dvc.yaml: the parameter {name}, which the stage reads, is not among its params; "
-                "`git checkout dvc.yaml` brings the committed ones back"
+                f"{PIPELINE}: the parameter {name}, which the stage reads, is not among its params; {BACK}"
             )

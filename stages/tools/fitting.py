@@ -13,12 +13,13 @@ Choices = dict[str, tuple[Any, str]]  # by dotted key: the value and the reason
 CPU_SIDE, GPU_SIDE, SMALL_SIDE = 64, 128, 32  # pixels
 MANY = 20_000  # images; with more, a CPU gets the small side
 LONGEST = 60  # minutes that all may take with more pixels than the small side has
-SEEN, STEPS = 220_000, 1500  # images seen in pretraining, and steps at least
+SEEN = (660_000, 440_000, 220_000)  # images seen in a pretraining
+STEPS = 1500  # of a pretraining at least
 TENTH, MOST_HELD_OUT = 0.1, 0.2  # fractions of the images for validation
 CHOOSING = (
     120  # labels of validation: 100 are enough to choose by, and how many there are varies with the groups
 )
-MINUTES = 30  # that the pretrainings of a method may take if there are to be several
+MINUTES = 30  # that the pretrainings of a method may take if they are to be several, or long
 RUNS, DRAWS = 3, 5
 EPOCHS = (50, 32, 16, 8, 4, 2)  # passes of finetuning through the labels, where these are many
 FINETUNING_MINUTES = 20  # that the finetunings of all methods may take if there are to be more passes
@@ -82,13 +83,11 @@ def validation(labelled: int) -> tuple[float, str]:
 
 
 def choices(contents: Survey, path: str, size: tuple[int, str], hardware: Hardware) -> Choices:
-    """All parameters that depend on the folder or the machine, but `pretrain.runs`."""
+    """All parameters that depend on the folder or the machine; the pretraining is the shortest one."""
     cores = min(hardware.cores, THREADS)
     grey = contents.channels == 1
     # Strong views for pretraining: on emoji they brought the linear probe 2 to 5 points more than mild ones.
     strong, mild, of = ("clothes", "clothes_mild", "grey") if grey else ("photos", "photos_mild", "colour")
-    seen = max(SEEN, contents.pool)
-    about = f"{seen / contents.pool:,.0f} passes through {contents.pool:,} images"
     chosen: Choices = {
         "methods": (["scratch", "simclr"], "the control, and SimCLR"),
         "runtime.threads.pretrain": (cores, f"this machine has {hardware.cores} cores"),
@@ -105,7 +104,8 @@ def choices(contents: Survey, path: str, size: tuple[int, str], hardware: Hardwa
         "encoder.width": (64, "a GPU") if hardware.gpu else (32, "a CPU"),
         "views.pretrain": (strong, f"strong ones for {of} images; make views compares presets"),
         "views.finetune": (mild, f"mild ones for {of} images"),
-        "pretrain.simclr.images": (seen, about),
+        "pretrain.simclr.images": (max(SEEN[-1], contents.pool), "until a step is timed"),
+        "pretrain.runs": (1, "until a step is timed"),
         "pretrain.simclr.steps": (STEPS, "at least, also for a small pool"),
         "pretrain.simclr.temperature": (0.5, "SimCLR's own for small photographs; 1 is MNIST's"),
         "finetune.budgets": budgets(contents),
@@ -144,11 +144,29 @@ def epochs(seconds: Callable[[int], float]) -> tuple[int, str]:
     return number, f"with {EPOCHS[0]} finetuning would take {seconds(EPOCHS[0]) / 60:.0f} minutes"
 
 
-def runs(seconds: float) -> tuple[int, str]:
-    """How many pretrainings a method gets, by the seconds that one takes, and why."""
-    minutes = seconds / 60
-    number = RUNS if RUNS * minutes <= MINUTES else 1  # two say hardly anything about how much runs differ
-    one = f"one takes {minutes:.0f} minutes" if minutes >= 1.5 else f"one takes {seconds:.0f} s"
-    if number == 1:
-        return 1, f"{one}; the interval then does not cover what another pretraining would give"
-    return number, f"{one}; several show how much pretrainings differ"
+def pretraining(pool: int, seconds: Callable[[int], float]) -> Choices:
+    """How long a pretraining is and how many a method gets, and why.
+
+    First there are to be several, because they show how much pretrainings differ. Then each is to be long:
+    three times the images seen made the linear probe 1 to 6 points better (docs/benchmarks.md).
+
+    Args:
+        pool: images to pretrain on.
+        seconds: that one pretraining takes which sees so many images.
+    """
+    lengths = sorted({max(one, pool) for one in SEEN}, reverse=True)
+    ladder = [(images, runs) for runs in (RUNS, 1) for images in lengths]  # two say hardly more than one
+    fit = (one for one in ladder if one[1] * seconds(one[0]) <= 60 * MINUTES)
+    images, runs = next(fit, ladder[-1])
+    passes = f"{images / pool:,.0f} passes through {pool:,} images"
+    longest = RUNS * seconds(lengths[0]) / 60
+    if images < lengths[0]:
+        passes += f"; {RUNS} pretrainings of {lengths[0]:,} would take {longest:.0f} minutes"
+    one = seconds(images)
+    takes = f"one takes {one / 60:.0f} minutes" if one >= 90 else f"one takes {one:.0f} s"
+    several = "several show how much pretrainings differ"
+    alone = "the interval then does not cover what another pretraining would give"
+    return {
+        "pretrain.simclr.images": (images, passes),
+        "pretrain.runs": (runs, f"{takes}; {several if runs > 1 else alone}"),
+    }

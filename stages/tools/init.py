@@ -83,8 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with_epochs = settings_of(text, choices | {"finetune.schedule.epochs": (epochs, "")})
         return times.finetuning(with_epochs, contents.labels, parallel)
 
+    def pretraining(images: int) -> float:
+        return times.pretraining(settings_of(text, choices | {"pretrain.simclr.images": (images, "")}))
+
     choices["finetune.schedule.epochs"] = fitting.epochs(finetuning)
-    choices["pretrain.runs"] = fitting.runs(times.pretraining)
+    choices |= fitting.pretraining(contents.pool, pretraining)
     settings = settings_of(text, choices)
 
     seconds = times.whole(settings, contents.labels, contents.test, parallel)

@@ -37,17 +37,16 @@ class Times:
     Attributes:
         pretrain: of one step of pretraining, with the threads of params.yaml.
         finetune: of one step of finetuning, with one thread.
-        steps: of one pretraining.
+        pool: images to pretrain on, as many as a step may have at least.
     """
 
     pretrain: float
     finetune: float
-    steps: int
+    pool: int
 
-    @property
-    def pretraining(self) -> float:
+    def pretraining(self, settings: Params) -> float:
         """Seconds of one pretraining."""
-        return self.pretrain * self.steps
+        return self.pretrain * length_of(METHOD, settings.pretrain[METHOD], self.pool).steps
 
     def whole(self, settings: Params, labels: int, tested: int, parallel: int) -> float:
         """Seconds of `make repro`, without reading the images.
@@ -59,7 +58,7 @@ class Times:
             parallel: finetunings that run side by side.
         """
         trained = [name for name in settings.methods if isinstance(settings.pretrain[name], Training)]
-        pretraining = len(trained) * settings.pretrain.runs * self.pretraining
+        pretraining = len(trained) * settings.pretrain.runs * self.pretraining(settings)
         public = PUBLIC_SECONDS * (labels + tested) if PUBLIC in settings.baselines else 0.0
         return pretraining + self.finetuning(settings, labels, parallel) + public
 
@@ -97,7 +96,7 @@ def measure(settings: Params, pool: np.ndarray, classes: int) -> Times:
     views = partial(random_views, strengths=settings.views.presets[settings.views.finetune])
     finetuning = Finetuning(classifier, labelled, settings.finetune.schedule, views, machine)
     batch_size = settings.finetune.schedule.batch_size
-    return Times(seconds, _seconds(finetuning, len(images), batch_size, machine, stream), length.steps)
+    return Times(seconds, _seconds(finetuning, len(images), batch_size, machine, stream), len(pool))
 
 
 def _seconds(task: loop.Task, items: int, batch_size: int, machine: Machine, stream: Stream) -> float:

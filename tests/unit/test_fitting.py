@@ -111,19 +111,37 @@ def test_views_threads_and_width_follow_from_the_images_and_the_machine() -> Non
     laptop = fitting.choices(folder(), "data/images", size, LAPTOP)
     assert (laptop["views.pretrain"][0], laptop["views.finetune"][0]) == ("photos", "photos_mild")
     assert (laptop["runtime.threads.pretrain"][0], laptop["encoder.width"][0]) == (4, 32)
-    assert laptop["pretrain.simclr.images"] == (220_000, "17 passes through 12,674 images")
     gpu = fitting.choices(folder(channels=1, pool=500_000), "data/images", size, GPU)
     assert (gpu["views.pretrain"][0], gpu["views.finetune"][0]) == ("clothes", "clothes_mild")
     assert (gpu["runtime.threads.pretrain"][0], gpu["encoder.width"][0]) == (8, 64)
-    assert gpu["pretrain.simclr.images"] == (500_000, "1 passes through 500,000 images")
+    assert (laptop["pretrain.simclr.images"][0], gpu["pretrain.simclr.images"][0]) == (220_000, 500_000)
 
 
-@pytest.mark.parametrize(("seconds", "runs"), [(0.001, 3), (100, 3), (599, 3), (601, 1), (90_000, 1)])
-def test_there_are_several_pretrainings_where_they_are_short(seconds: float, runs: int) -> None:
-    number, reason = fitting.runs(seconds)
-    assert number == runs
-    assert reason.startswith("one takes ")
-    assert ("does not cover" in reason) == (runs == 1)
+@pytest.mark.parametrize(
+    ("pool", "rate", "images", "runs"),
+    [
+        (5_000, 100_000, 660_000, 3),
+        (5_000, 1_101, 660_000, 3),
+        (5_000, 1_099, 440_000, 3),  # images a second: three times 660,000 would take more than 30 minutes
+        (5_000, 400, 220_000, 3),
+        (5_000, 366, 440_000, 1),  # three of the shortest would take too long: one, as long as may be
+        (5_000, 200, 220_000, 1),
+        (5_000, 1, 220_000, 1),
+        (300_000, 300, 440_000, 1),
+        (900_000, 100_000, 900_000, 3),
+        (900_000, 10, 900_000, 1),
+    ],
+)
+def test_pretrainings_are_several_then_long_as_far_as_their_time_allows(
+    pool: int, rate: float, images: int, runs: int
+) -> None:
+    chosen = fitting.pretraining(pool, lambda seen: seen / rate)
+    assert (chosen["pretrain.simclr.images"][0], chosen["pretrain.runs"][0]) == (images, runs)
+    length, number = chosen["pretrain.simclr.images"][1], chosen["pretrain.runs"][1]
+    assert length.startswith(f"{images / pool:,.0f} passes through {pool:,} images")
+    assert ("would take" in length) == (images < max(pool, 660_000))
+    assert number.startswith("one takes ")
+    assert ("does not cover" in number) == (runs == 1)
 
 
 @pytest.mark.parametrize(
@@ -188,10 +206,10 @@ def test_the_smallest_gain_is_that_of_each_budget_and_larger_for_a_smaller_test(
 
 def test_the_time_is_that_of_all_trainings(raw: dict[str, Any]) -> None:
     settings = load.validated(raw)
-    times = Times(pretrain=0.1, finetune=0.01, steps=1719)
-    assert times.pretraining == pytest.approx(171.9)
+    times = Times(pretrain=0.1, finetune=0.01, pool=900)
+    assert times.pretraining(settings) == pytest.approx(171.9)
     steps = settings.finetune.draws * (300 + 300 + 300)  # of the budgets 10, 900 and all
-    expected = 2 * times.pretraining * settings.pretrain.runs + 3 * steps * 0.01 * 1.5 / 2
+    expected = 2 * 171.9 * settings.pretrain.runs + 3 * steps * 0.01 * 1.5 / 2
     assert times.whole(settings, 900, 500, 2) == pytest.approx(expected)
     with_public = settings.model_copy(update={"baselines": ("imagenet",)})
     assert times.whole(with_public, 900, 500, 2) == pytest.approx(expected + 0.008 * 1400)
