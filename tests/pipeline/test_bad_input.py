@@ -110,7 +110,7 @@ def test_truncated_source_is_refused_with_both_checksums(project: Project) -> No
 @pytest.mark.parametrize(
     ("name", "reader"),
     [
-        ("metrics/pretrain/simclr.csv", ["stages.compare"]),
+        pytest.param("metrics/pretrain/simclr.csv", ["stages.compare"], marks=pytest.mark.full),
         ("metrics/finetune/simclr.json", ["stages.compare"]),
         ("models/recipes/simclr.json", ["stages.finetune", "simclr"]),
     ],
@@ -137,7 +137,13 @@ def test_the_printed_remedy_repairs_a_file_that_was_altered_unseen(
     project.stage(*reader)
 
 
-@pytest.mark.parametrize("name", ["data/prepared/images/pool.npy", "models/recipes/simclr.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/prepared/images/pool.npy",
+        pytest.param("models/recipes/simclr.json", marks=pytest.mark.full),
+    ],
+)
 def test_the_printed_remedies_repair_what_is_damaged_in_the_cache_too(project: Project, name: str) -> None:
     assert project.repro() == []
     path = project.path / name

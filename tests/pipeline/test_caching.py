@@ -42,6 +42,7 @@ def test_finetune_parameter_reruns_finetune_to_compare_only(undecided: Project, 
     assert set(project.repro()) == columns("choose", "finetune", "distil", "evaluate")
 
 
+@pytest.mark.full
 def test_choose_parameter_reruns_the_methods_whose_recipes_are_chosen(
     undecided: Project, tmp_path: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_distil_parameter_reruns_distil_to_compare_and_without_small_budgets_n
         assert shown not in project.read(f"metrics/{file}")
 
 
+@pytest.mark.full
 def test_changed_label_reruns_no_pretraining(project: Project) -> None:
     labels = project.path / "data" / "prepared" / "labels" / "pool.csv"
     table = pd.read_csv(labels)
@@ -124,6 +126,7 @@ def test_method_parameter_on_a_branch_is_compared_and_reverted(project: Project)
         assert project.read(path) == content
 
 
+@pytest.mark.full
 def test_added_method_runs_its_column_only_and_leaves_no_row_when_removed(project: Project) -> None:
     before = project.read("metrics/summary.json")
     project.set(methods=["scratch", "simclr", "autoencoder"])

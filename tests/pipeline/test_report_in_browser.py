@@ -84,6 +84,7 @@ def test_the_report_of_a_real_run_opens(browser: Browser, project: Project) -> N
     assert figures(page) == in_percent(project)
 
 
+@pytest.mark.full
 def test_the_report_of_one_method_and_one_draw_opens(browser: Browser, project: Project) -> None:
     project.set(methods=["simclr"], finetune__draws=1)
     again = {"baselines", "finetune@simclr", "distil@simclr", "evaluate@simclr", "compare"}

@@ -67,9 +67,8 @@ def longer(baseline: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return project, expected
 
 
-@pytest.mark.parametrize(
-    "disturbance", [pytest.param("a worker is killed", marks=pytest.mark.full), "Ctrl-C"]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("disturbance", ["a worker is killed", "Ctrl-C"])
 def test_a_disturbed_stage_is_one_message_and_the_next_run_resumes(
     disturbance: str, longer: tuple[Project, dict[str, bytes]], tmp_path: Path
 ) -> None:
