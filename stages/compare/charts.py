@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from stages.compare.figures import control_first
-from stages.compare.svg import INK, MARKERS, PRINTED, SERIES, panel, svg
+from stages.compare.svg import INK, MARKERS, PRINTED, SERIES, legend_below, panel, svg
 from stages.files.whole import whole_file
 from stages.settings.values import BASELINE
 
@@ -62,12 +62,6 @@ def curve(axis: Axes, table: pd.DataFrame, protocol: str, colours: Sequence[str]
     axis.set_ylabel("test accuracy, %")
 
 
-def legend(axis: Axes) -> None:
-    """The names of the lines below the chart, where they cover no line however many there are."""
-    if lines := axis.get_legend_handles_labels()[0]:
-        axis.figure.legend(handles=lines, loc="outside lower center", ncols=3, frameon=False)
-
-
 def crowded(ticks: Sequence[int]) -> bool:
     """Whether the texts of two ticks on a logarithmic axis would overlap, written side by side."""
     least = (ticks[-1] / ticks[0]) ** SHARE_OF_TICK if len(ticks) > 1 else 1
@@ -94,7 +88,7 @@ def write_efficiency(table: pd.DataFrame, path: Path) -> None:
     axes[0, 0].set_ylim(top=101)
     for axis in axes[0, 1:]:
         axis.set_ylabel("")
-    legend(axes[0, 0])
+    legend_below(axes[0, 0])
     with whole_file(path) as temporary:
         # NOTE: matplotlib's version is left out of the metadata, so that equal tables give equal bytes.
         figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
@@ -106,7 +100,7 @@ def efficiency(table: pd.DataFrame, protocol: str) -> str:
     with panel(height=3.9) as (figure, axis):
         curve(axis, table, protocol, SERIES)
         axis.set_ylim(top=101)
-        legend(axis)
+        legend_below(axis)
         alt = f"Test accuracy over the number of labels, {PROTOCOLS[protocol]}, one line for each method"
         return svg(figure, f"efficiency-{protocol}", alt)
 

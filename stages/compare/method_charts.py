@@ -13,7 +13,7 @@ from matplotlib.text import Text
 
 from stages.compare.formats import counted
 from stages.compare.names import drawn
-from stages.compare.svg import INK, MARKERS, PAPER, PRINTED, SERIES, arrange, panel, svg
+from stages.compare.svg import INK, MARKERS, PAPER, PRINTED, SERIES, arrange, legend_below, panel, svg
 
 FEW_CLASSES = 15  # with more classes a cell of a confusion matrix has no room for numbers
 NAMED_CLASSES = 40  # with more classes there is no room for the names beside the matrix
@@ -96,14 +96,9 @@ def recalls(
         axis.set_xlim(max(axis.get_xlim()[0], -2), 102)
         axis.set_yticks(range(len(chosen)), names.texts)
         axis.set_ylim(len(chosen) - 0.5, -0.5)
-        beside(figure)
+        legend_below(axis)
         alt = f"Recall of each class by {method} at each budget"
         return svg(figure, f"recall-{method}", alt, names.written)
-
-
-def beside(figure: Figure) -> None:
-    """Put the legend of a figure's chart below it, where it covers nothing."""
-    figure.legend(loc="outside lower center", ncols=3, handletextpad=0.3, columnspacing=1)
 
 
 def reliability(method: str, rows: pd.DataFrame, labels: Mapping[str, int]) -> str:

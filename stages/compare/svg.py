@@ -48,6 +48,13 @@ def panel(width: float = 4.4, height: float = 3.2) -> Iterator[tuple[Figure, Axe
             plt.close(figure)
 
 
+def legend_below(axis: Axes) -> None:
+    """Put the legend of a chart below it, where it covers nothing however many names it has."""
+    lines, names = axis.get_legend_handles_labels()
+    if lines:
+        axis.figure.legend(lines, names, loc="outside lower center", ncols=3, frameon=False, columnspacing=1)
+
+
 def svg(figure: Figure, name: str, alt: str, written: Mapping[str, str] | None = None) -> str:
     """The figure as an SVG element; equal figures with the same name give equal text.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,7 +105,12 @@ class TrainingStage:
 
     def workers(self, tasks: int) -> int:
         """How many workers run side by side for so many tasks."""
-        return min(fitting(self.settings.runtime.threads.finetune), max(1, tasks))
+        return min(self.most_workers, max(1, tasks))
+
+    @cached_property
+    def most_workers(self) -> int:
+        """How many workers fit. It is asked once: later there may be more memory free, or less."""
+        return fitting(self.settings.runtime.threads.finetune)
 
     def made_from(self) -> dict[str, Any]:
         """What the results were made from; an InputError if it has changed since the stage began."""

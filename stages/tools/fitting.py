@@ -22,7 +22,7 @@ CHOOSING = (
 MINUTES = 30  # that the pretrainings of a method may take if they are to be several, or long
 RUNS, DRAWS = 3, 5
 EPOCHS = (50, 32, 16, 8, 4, 2)  # passes of finetuning through the labels, where these are many
-FINETUNING_MINUTES = 20  # that the finetunings of all methods may take if there are to be more passes
+FINETUNING_MINUTES = 25  # that finetuning, and what belongs to it, may take if there are to be more passes
 LABELS_PER_CLASS = 10  # in the smallest budget
 SMALLEST_BUDGET, MIDDLE_BUDGET, LARGE_MIDDLE_BUDGET = 50, 300, 1000
 THREADS = 8  # more hardly make the training of a small network faster
@@ -148,7 +148,7 @@ def pretraining(pool: int, seconds: Callable[[int], float]) -> Choices:
     """How long a pretraining is and how many a method gets, and why.
 
     First there are to be several, because they show how much pretrainings differ. Then each is to be long:
-    three times the images seen made the linear probe 1 to 6 points better (docs/benchmarks.md).
+    three times the images seen made the linear probe 0.5 to 6 points better (docs/benchmarks.md).
 
     Args:
         pool: images to pretrain on.
@@ -159,9 +159,9 @@ def pretraining(pool: int, seconds: Callable[[int], float]) -> Choices:
     fit = (one for one in ladder if one[1] * seconds(one[0]) <= 60 * MINUTES)
     images, runs = next(fit, ladder[-1])
     passes = f"{images / pool:,.0f} passes through {pool:,} images"
-    longest = RUNS * seconds(lengths[0]) / 60
+    longest = runs * seconds(lengths[0]) / 60
     if images < lengths[0]:
-        passes += f"; {RUNS} pretrainings of {lengths[0]:,} would take {longest:.0f} minutes"
+        passes += f"; with {lengths[0]:,}, {runs} would take {longest:.0f} minutes"
     one = seconds(images)
     takes = f"one takes {one / 60:.0f} minutes" if one >= 90 else f"one takes {one:.0f} s"
     several = "several show how much pretrainings differ"

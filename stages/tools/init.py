@@ -36,7 +36,7 @@ from stages.training.resources import cores
 BUSY = 1.0  # programs for each core; fewer may be the installation just before
 BUSY_MACHINE = (
     "other programs were busy in the last minute (load average {:.1f}), so the times are too long, and image "
-    "size and runs may be too small; run this again when they have ended"
+    "size, trainings and runs may be too small; run this again when they have ended"
 )
 
 

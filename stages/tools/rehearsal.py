@@ -24,9 +24,9 @@ from stages.views.augment import random_views
 IMAGES = 1024  # of the pool, in memory
 STEPS = 5  # the first ones are slow
 METHOD = "simclr"
-# For what comes on top of the trainings of `finetune`: choosing their recipe takes at most a third of them;
-# distilling, measuring and starting the stages took less than that on MNIST.
-BESIDE = 1.5
+# For what comes on top of the trainings of `finetune`: choosing their recipes, distilling and measuring took
+# 0.7 to 1.2 times as long on MNIST (benchmarks/results/where_time_goes.csv).
+BESIDE = 2.0
 PUBLIC_SECONDS = 0.008  # of an image in the network of public weights, on one core
 
 
@@ -37,7 +37,7 @@ class Times:
     Attributes:
         pretrain: of one step of pretraining, with the threads of params.yaml.
         finetune: of one step of finetuning, with one thread.
-        pool: images to pretrain on, as many as a step may have at least.
+        pool: the images that the timing has; a step has no more.
     """
 
     pretrain: float

@@ -25,7 +25,10 @@ def available_memory_mb() -> float:
     available = int(line[1]) / 1000 if line else math.inf
     limit, used = _text(CGROUP / "memory.max").strip(), _text(CGROUP / "memory.current").strip()
     if limit.isdecimal() and used.isdecimal():
-        available = min(available, (int(limit) - int(used)) / 1e6)
+        # Files that were read stay in memory until a program needs it, and count as used.
+        cached = re.search(r"^inactive_file ([0-9]+)$", _text(CGROUP / "memory.stat"), re.MULTILINE)
+        taken = int(used) - (int(cached[1]) if cached else 0)
+        available = min(available, (int(limit) - taken) / 1e6)
     return available
 
 

@@ -1,4 +1,4 @@
-"""Real servers for the tests of remotes: sshd and S3 (SeaweedFS), on the loopback, for one test session."""
+"""Real servers for the tests of remotes: sshd and S3 (SeaweedFS), on the loopback, each for one test."""
 
 import getpass
 import json

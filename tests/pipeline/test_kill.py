@@ -81,6 +81,7 @@ def test_a_killed_repro_ends_with_the_same_bytes(baseline: Project, tmp_path: Pa
         "finetune.recipe.simclr.encoder_learning_rate": 0.001,
     }  # fmt: skip
     undisturbed, killed = (baseline.copy(tmp_path / name) for name in ("undisturbed", "killed"))
+    killed.workers = 2  # the undisturbed one has a single worker
     for project in (undisturbed, killed):
         change(project.path / "params.yaml", longer)
     undisturbed.repro()

@@ -145,7 +145,7 @@ def test_pretrainings_are_several_then_long_as_far_as_their_time_allows(
 
 
 @pytest.mark.parametrize(
-    ("an_epoch", "epochs"), [(0.1, 50), (24.0, 50), (25.0, 32), (70.0, 16), (500.0, 2), (5000.0, 2)]
+    ("an_epoch", "epochs"), [(0.1, 50), (30.0, 50), (31.0, 32), (90.0, 16), (600.0, 2), (5000.0, 2)]
 )
 def test_finetuning_is_as_long_as_its_time_allows(an_epoch: float, epochs: int) -> None:
     number, reason = fitting.epochs(lambda number: number * an_epoch)
@@ -209,7 +209,7 @@ def test_the_time_is_that_of_all_trainings(raw: dict[str, Any]) -> None:
     times = Times(pretrain=0.1, finetune=0.01, pool=900)
     assert times.pretraining(settings) == pytest.approx(171.9)
     steps = settings.finetune.draws * (300 + 300 + 300)  # of the budgets 10, 900 and all
-    expected = 2 * 171.9 * settings.pretrain.runs + 3 * steps * 0.01 * 1.5 / 2
+    expected = 2 * 171.9 * settings.pretrain.runs + 3 * steps * 0.01 * 2 / 2
     assert times.whole(settings, 900, 500, 2) == pytest.approx(expected)
     with_public = settings.model_copy(update={"baselines": ("imagenet",)})
     assert times.whole(with_public, 900, 500, 2) == pytest.approx(expected + 0.008 * 1400)

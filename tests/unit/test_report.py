@@ -541,3 +541,15 @@ def test_figures_of_another_version_of_the_code_are_named() -> None:
     said = "made by another version of the code: prepare; run `dvc repro` to make them anew"
     assert f"Figures {said}." in parsed(report.render(made_up, said)).words
     assert "other-code" not in rendered(made_up).ids
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_a_legend_covers_no_part_of_its_chart(count: int) -> None:
+    with svg.panel() as (figure, axis):
+        for number in range(count):
+            axis.plot([0, 1], [0, number], label=f"line {number}")
+        svg.legend_below(axis)
+        svg.arrange(figure)
+        (legend,) = figure.legends
+        assert legend.get_window_extent().y1 < axis.get_tightbbox().y0
+        assert len(legend.texts) == count

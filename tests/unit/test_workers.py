@@ -364,6 +364,8 @@ def test_the_memory_is_that_of_the_machine_or_of_the_container(
     (tmp_path / "memory.max").write_text("3000000000\n")
     (tmp_path / "memory.current").write_text("1000000000\n")
     assert resources.available_memory_mb() == 2000
+    (tmp_path / "memory.stat").write_text("anon 900000000\ninactive_file 400000000\nactive_file 7\n")
+    assert resources.available_memory_mb() == 2400  # files that were read make room for a program
     (tmp_path / "memory.max").write_text("max\n")
     assert resources.available_memory_mb() == 2500
 
