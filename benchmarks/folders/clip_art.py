@@ -1,9 +1,7 @@
 """Drawings as JPEGs of 1,000 × 800 pixels in class folders, from a Debian package."""
 
-import io
 import itertools
 import subprocess
-import tarfile
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -35,7 +33,8 @@ def write(packages: Sequence[Path], folder: Path) -> pd.DataFrame:
     """Write equally many drawings of each class, taken at random; returns file and label of each."""
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such drawings are too large anyway
-        extract(packages[0], Path(temporary))
+        extract = ["dpkg-deb", "--extract", str(packages[0]), temporary]
+        subprocess.run(extract, check=True)  # noqa: S603 (no shell)
         for name in CLASSES:
             source = Path(temporary) / ROOT / name
             drawings = sorted(source.rglob("*.png"))
@@ -49,14 +48,6 @@ def write(packages: Sequence[Path], folder: Path) -> pd.DataFrame:
         for file in folder.rglob("*.jpg")
     ]
     return pd.DataFrame(rows)
-
-
-def extract(package: Path, folder: Path) -> None:
-    """Extract the files of a package of Debian into a folder."""
-    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
-    content = subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603 (no shell)
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(folder, filter="data")
 
 
 def pages(drawings: Sequence[Path]) -> Iterator[tuple[Path, Image.Image]]:
