@@ -140,7 +140,7 @@ def epochs(seconds: Callable[[int], float]) -> tuple[int, str]:
     number = next((one for one in EPOCHS if seconds(one) <= 60 * FINETUNING_MINUTES), EPOCHS[-1])
     minutes = max(1, round(seconds(number) / 60))
     if number == EPOCHS[0]:
-        return number, f"so that no method is cut short; all finetunings take about {minutes} minutes"
+        return number, f"so that no method is cut short; {minutes} minutes with choosing and measuring"
     return number, f"with {EPOCHS[0]} finetuning would take {seconds(EPOCHS[0]) / 60:.0f} minutes"
 
 
