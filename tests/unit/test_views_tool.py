@@ -8,8 +8,6 @@ import pytest
 from torch import Tensor
 
 from stages.errors import InputError
-from stages.files.json_files import write_json
-from stages.files.packs import write_array
 from stages.files.paths import IMAGES, LABELS
 from stages.files.tables import write_table
 from stages.settings import load
@@ -19,30 +17,6 @@ from stages.training import checkpoint, loop
 from stages.training.randomness import Stream
 from tests.conftest import ROOT, seal
 from tests.pipeline.conftest import change
-
-POOL = 300
-
-
-@pytest.fixture
-def small(in_copy: Path, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Real digits, a narrow encoder, small batches; the labels of every third image of the pool are known."""
-    monkeypatch.setattr(preset_trial, "FOLDS", 2)
-    monkeypatch.setattr(preset_trial, "SPLITS", 1)
-    (in_copy / "stages").symlink_to(ROOT / "stages")
-    images, labels = (part.numpy() for part in digits)
-    write_array(IMAGES / "pool.npy", images[:POOL])
-    write_array(IMAGES / "validation.npy", images[POOL:400])
-    ids = pd.DataFrame({"id": [f"train-{row:05}" for row in range(POOL)]})
-    write_table(IMAGES / "pool.csv", ids)
-    known = pd.Series(labels[:POOL]).astype(str).where(np.arange(POOL) % 3 == 0, "")
-    write_table(LABELS / "pool.csv", ids.assign(label=known))
-    write_table(IMAGES / "validation.csv", pd.DataFrame({"label": labels[POOL:400]}))
-    write_json(LABELS / "classes.json", [str(number) for number in range(10)])
-    values = {"encoder.width": 8, "pretrain.simclr.batch_size": 16, "runtime.precision": "fp32"}
-    values |= {"methods": ["scratch", "autoencoder", "simclr"], "runtime.threads.pretrain": 1}
-    change(in_copy / load.PARAMS, values)
-    seal()
-    return in_copy
 
 
 @pytest.mark.usefixtures("small")
@@ -140,7 +114,7 @@ def test_colour_images_are_not_tried_with_presets_for_grey_ones_unless_named() -
 @pytest.mark.usefixtures("small")
 def test_groups_of_pool_and_validation_are_units_of_their_own() -> None:
     table = pd.read_csv(IMAGES / "pool.csv", dtype=str)
-    write_table(IMAGES / "pool.csv", table.assign(group=[f"g{row // 30}" for row in range(POOL)]))
+    write_table(IMAGES / "pool.csv", table.assign(group=[f"g{row // 30}" for row in range(300)]))
     seal()
     labelled = LabelledImages.read(Stream.of(1))
     assert len(labelled.labels) == len(labelled.images) == 200
