@@ -1,19 +1,26 @@
 """What is doubtful about a folder of images, before the hours are spent."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stages.tasks.power import ENOUGH_TEST, ENOUGH_VALIDATION, FEWEST_UNITS, smallest_gain
 from stages.tools.survey import Survey
 
 RARE = 5  # labels of a class in the pool
+FEW_TESTED = 10  # images of a class in the test
+MOSTLY = 0.6  # of the test images in one class: always saying so looks good
+FEW_PASSES = 16  # of finetuning through all labels
 NUMBERS = 20  # so many classes that are all numbers look like measurements, not like classes
 SMALL_POOL = 500  # images
 LISTED = 5  # names in a message
 
 
-def doubts(folder: Survey, budgets: list[int | str]) -> Iterator[str]:
-    """One sentence for each doubt."""
+def doubts(folder: Survey, budgets: Sequence[int | str], passes: float) -> Iterator[str]:
+    """One sentence for each doubt.
+
+    Args:
+        passes: how often finetuning sees each image with all labels.
+    """
     if not folder.classes:
         yield (
             "no image has a label: there is pretraining and no classifier; python -m stages.tools.suggest "
@@ -38,14 +45,27 @@ def doubts(folder: Survey, budgets: list[int | str]) -> Iterator[str]:
         yield f"classes with fewer than {RARE} labels for training: {_listed(rare)}"
     if untested := sorted(name for name, labels in folder.test_classes.items() if not labels):
         yield f"classes without an image in the test: {_listed(untested)}"
+    if few := sorted(name for name, labels in folder.test_classes.items() if 0 < labels < FEW_TESTED):
+        yield f"classes with fewer than {FEW_TESTED} test images, whose recall says little: {_listed(few)}"
+    largest = max(folder.test_classes, key=folder.test_classes.__getitem__)
+    if (share := folder.test_classes[largest] / max(1, sum(folder.test_classes.values()))) >= MOSTLY:
+        yield (
+            f"{share:.0%} of the test images are {largest!r}, so a model that always says so seems good; "
+            "macro recall counts every class the same"
+        )
     if len(folder.classes) >= NUMBERS and all(re.fullmatch(r"[-+0-9.,]+", name) for name in folder.classes):
         yield f"all {len(folder.classes)} classes are numbers: if they are measurements, make ranges of them"
     if lists := sorted(name for name in folder.classes if re.search(r"[|;,]", name)):
         yield f"labels that look like lists: {_listed(lists)}; each image has one class here"
     if alike := folder.counts.get("test_resembles_pool"):
         yield (
-            f"{alike:,} test images resemble an image of the pool and flatter the result; give images of the "
-            "same thing one name in the column group of labels.csv"
+            f"{alike:,} test images resemble an image of the pool and may flatter the result; give images of "
+            "the same thing one name in the column group of labels.csv"
+        )
+    if passes < FEW_PASSES:
+        yield (
+            f"finetuning passes through all labels only {passes:.0f} times, for lack of time; the control "
+            "may then be cut short, and a gain over it with all labels says little"
         )
     if len(budgets) == 1:
         yield f"{folder.labels:,} labels for training are too few for a smaller budget beside all of them"

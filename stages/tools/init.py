@@ -10,6 +10,7 @@ with `--dry-run` it prints the changes instead. Presets, comments and the values
 
 import argparse
 import difflib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,10 +27,11 @@ from stages.prepare.parts import Prepared
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.settings.yaml_text import parsed
-from stages.tools import doubtful, fitting, rehearsal
-from stages.tools.fitting import Choices, Hardware
+from stages.tasks.finetuning import steps_for
+from stages.tools import doubtful, fitting, fitting_images, rehearsal
+from stages.tools.fitting_images import Choices, Hardware
 from stages.tools.params_file import with_values, write_values
-from stages.tools.survey import Survey, read_headers, survey
+from stages.tools.survey import Survey, held_out, is_grey, read_headers, survey
 from stages.training.randomness import Stream
 from stages.training.resources import cores
 
@@ -57,27 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     records, _, _ = layout.scan(options.folder)
     headers = read_headers(options.folder, [record.file for record in records])
-    size = fitting.image_size(headers, len(records), hardware)
-    basis = {"data.source": ("folder", ""), "data.path": (path, ""), "data.image_size": size}
-    held_out = held_out_for_validation(records)
-    basis |= held_out | {
+    fit = fitting_images.fit(headers)
+    size = fitting_images.image_size(headers, fit[0], hardware)
+    basis = {"data.source": ("folder", ""), "data.path": (path, ""), "data.image_size": size, "data.fit": fit}
+    test = load.validated(load.read(load.PARAMS)).data.folder.test
+    of_folder = held_out_for_validation(records, test)
+    basis |= of_folder | {
         "data.channels": ("auto", ""),
         "data.train_limit": (None, ""),
         "data.test_limit": (None, ""),
     }
-    settings = settings_of(text, basis)
-    prepared = own_images.prepare(settings.data, Stream.of(settings.seeds.split, "prepare"))
+    prepared, kept = prepared_with(text, basis)
+    of_folder |= kept
 
-    contents, pool = survey(headers, prepared), prepared_pool(prepared)
-    choices = fitting.choices(contents, path, size, hardware) | held_out
-    settings = settings_of(text, choices)
-    times = rehearsal.measure(settings, pool, len(contents.classes))
+    pool = prepared_pool(prepared)
+    grey = is_grey(pool) if pool.shape[1] == 3 else True
+    contents, pool = survey(headers, prepared, grey), pool[:, :1] if grey else pool
+    choices = fitting.choices(contents, path, size, hardware) | of_folder
+    times = rehearsal.measure(settings_of(text, choices), pool, len(contents.classes))
     parallel = 1 if hardware.gpu else hardware.cores
-    smaller = fitting.affordable(size, times.whole(settings, contents.labels, contents.test, parallel))
-    if smaller != size:
-        choices = fitting.choices(contents, path, smaller, hardware) | held_out
-        settings = settings_of(text, choices)
-        times = rehearsal.measure(settings, resized(pool, smaller[0]), len(contents.classes))
 
     def finetuning(epochs: int) -> float:
         with_epochs = settings_of(text, choices | {"finetune.schedule.epochs": (epochs, "")})
@@ -86,12 +86,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def pretraining(images: int) -> float:
         return times.pretraining(settings_of(text, choices | {"pretrain.simclr.images": (images, "")}))
 
+    shortest = fitting.RUNS * pretraining(max(fitting.SEEN[-1], contents.pool))
+    smaller = fitting_images.affordable(size, shortest, finetuning(fitting.ENOUGH_EPOCHS))
+    if smaller != size:
+        choices = fitting.choices(contents, path, smaller, hardware) | of_folder
+        of_side = resized(pool, smaller[0])
+        times = rehearsal.measure(settings_of(text, choices), of_side, len(contents.classes))
     choices["finetune.schedule.epochs"] = fitting.epochs(finetuning)
     choices |= fitting.pretraining(contents.pool, pretraining)
     settings = settings_of(text, choices)
 
     seconds = times.whole(settings, contents.labels, contents.test, parallel)
     print(*report(contents, choices, text, seconds), sep="\n", flush=True)
+    doubts = doubtful.doubts(contents, settings.finetune.budgets, passes(settings, contents.labels))
+    print(*(f"doubtful: {doubt}\n" for doubt in doubts), sep="", end="", flush=True)
     if busy > BUSY * hardware.cores:
         print(f"doubtful: {BUSY_MACHINE.format(busy)}", flush=True)
     if options.dry_run:
@@ -102,12 +110,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{load.PARAMS} is written; next: make views, make repro")
 
 
-def held_out_for_validation(records: Sequence[Record]) -> Choices:
-    """The fraction for validation; nothing where the folder names its images."""
-    splits = [record.split for record in records if record.label is not None]
-    if "validation" in splits:
+def held_out_for_validation(records: Sequence[Record], test: float) -> Choices:
+    """The fraction for validation; nothing where the folder names its images.
+
+    Args:
+        test: the fraction for the test.
+    """
+    if any(record.split == "validation" for record in records):
         return {}
-    return {"data.folder.validation": fitting.validation(len(splits) - splits.count("test"))}
+    labelled = sum(record.label is not None and record.split != "test" for record in records)
+    return {"data.folder.validation": fitting_images.validation(labelled, held_out(records, test))}
+
+
+def prepared_with(text: str, basis: Choices) -> tuple[Prepared, Choices]:
+    """The prepared images, and whether those are kept that resemble test images.
+
+    Pictures of one kind of thing in one place may all look like copies. Then none, or few, would be left.
+    """
+    settings = settings_of(text, basis)
+    stream = Stream.of(settings.seeds.split, "prepare")
+    every = settings_of(text, basis | {"data.folder.twins": (None, "")}).data
+    left_out = None
+    try:
+        prepared = own_images.prepare(settings.data, stream)
+        left_out, remaining = prepared.counts["near_duplicates_of_test"], images_of(prepared)
+        if left_out <= fitting_images.COPIES * (left_out + remaining):
+            return prepared, {}
+        prepared = own_images.prepare(every, stream)
+    except InputError as error:
+        if settings.data.folder.twins is None:
+            raise
+        try:
+            prepared = own_images.prepare(every, stream)
+        except InputError:
+            raise error from None  # it has another reason
+    return prepared, {"data.folder.twins": fitting_images.near_copies(left_out, images_of(prepared))}
+
+
+def images_of(prepared: Prepared) -> int:
+    """How many images pool and validation have."""
+    return len(prepared.pool.rows) + len(prepared.validation.rows)
 
 
 def load_average() -> float:
@@ -148,8 +190,14 @@ def resized(pool: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(smaller.byte().numpy())
 
 
+def passes(settings: Params, labels: int) -> float:
+    """How often finetuning sees each image with all labels."""
+    schedule = settings.finetune.schedule
+    return steps_for(labels, schedule) * schedule.batch_size / labels if labels else math.inf
+
+
 def report(contents: Survey, choices: Choices, old: str, seconds: float) -> list[str]:
-    """What the user is told: the folder, the choices with their reasons, time, power, doubts."""
+    """What the user is told: the folder, the choices with their reasons, time, power."""
     parts = f"{contents.pool:,} images to pretrain on, {contents.test:,} labelled ones for the test"
     lines = [f"{parts}, {contents.labels:,} labels of {len(contents.classes)} classes for training"]
     if contents.headers.alpha:
@@ -162,7 +210,7 @@ def report(contents: Survey, choices: Choices, old: str, seconds: float) -> list
     budgets = choices["finetune.budgets"][0]
     if shows := doubtful.what_the_test_shows(contents, budgets):
         lines.append(shows)
-    return lines + [f"doubtful: {doubt}" for doubt in doubtful.doubts(contents, budgets)]
+    return lines
 
 
 def shown(value: Any) -> str:

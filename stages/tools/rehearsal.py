@@ -66,8 +66,10 @@ class Times:
         """Seconds of finetuning, with what comes on top of it; arguments as for `whole`."""
         finetune = settings.finetune
         sizes = [labels if budget == "all" else int(budget) for budget in finetune.budgets]
-        steps = sum(finetune.draws * steps_for(size, finetune.schedule) for size in sizes if size)
-        return len(settings.methods) * steps * self.finetune * BESIDE / parallel
+        steps = [steps_for(size, finetune.schedule) for size in sizes if size]
+        rounds = -(-finetune.draws // parallel)  # of the longest trainings
+        longest = max(finetune.draws * sum(steps) / parallel, rounds * max(steps, default=0))
+        return len(settings.methods) * longest * self.finetune * BESIDE
 
 
 def measure(settings: Params, pool: np.ndarray, classes: int) -> Times:

@@ -3,15 +3,20 @@
 The stage `prepare` reads the folder, splits it and leaves out copies; this module counts what it returns.
 """
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from stages.prepare.columns import Record
 from stages.prepare.parts import NO_LABEL, Part, Prepared
+from stages.prepare.split import split_by_hash
 
 SAMPLE = 500  # files whose header is read, evenly spaced
+COLOURLESS = 4  # by so much the channels of a grey pixel differ at most, of 255; JPEG rounds
 
 
 @dataclass(frozen=True)
@@ -22,12 +27,14 @@ class Headers:
         sides: the shorter side of each image in pixels, ascending; empty: no header can be read.
         shapes: how many widths and heights there are.
         median: width and height of the median image by its shorter side.
+        ratio: the longer side over the shorter one, at the median.
         alpha: fraction of the images with transparency.
     """
 
     sides: tuple[int, ...]
     shapes: int
     median: tuple[int, int]
+    ratio: float
     alpha: float
 
 
@@ -42,10 +49,48 @@ def read_headers(folder: Path, files: list[str]) -> Headers:
         except Exception:  # noqa: S112 (a decoder may raise anything; see the docstring)
             continue
     if not sizes:
-        return Headers((), 0, (0, 0), 0.0)
+        return Headers((), 0, (0, 0), 1.0, 0.0)
     sizes.sort(key=min)
     sides = tuple(min(size) for size in sizes)
-    return Headers(sides, len(set(sizes)), sizes[len(sizes) // 2], transparent / len(sizes))
+    ratio = float(np.median([max(size) / min(size) for size in sizes]))
+    return Headers(sides, len(set(sizes)), sizes[len(sizes) // 2], ratio, transparent / len(sizes))
+
+
+def held_out(records: Sequence[Record], test: float) -> Callable[[float], tuple[float, float]]:
+    """How many images, and how many labelled ones, a fraction for validation holds out: a function of it.
+
+    Exact for images of a group, which are held out by its name; for others, held out by their content, it is
+    the expected number. Copies and bad files are counted too.
+
+    Args:
+        records: of all images; none has the split `validation`.
+        test: fraction of the images for the test, where the folder does not name its images.
+    """
+    test = 0.0 if any(record.split == "test" for record in records) else test
+    images: Counter[tuple[str | None, float]] = Counter()
+    labelled: Counter[tuple[str | None, float]] = Counter()
+    for record in records:
+        if record.split != "test":
+            key = record.group, 0.0 if record.split == "train" else test
+            images[key] += 1
+            labelled[key] += record.label is not None
+
+    def held(fraction: float) -> tuple[float, float]:
+        found = np.zeros(2)
+        for (group, of_test), count in images.items():
+            share = fraction
+            if group:
+                share = split_by_hash(f"group {group}".encode(), of_test, fraction) == "validation"
+            found += share * np.array([count, labelled[group, of_test]])
+        return float(found[0]), float(found[1])
+
+    return held
+
+
+def is_grey(images: np.ndarray) -> bool:
+    """Whether colour images (N, 3, H, W) have no colour."""
+    channels = images.astype(np.int16)
+    return bool(np.ptp(channels, axis=1).max(initial=0) <= COLOURLESS)
 
 
 @dataclass(frozen=True)
@@ -55,6 +100,7 @@ class Survey:
     Attributes:
         headers: of a sample of its files.
         channels: 1 if all images are grey, else 3.
+        stored_channels: 1 if all images are stored as grey, else 3.
         pool: number of images to pretrain on.
         classes: number of labels of the pool by class.
         validation_labels: number of labelled images of validation.
@@ -65,6 +111,7 @@ class Survey:
 
     headers: Headers
     channels: int
+    stored_channels: int
     pool: int
     classes: dict[str, int]
     validation_labels: int
@@ -79,11 +126,17 @@ class Survey:
         return sum(self.classes.values())
 
 
-def survey(headers: Headers, prepared: Prepared) -> Survey:
-    """Count what `prepare` returned."""
+def survey(headers: Headers, prepared: Prepared, grey: bool) -> Survey:
+    """Count what `prepare` returned.
+
+    Args:
+        grey: whether the images have no colour, however they are stored.
+    """
+    stored = prepared.pool.images.shape[1]
     return Survey(
         headers=headers,
-        channels=prepared.pool.images.shape[1],
+        channels=1 if grey else stored,
+        stored_channels=stored,
         pool=len(prepared.pool.rows),
         classes=_by_class(prepared.pool, prepared.classes),
         validation_labels=int((prepared.validation.labels != NO_LABEL).sum()),

@@ -8,9 +8,10 @@ images of the pool and of validation; images of one group are never on both side
 
 The preset with the highest balanced accuracy is the best. Others are as good if they differ from it by less
 than one standard error of the paired difference (L. Breiman et al., "Classification and Regression Trees",
-1984, section 3.4.3). Of all these the one that changes the images most is chosen for pretraining: it is the
-harder task, which gains more from the longer training than a short one shows. The one that changes them least
-is chosen for finetuning. `--write` enters both.
+1984, section 3.4.3). If the preset that params.yaml names is one of these, it stays: noise is no reason for a
+change. Else the one of them that changes the images most is chosen for pretraining: it is the harder task,
+which gains more from the longer training than a short one shows. For finetuning it is the one that changes
+them least. `--write` enters both.
 
 A run that was stopped resumes: what is trained is kept in models/checkpoints/views.
 """
@@ -33,7 +34,7 @@ from stages.pretrain.length import length_of
 from stages.pretrain.two_views import TwoViewParams
 from stages.settings import load
 from stages.settings.findings import unknown
-from stages.settings.schema import Params, method_params
+from stages.settings.schema import Params, ViewPresets, method_params
 from stages.tasks.folds import standard_error
 from stages.tools.params_file import write_values
 from stages.tools.preset_trial import FOLDER, FOLDS, SPLITS, LabelledImages, Measured, Trial
@@ -44,6 +45,7 @@ from stages.training.workers import Workers, fitting, warm_up
 STEPS = 300
 FOR_GREY = ("digits", "clothes", "clothes_mild")  # presets that are not tried on colour images unless named
 USES = ("pretrain", "finetune")
+NAMED = f"as {load.PARAMS} says already"
 UNTRAINED = "(untrained)"  # the row of the encoder before any training; no preset can have this name
 
 
@@ -73,10 +75,10 @@ def main(arguments: Sequence[str]) -> None:
         return
     remove_unused(FOLDER, set(settings.views.presets))
     measured = measure(method, presets, options.steps, settings)
-    choice = choose(measured, trial.labelled.units)
+    choice = choose(measured, trial.labelled.units, settings.views)
     table = as_table(measured, trial.labelled.units, choice)
     print(table.to_string(index=False, na_rep=""))
-    print(*verdict(measured, trial.labelled.units, choice), sep="\n")
+    print(*verdict(measured, trial.labelled.units, choice, settings.views), sep="\n")
     if options.csv:
         write_table(options.csv, table.assign(method=method, steps=options.steps))
         print(f"{options.csv}: written")
@@ -157,12 +159,16 @@ def measure(method: str, presets: Sequence[str], steps: int, settings: Params) -
     return {task or UNTRAINED: results[number] for number, task in enumerate(tasks)}
 
 
-def choose(measured: Mapping[str, Measured], units: np.ndarray) -> Choice:
-    """The best preset, and of those that are as good within noise the strongest and the mildest."""
+def choose(measured: Mapping[str, Measured], units: np.ndarray, named: ViewPresets) -> Choice:
+    """The best preset; of those as good within noise the named ones, or the strongest and the mildest."""
     presets = [name for name in measured if name != UNTRAINED]
     best = max(presets, key=lambda name: measured[name].right.mean())
     good = sorted(as_good(measured, units, best), key=lambda name: measured[name].change)
-    return Choice(best, pretrain=good[-1], finetune=good[0])
+    return Choice(
+        best,
+        pretrain=named.pretrain if named.pretrain in good else good[-1],
+        finetune=named.finetune if named.finetune in good else good[0],
+    )
 
 
 def as_good(measured: Mapping[str, Measured], units: np.ndarray, best: str) -> list[str]:
@@ -193,15 +199,19 @@ def as_table(measured: Mapping[str, Measured], units: np.ndarray, choice: Choice
     return pd.DataFrame(rows).round(decimals)
 
 
-def verdict(measured: Mapping[str, Measured], units: np.ndarray, choice: Choice) -> list[str]:
+def verdict(
+    measured: Mapping[str, Measured], units: np.ndarray, choice: Choice, named: ViewPresets
+) -> list[str]:
     """What was chosen and why, and what the figures do not show, in sentences."""
     good = as_good(measured, units, choice.best)
     if len(good) == 1:
         lines = [f"views: chosen: {choice.best}; it is the most accurate"]
     else:
+        strongest = NAMED if choice.pretrain == named.pretrain else "which changes the images most"
+        mildest = NAMED if choice.finetune == named.finetune else "which changes them least"
         lines = [
             f"views: as good within noise: {', '.join(good)}; chosen: {choice.pretrain} for pretraining, "
-            f"which changes the images most, and {choice.finetune} for finetuning, which changes them least"
+            f"{strongest}, and {choice.finetune} for finetuning, {mildest}"
         ]
     points, error = gap(measured, units, choice.pretrain, UNTRAINED)
     if points <= 2 * error:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from stages.errors import InputError
 from stages.settings import load
-from stages.tools import fitting, init, rehearsal
+from stages.tools import fitting_images, init, rehearsal
 from stages.tools.rehearsal import Times
 from stages.tools.survey import read_headers
 
@@ -32,7 +32,7 @@ def test_the_parameters_fit_the_folder_and_all_else_stays(
     before = load.read(load.PARAMS)
     init.main([str(images)])
     settings = load.validated(load.read(load.PARAMS))
-    assert (settings.data.source, settings.data.path, settings.data.image_size) == ("folder", "images", 32)
+    assert (settings.data.source, settings.data.path, settings.data.image_size) == ("folder", "images", 48)
     assert settings.methods == ("scratch", "simclr")
     assert (settings.views.pretrain, settings.views.finetune) == ("photos", "photos_mild")
     assert settings.finetune.budgets == (50, "all")
@@ -66,13 +66,13 @@ def test_a_slow_machine_gets_smaller_images_and_is_timed_with_them(
 
     def measure(_: object, pool: np.ndarray, __: int) -> Times:
         timed.append(pool.shape[2:])
-        return Times(pool.shape[2] ** 2 / 1600, 0.01, 1719)
+        return Times(pool.shape[2] ** 2 / 8000, 0.01, 1719)
 
     monkeypatch.setattr(rehearsal, "measure", measure)
     init.main([str(images)])
     assert timed == [(64, 64), (48, 48)]
     assert load.validated(load.read(load.PARAMS)).data.image_size == 48
-    assert "  data.image_size: 48 (make repro would take 7" in capsys.readouterr().out  # minutes
+    assert "  data.image_size: 48 (with 64 pixels enough pretraining would take 44" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("load", "is_said"), [(0.1, False), (3.0, True), (None, False)])
@@ -92,13 +92,77 @@ def test_a_busy_machine_is_named_because_the_times_are_then_too_long(
 def test_more_is_held_out_for_validation_so_that_it_has_labels_to_choose_by(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fitting, "CHOOSING", 24)
+    monkeypatch.setattr(fitting_images, "CHOOSING", 24)
     init.main([str(images)])
     assert load.read(load.PARAMS)["data"]["folder"]["validation"] == 0.15  # 24 of 160
     rows = [f"dog/{number}.png,validation" for number in range(1, 40, 2)]
     (images / "labels.csv").write_text("\n".join(["file,split", *rows]) + "\n")
     init.main([str(images)])
     assert load.read(load.PARAMS)["data"]["folder"]["validation"] == 0.15  # the folder's own is not changed
+
+
+def test_pictures_that_all_look_like_copies_are_kept(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = np.random.default_rng(2).integers(0, 256, (48, 60, 3))
+    for number, file in enumerate(images.rglob("*.png")):
+        noise = np.random.default_rng(number).integers(-6, 7, scene.shape)
+        Image.fromarray(np.clip(scene + noise, 0, 255).astype(np.uint8)).save(file)
+    init.main([str(images)])
+    assert load.read(load.PARAMS)["data"]["folder"]["twins"] is None
+    lines = capsys.readouterr().out
+    assert "  data.folder.twins: null (almost all images look like copies of a test image" in lines
+    before = load.PARAMS.read_bytes()
+    init.main([str(images)])  # nothing is left out now, and nothing to be said
+    assert load.PARAMS.read_bytes() == before
+
+
+def test_some_copies_of_test_images_are_still_left_out(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(10):
+        with Image.open(images / "cat" / f"{2 * number}.png") as image:
+            image.point(lambda value: value * 0.99).save(images / "cat" / f"again{number}.png")
+    init.main([str(images)])
+    assert load.read(load.PARAMS)["data"]["folder"]["twins"] == 0.99
+    assert "twins" not in capsys.readouterr().out
+
+
+def test_bad_files_are_named_once_although_all_pictures_look_like_copies(images: Path) -> None:
+    for file in images.rglob("*.png"):
+        Image.new("RGB", (8, 8)).save(file)
+    (images / "cat" / "bad.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="bad"):
+        init.main([str(images)])
+
+
+def test_grey_pictures_stored_in_colour_get_one_channel(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in images.rglob("*.png"):
+        with Image.open(file) as image:
+            image.convert("L").convert("RGB").save(file)
+    init.main([str(images)])
+    settings = load.validated(load.read(load.PARAMS))
+    assert (settings.data.channels, settings.views.pretrain) == (1, "clothes")
+    assert "  data.channels: 1 (stored in colour, but all of a sample are grey)" in capsys.readouterr().out
+
+
+def test_of_long_pictures_not_only_the_centre_is_taken(images: Path) -> None:
+    for file in images.rglob("*.png"):
+        with Image.open(file) as image:
+            image.resize((120, 40)).save(file)
+    init.main([str(images)])
+    data = load.validated(load.read(load.PARAMS)).data
+    assert (data.fit, data.image_size) == ("pad", 64)
+
+
+def test_with_few_groups_a_larger_fraction_is_held_out(images: Path) -> None:
+    # By their names a tenth of these ten groups would be none of them.
+    rows = [f"{file.relative_to(images)},D{int(file.stem) % 10:02}" for file in images.rglob("*.png")]
+    (images / "labels.csv").write_text("\n".join(["file,group", *rows]) + "\n")
+    init.main([str(images)])
+    assert load.read(load.PARAMS)["data"]["folder"]["validation"] == 0.23
 
 
 def test_a_dry_run_prints_the_changes_and_writes_nothing(

@@ -370,7 +370,7 @@ def test_unknown_preset_of_views_is_named_with_the_known_ones(raw: dict[str, Any
     put(raw, "views.finetune", "clothes_mid")
     assert finding(raw) == (
         "views.finetune: unknown name 'clothes_mid' (did you mean clothes_mild?); allowed: digits, "
-        "clothes, clothes_mild, photos, photos_mild, photos_no_colour, from_above, textures"
+        "clothes, clothes_mild, photos, photos_mild, photos_no_colour, signs, from_above, textures"
     )
 
 

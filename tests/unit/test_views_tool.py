@@ -11,6 +11,7 @@ from stages.errors import InputError
 from stages.files.paths import IMAGES, LABELS
 from stages.files.tables import write_table
 from stages.settings import load
+from stages.settings.schema import ViewPresets
 from stages.tools import preset_trial, views
 from stages.tools.preset_trial import LabelledImages, Measured
 from stages.training import checkpoint, loop
@@ -156,6 +157,12 @@ def measured(seed: int, share: float, change: float) -> Measured:
     return Measured(drawn.astype(float), change)
 
 
+def named(pretrain: str, finetune: str) -> ViewPresets:
+    """What params.yaml names."""
+    presets = {name: {} for name in ("photos", "strong", "mild", "one", "two")}
+    return ViewPresets.model_validate({"pretrain": pretrain, "finetune": finetune, "presets": presets})
+
+
 def test_the_best_is_chosen_where_the_difference_is_clear() -> None:
     results = {
         views.UNTRAINED: measured(0, 0.4, 0),
@@ -163,9 +170,9 @@ def test_the_best_is_chosen_where_the_difference_is_clear() -> None:
         "mild": measured(2, 0.5, 0.1),
     }
     units = np.arange(200)
-    choice = views.choose(results, units)
+    choice = views.choose(results, units, named("mild", "mild"))
     assert choice == views.Choice("strong", pretrain="strong", finetune="strong")
-    lines = views.verdict(results, units, choice)
+    lines = views.verdict(results, units, choice, named("mild", "mild"))
     assert lines[0] == "views: chosen: strong; it is the most accurate"
     assert not any("warning" in line for line in lines)
     table = views.as_table(results, units, choice)
@@ -188,18 +195,26 @@ def test_within_noise_the_strongest_is_for_pretraining_and_the_mildest_for_finet
         "two": Measured(other, second),
         "worse": measured(3, 0.5, 0.5),
     }
-    choice = views.choose(results, np.arange(200))
+    choice = views.choose(results, np.arange(200), named("mild", "photos"))
     strong, mild = ("one", "two") if first > second else ("two", "one")
     assert (choice.pretrain, choice.finetune) == (strong, mild)
-    line = views.verdict(results, np.arange(200), choice)[0]
+    line = views.verdict(results, np.arange(200), choice, named("mild", "photos"))[0]
     assert "as good within noise: " in line
     assert (
-        f"chosen: {strong} for pretraining, which changes the images most, and {mild} for finetuning" in line
-    )
+        f"chosen: {strong} for pretraining, which changes the images most, and {mild} for finetuning, which "
+        "changes them least"
+    ) in line
+    # Within noise, what params.yaml names stays.
+    kept = named(mild, strong)
+    choice = views.choose(results, np.arange(200), kept)
+    assert (choice.pretrain, choice.finetune) == (mild, strong)
+    line, said = views.verdict(results, np.arange(200), choice, kept)[0], "as params.yaml says already"
+    assert f"chosen: {mild} for pretraining, {said}, and {strong} for finetuning, {said}" in line
 
 
 def test_no_better_than_untrained_is_said() -> None:
     same = measured(1, 0.5, 0.2)
     results = {views.UNTRAINED: same, "photos": same}
-    lines = views.verdict(results, np.arange(200), views.Choice("photos", "photos", "photos"))
+    choice = views.Choice("photos", "photos", "photos")
+    lines = views.verdict(results, np.arange(200), choice, named("photos", "photos"))
     assert any("not better than the untrained encoder beyond noise" in line for line in lines)
