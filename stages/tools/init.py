@@ -28,7 +28,7 @@ from stages.settings import load
 from stages.settings.schema import Params
 from stages.settings.yaml_text import parsed
 from stages.tasks.finetuning import steps_for
-from stages.tools import doubtful, fitting, fitting_images, rehearsal
+from stages.tools import doubtful, fitting, fitting_images, rehearsal, views
 from stages.tools.fitting_images import Choices, Hardware
 from stages.tools.params_file import with_values, write_values
 from stages.tools.survey import Survey, held_out, is_grey, read_headers, survey
@@ -97,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = settings_of(text, choices)
 
     seconds = times.whole(settings, contents.labels, contents.test, parallel)
-    print(*report(contents, choices, text, seconds), sep="\n", flush=True)
+    presets = views.chosen_presets([], settings, contents.channels)
+    of_views = len(presets) * views.STEPS * times.pretrain
+    print(*report(contents, choices, text, seconds, of_views), sep="\n", flush=True)
     doubts = doubtful.doubts(contents, settings.finetune.budgets, passes(settings, contents.labels))
     print(*(f"doubtful: {doubt}\n" for doubt in doubts), sep="", end="", flush=True)
     if busy > BUSY * hardware.cores:
@@ -196,8 +198,13 @@ def passes(settings: Params, labels: int) -> float:
     return steps_for(labels, schedule) * schedule.batch_size / labels if labels else math.inf
 
 
-def report(contents: Survey, choices: Choices, old: str, seconds: float) -> list[str]:
-    """What the user is told: the folder, the choices with their reasons, time, power."""
+def report(contents: Survey, choices: Choices, old: str, seconds: float, of_views: float) -> list[str]:
+    """What the user is told: the folder, the choices with their reasons, times, power.
+
+    Args:
+        old: the content of params.yaml.
+        seconds, of_views: that `make repro` and `make views` will take.
+    """
     parts = f"{contents.pool:,} images to pretrain on, {contents.test:,} labelled ones for the test"
     lines = [f"{parts}, {contents.labels:,} labels of {len(contents.classes)} classes for training"]
     if contents.headers.alpha:
@@ -206,7 +213,8 @@ def report(contents: Survey, choices: Choices, old: str, seconds: float) -> list
     for key, (value, reason) in choices.items():
         was = load.value(before, key)
         lines.append(f"  {key}: {shown(value)} ({reason})" + ("" if was == value else f"; was {shown(was)}"))
-    lines.append(f"make repro will take about {duration(seconds)} on this machine")
+    took = f"make repro will take about {duration(seconds)} on this machine"
+    lines.append(f"{took}, make views before it {duration(of_views)}")
     budgets = choices["finetune.budgets"][0]
     if shows := doubtful.what_the_test_shows(contents, budgets):
         lines.append(shows)
