@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from benchmarks.folders import FOLDERS
 from stages.errors import InputError
 from stages.settings import load
-from stages.tools import experiment
+from stages.tools import experiment, fitting
 from tests.conftest import ROOT
 
 
@@ -151,7 +151,8 @@ def test_the_automatic_experiments_are_the_tuned_ones_without_what_was_tuned(nam
         key: value for key, value in tuned.items() if not key.startswith(("finetune.recipe", "pretrain.s"))
     }
     assert left["finetune.budgets"] == [10, 100, 1000, "all"]
-    few = left | {"finetune.budgets": [10, 100, 1000], "finetune.schedule.epochs": 50}
+    left["pretrain.simclr.images"] = fitting.SEEN[0]  # as much as `init` lets a pretraining see
+    few = left | {"finetune.budgets": [10, 100, 1000], "finetune.schedule.epochs": fitting.EPOCHS[0]}
     assert load.read(ROOT / experiment.file_of(f"{name}-automatic")) == few
     every = left | {"finetune.budgets": ["all"], "finetune.draws": 3}
     assert load.read(ROOT / experiment.file_of(f"{name}-automatic-all")) == every
@@ -160,8 +161,14 @@ def test_the_automatic_experiments_are_the_tuned_ones_without_what_was_tuned(nam
 def test_the_experiments_on_folders_have_a_folder_that_a_command_makes() -> None:
     sources = {file.stem: load.read(file) for file in (ROOT / "experiments").glob("*.yaml")}
     of_folders = {name: of for name, of in sources.items() if of["data.source"] == "folder"}
-    assert {"emoji", "satellite"} <= of_folders.keys() <= FOLDERS.keys()
-    for name, of in of_folders.items():
+    assert {"emoji", "satellite"} <= of_folders.keys()
+    for of in of_folders.values():
+        folder = Path(of["data.path"])
+        assert folder == Path("data") / folder.name
+        assert folder.name in FOLDERS
+    for name in ("emoji", "satellite"):
+        of = of_folders[name]
         assert of["data.path"] == f"data/{name}"
         assert of["pretrain.runs"] >= 3
         assert of["finetune.draws"] == 10
+        assert of["pretrain.simclr.images"] == fitting.SEEN[0]
