@@ -25,6 +25,11 @@ class Hardware:
     cores: int
     gpu: bool
 
+    @property
+    def side_by_side(self) -> int:
+        """Finetunings that run at the same time: one on each core."""
+        return 1 if self.gpu else self.cores
+
 
 def fit(headers: Headers) -> tuple[str, str]:
     """How a picture that is not square becomes square, and why."""

@@ -21,18 +21,16 @@ import torch
 from torch.nn import functional
 
 from stages.errors import InputError, reported
-from stages.prepare import layout, own_images
-from stages.prepare.columns import Record
-from stages.prepare.parts import Prepared
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.settings.yaml_text import parsed
 from stages.tasks.finetuning import steps_for
 from stages.tools import doubtful, fitting, fitting_images, rehearsal, views
 from stages.tools.fitting_images import Choices, Hardware
+from stages.tools.look import Look, look, parts, settings_of
 from stages.tools.params_file import with_values, write_values
-from stages.tools.survey import Survey, held_out, is_grey, read_headers, survey
-from stages.training.randomness import Stream
+from stages.tools.rehearsal import Times
+from stages.tools.survey import Survey
 from stages.training.resources import cores
 
 BUSY = 1.0  # programs for each core; fewer may be the installation just before
@@ -57,46 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path, hardware = inside(options.folder), Hardware(cores(), torch.cuda.is_available())
     busy = load_average()
 
-    records, _, _ = layout.scan(options.folder)
-    headers = read_headers(options.folder, [record.file for record in records])
-    fit = fitting_images.fit(headers)
-    size = fitting_images.image_size(headers, fit[0], hardware)
-    basis = {"data.source": ("folder", ""), "data.path": (path, ""), "data.image_size": size, "data.fit": fit}
-    test = load.validated(load.read(load.PARAMS)).data.folder.test
-    of_folder = held_out_for_validation(records, test)
-    basis |= of_folder | {
-        "data.channels": ("auto", ""),
-        "data.train_limit": (None, ""),
-        "data.test_limit": (None, ""),
-    }
-    prepared, kept = prepared_with(text, basis)
-    of_folder |= kept
-
-    pool = prepared_pool(prepared)
-    grey = is_grey(pool) if pool.shape[1] == 3 else True
-    contents, pool = survey(headers, prepared, grey), pool[:, :1] if grey else pool
-    choices = fitting.choices(contents, path, size, hardware) | of_folder
-    times = rehearsal.measure(settings_of(text, choices), pool, len(contents.classes))
-    parallel = 1 if hardware.gpu else hardware.cores
-
-    def finetuning(epochs: int) -> float:
-        with_epochs = settings_of(text, choices | {"finetune.schedule.epochs": (epochs, "")})
-        return times.finetuning(with_epochs, contents.labels, parallel)
-
-    def pretraining(images: int) -> float:
-        return times.pretraining(settings_of(text, choices | {"pretrain.simclr.images": (images, "")}))
-
-    shortest = fitting.RUNS * pretraining(max(fitting.SEEN[-1], contents.pool))
-    smaller = fitting_images.affordable(size, shortest, finetuning(fitting.ENOUGH_EPOCHS))
-    if smaller != size:
-        choices = fitting.choices(contents, path, smaller, hardware) | of_folder
-        of_side = resized(pool, smaller[0])
-        times = rehearsal.measure(settings_of(text, choices), of_side, len(contents.classes))
-    choices["finetune.schedule.epochs"] = fitting.epochs(finetuning)
-    choices |= fitting.pretraining(contents.pool, pretraining)
+    seen = look(options.folder, path, text, hardware)
+    contents = seen.contents
+    choices, times = chosen(seen, path, text, hardware)
     settings = settings_of(text, choices)
-
-    seconds = times.whole(settings, contents.labels, contents.test, parallel)
+    seconds = times.whole(settings, contents.labels, contents.test, hardware.side_by_side)
     presets = views.chosen_presets([], settings, contents.channels)
     of_views = len(presets) * views.STEPS * times.pretrain
     print(*report(contents, choices, text, seconds, of_views), sep="\n", flush=True)
@@ -112,46 +75,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{load.PARAMS} is written; next: make views, make repro")
 
 
-def held_out_for_validation(records: Sequence[Record], test: float) -> Choices:
-    """The fraction for validation; nothing where the folder names its images.
+def chosen(seen: Look, path: str, text: str, hardware: Hardware) -> tuple[Choices, Times]:
+    """All choices, and the times that they follow from.
 
     Args:
-        test: the fraction for the test.
+        path: of the folder, for params.yaml.
+        text: the content of params.yaml.
     """
-    if any(record.split == "validation" for record in records):
-        return {}
-    labelled = sum(record.label is not None and record.split != "test" for record in records)
-    return {"data.folder.validation": fitting_images.validation(labelled, held_out(records, test))}
+    classes = len(seen.contents.classes)
+    choices = fitting.choices(seen.contents, path, seen.size, hardware) | seen.choices
+    times = rehearsal.measure(settings_of(text, choices), seen.pool, classes)
 
+    def finetuning(epochs: int) -> float:
+        with_epochs = settings_of(text, choices | {"finetune.schedule.epochs": (epochs, "")})
+        return times.finetuning(with_epochs, seen.contents.labels, hardware.side_by_side)
 
-def prepared_with(text: str, basis: Choices) -> tuple[Prepared, Choices]:
-    """The prepared images, and whether those are kept that resemble test images.
+    def pretraining(images: int) -> float:
+        return times.pretraining(settings_of(text, choices | {"pretrain.simclr.images": (images, "")}))
 
-    Pictures of one kind of thing in one place may all look like copies. Then none, or few, would be left.
-    """
-    settings = settings_of(text, basis)
-    stream = Stream.of(settings.seeds.split, "prepare")
-    every = settings_of(text, basis | {"data.folder.twins": (None, "")}).data
-    left_out = None
-    try:
-        prepared = own_images.prepare(settings.data, stream)
-        left_out, remaining = prepared.counts["near_duplicates_of_test"], images_of(prepared)
-        if left_out <= fitting_images.COPIES * (left_out + remaining):
-            return prepared, {}
-        prepared = own_images.prepare(every, stream)
-    except InputError as error:
-        if settings.data.folder.twins is None:
-            raise
-        try:
-            prepared = own_images.prepare(every, stream)
-        except InputError:
-            raise error from None  # it has another reason
-    return prepared, {"data.folder.twins": fitting_images.near_copies(left_out, images_of(prepared))}
-
-
-def images_of(prepared: Prepared) -> int:
-    """How many images pool and validation have."""
-    return len(prepared.pool.rows) + len(prepared.validation.rows)
+    shortest = fitting.RUNS * pretraining(max(fitting.SEEN[-1], seen.contents.pool))
+    smaller = fitting_images.affordable(seen.size, shortest, finetuning(fitting.ENOUGH_EPOCHS))
+    if smaller != seen.size:
+        choices = fitting.choices(seen.contents, path, smaller, hardware) | seen.choices
+        times = rehearsal.measure(settings_of(text, choices), resized(seen.pool, smaller[0]), classes)
+    choices["finetune.schedule.epochs"] = fitting.epochs(finetuning)
+    choices |= fitting.pretraining(seen.contents.pool, pretraining)
+    return choices, times
 
 
 def load_average() -> float:
@@ -163,27 +112,6 @@ def inside(folder: Path) -> str:
     """The path of the folder for params.yaml: relative, if it is inside the project."""
     project, images = Path.cwd().resolve(), folder.resolve()
     return images.relative_to(project).as_posix() if images.is_relative_to(project) else images.as_posix()
-
-
-def settings_of(text: str, choices: Choices) -> Params:
-    """The settings that the file would have with some choices.
-
-    Raises:
-        InputError: they do not fit together; the file itself has no mistake.
-    """
-    return load.validated(parsed(with_values(text, *parts(choices))))
-
-
-def parts(choices: Choices) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values and the reasons, by key."""
-    values = {key: value for key, (value, _) in choices.items()}
-    return values, {key: reason for key, (_, reason) in choices.items()}
-
-
-def prepared_pool(prepared: Prepared) -> np.ndarray:
-    """Images of the pool, uint8 (n, C, H, W): evenly spaced ones, as many as the timing takes."""
-    rows = prepared.pool.rows
-    return np.asarray(prepared.pool.images[rows[:: max(1, len(rows) // rehearsal.IMAGES)]])
 
 
 def resized(pool: np.ndarray, side: int) -> np.ndarray:
