@@ -8,6 +8,7 @@ from stages.tools.survey import Survey
 
 SEEN = (660_000, 440_000, 220_000)  # images seen in a pretraining
 STEPS = 1500  # of a pretraining at least
+LONG_ENOUGH = 2 / 3  # of the longest: shorter ones are not worth several
 RUNS, DRAWS = 3, 5
 EPOCHS = (50, 32, 16, 8, 4, 2)  # passes of finetuning through the labels, where these are many
 ENOUGH_EPOCHS = 16  # so many passes come before more pixels
@@ -24,7 +25,7 @@ def choices(contents: Survey, path: str, size: tuple[int, str], hardware: Hardwa
     strong, mild, of = ("clothes", "clothes_mild", "grey") if grey else ("photos", "photos_mild", "colour")
     chosen: Choices = {
         "methods": (["scratch", "simclr"], "the control, and SimCLR"),
-        "runtime.threads.pretrain": (cores, f"this machine has {hardware.cores} cores"),
+        "runtime.threads.pretrain": (cores, f"cores of this machine: {hardware.cores}"),
         "data.source": ("folder", "your own images"),
         "data.path": (path, f"{contents.pool:,} images to pretrain on"),
         "data.train_limit": (None, "all images"),
@@ -83,15 +84,18 @@ def epochs(seconds: Callable[[int], float]) -> tuple[int, str]:
 def pretraining(pool: int, seconds: Callable[[int], float]) -> Choices:
     """How long a pretraining is and how many a method gets, and why.
 
-    First there are to be several, because they show how much pretrainings differ. Then each is to be long:
-    three times the images seen made the linear probe 0.5 to 6 points better (docs/benchmarks.md).
+    First each is to be long: three times the images seen made the linear probe up to 6 points better
+    (docs/benchmarks.md). Then there are to be several, because they show how much pretrainings differ; so
+    one long one rather than three short ones.
 
     Args:
         pool: images to pretrain on.
         seconds: that one pretraining takes which sees so many images.
     """
     lengths = sorted({max(one, pool) for one in SEEN}, reverse=True)
-    ladder = [(images, runs) for runs in (RUNS, 1) for images in lengths]  # two say hardly more than one
+    long = [images for images in lengths if images >= LONG_ENOUGH * lengths[0]]
+    # Two runs say hardly more than one.
+    ladder = [(images, RUNS) for images in long] + [(images, 1) for images in lengths]
     in_time = (one for one in ladder if one[1] * seconds(one[0]) <= 60 * MINUTES)
     images, runs = next(in_time, ladder[-1])
     passes = f"{images / pool:,.3g} passes through {pool:,} images"

@@ -34,8 +34,8 @@ class Hardware:
 def fit(headers: Headers) -> tuple[str, str]:
     """How a picture that is not square becomes square, and why."""
     ratio = headers.ratio
-    if headers.shapes == 1 and ratio == 1:
-        return "crop", "all images are square"
+    if ratio < 1.05:
+        return "crop", "the images are square, or almost"
     seen = f"the longer side is {ratio:.2g} times the shorter one at the median"
     if ratio >= STRETCH:
         return "stretch", f"{seen}: the centre would show {1 / ratio:.0%} of it, with bars it would be small"
@@ -71,7 +71,7 @@ def affordable(size: tuple[int, str], pretraining: float, finetuning: float) -> 
 
     Args:
         size: the side, and why.
-        pretraining: seconds of RUNS pretrainings of the shortest length; in proportion to the pixels.
+        pretraining: seconds of one long pretraining; they are in proportion to the pixels.
         finetuning: seconds of finetuning with ENOUGH_EPOCHS passes; the same.
     """
     side, times = size[0], max(pretraining, finetuning) / (60 * MINUTES)

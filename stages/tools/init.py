@@ -93,8 +93,8 @@ def chosen(seen: Look, path: str, text: str, hardware: Hardware) -> tuple[Choice
     def pretraining(images: int) -> float:
         return times.pretraining(settings_of(text, choices | {"pretrain.simclr.images": (images, "")}))
 
-    shortest = fitting.RUNS * pretraining(max(fitting.SEEN[-1], seen.contents.pool))
-    smaller = fitting_images.affordable(seen.size, shortest, finetuning(fitting.ENOUGH_EPOCHS))
+    long = pretraining(max(fitting.SEEN[0], seen.contents.pool))
+    smaller = fitting_images.affordable(seen.size, long, finetuning(fitting.ENOUGH_EPOCHS))
     if smaller != seen.size:
         choices = fitting.choices(seen.contents, path, smaller, hardware) | seen.choices
         times = rehearsal.measure(settings_of(text, choices), resized(seen.pool, smaller[0]), classes)
