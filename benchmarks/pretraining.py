@@ -1,12 +1,12 @@
 """Measure a setting of the pretraining by the linear probe on validation, never on test.
 
-    python -m benchmarks.pretraining [--project FOLDER] [--run N] METHOD [KEY=VALUE …]
+    python -m benchmarks.pretraining [--project FOLDER] [--name NAME] [--run N] METHOD [KEY=VALUE …]
 
 For example `python -m benchmarks.pretraining simclr pretrain.simclr.images=660000`. It pretrains once, with
 the params.yaml of a project, in which `prepare` has run, and the given changes. `scratch` is an untrained
 encoder. The project is the working directory or another clone, such as one with the settings of an
-experiment. The encoder is not saved. Rows of the same data, method, changes and run are replaced in
-`benchmarks/results/pretraining.csv`, one for each of:
+experiment; NAME stands for its data and settings in the table. The encoder is not saved. Rows of the same
+name, method, changes and run are replaced in `benchmarks/results/pretraining.csv`, one for each of:
 
 - the budgets of `finetune.budgets`: balanced accuracy on validation, the mean of 20 draws with its interval
   (of the draws alone; all labels are one draw). The draws are none that an evaluation uses.
@@ -37,7 +37,7 @@ from stages.pretrain.start import fresh_encoder, given_encoder
 from stages.pretrain.train import train
 from stages.settings import load
 from stages.settings.schema import Params
-from stages.settings.values import CONTROL, FOLDER
+from stages.settings.values import CONTROL, FOLDER, available_methods
 from stages.tasks import folds, probe
 from stages.tasks.draws import Budget, draw_labelled
 from stages.tasks.features import encode, encode_rows
@@ -61,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.pretraining", description=str(__doc__).split("\n")[0]
     )
     parser.add_argument("--project", type=Path, default=Path(), help="default: the working directory")
+    parser.add_argument("--name", help="of its data and settings (default: of its data)")
     parser.add_argument("--run", type=int, default=0, help="another run has other random numbers")
-    parser.add_argument("method", metavar="METHOD")
+    parser.add_argument("method", metavar="METHOD", choices=available_methods())
     parser.add_argument(
         "changes", metavar="KEY=VALUE", nargs="*", help="relative to the project's params.yaml"
     )
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scores = [*on_validation(encoder, settings, machine), cross_validated(encoder, settings, machine)]
     data = settings.data
     head = {
-        "data": Path(data.path).name if data.source == FOLDER else data.source,
+        "data": options.name or (Path(data.path).name if data.source == FOLDER else data.source),
         "method": options.method,
         "changes": " ".join(options.changes),
         "run": options.run,
@@ -90,6 +91,8 @@ def parsed(change: str) -> tuple[str, Any]:
     key, equals, value = change.partition("=")
     if not equals:
         raise InputError(f"{change}: allowed: KEY=VALUE, such as pretrain.simclr.images=660000")
+    if key.startswith(("data.", "seeds.split")):
+        raise InputError(f"{change}: the images are prepared already; allowed: what comes after `prepare`")
     return key, YAML(typ="safe", pure=True).load(value)
 
 

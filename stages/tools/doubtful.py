@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from stages.tasks.power import ENOUGH_TEST, ENOUGH_VALIDATION, FEWEST_UNITS, smallest_gain
+from stages.tools.fitting import ENOUGH_EPOCHS
 from stages.tools.survey import Survey
 
 RARE = 5  # labels of a class in the pool
 FEW_TESTED = 10  # images of a class in the test
 MOSTLY = 0.6  # of the test images in one class: always saying so looks good
-FEW_PASSES = 16  # of finetuning through all labels
 NUMBERS = 20  # so many classes that are all numbers look like measurements, not like classes
 SMALL_POOL = 500  # images
 LISTED = 5  # names in a message
@@ -62,7 +62,7 @@ def doubts(folder: Survey, budgets: Sequence[int | str], passes: float) -> Itera
             f"{alike:,} test images resemble an image of the pool and may flatter the result; give images of "
             "the same thing one name in the column group of labels.csv"
         )
-    if passes < FEW_PASSES:
+    if passes < ENOUGH_EPOCHS:
         yield (
             f"finetuning passes through all labels only {passes:.0f} times, for lack of time; the control "
             "may then be cut short, and a gain over it with all labels says little"

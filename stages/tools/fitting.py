@@ -77,16 +77,16 @@ def epochs(seconds: Callable[[int], float]) -> tuple[int, str]:
     if number == EPOCHS[0]:
         minutes = f"{max(1, round(seconds(number) / 60))} min with choosing and measuring"
         return number, f"so that no method is cut short; {minutes}"
-    longest = f"with {EPOCHS[0]} finetuning would take {seconds(EPOCHS[0]) / 60:.0f} minutes"
-    return number, f"{longest}, so {seconds(number) / 60:.0f}"
+    longest = f"{EPOCHS[0]} passes would take {seconds(EPOCHS[0]) / 60:.0f} minutes"
+    return number, f"{longest}, {number} take {seconds(number) / 60:.0f}"
 
 
 def pretraining(pool: int, seconds: Callable[[int], float]) -> Choices:
     """How long a pretraining is and how many a method gets, and why.
 
-    First each is to be long: three times the images seen made the linear probe up to 6 points better
-    (docs/benchmarks.md). Then there are to be several, because they show how much pretrainings differ; so
-    one long one rather than three short ones.
+    First each is to be long: three times the images seen made the linear probe 0.5 to 6 points better, with
+    one exception (docs/benchmarks.md). Then there are to be several, because they show how much pretrainings
+    differ; so one long one rather than three short ones.
 
     Args:
         pool: images to pretrain on.
@@ -98,7 +98,9 @@ def pretraining(pool: int, seconds: Callable[[int], float]) -> Choices:
     ladder = [(images, RUNS) for images in long] + [(images, 1) for images in lengths]
     in_time = (one for one in ladder if one[1] * seconds(one[0]) <= 60 * MINUTES)
     images, runs = next(in_time, ladder[-1])
-    passes = f"{images / pool:,.3g} passes through {pool:,} images"
+    number = images / pool
+    passes = f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
+    passes += f" passes through {pool:,} images"
     longest = runs * seconds(lengths[0]) / 60
     if images < lengths[0]:
         each = f" in each of {runs} runs" if runs > 1 else ""

@@ -14,7 +14,6 @@ PAD, STRETCH = 2.0, 4.0  # the longer side over the shorter one: from there on t
 FEWEST, MOST = 10, 30  # per cent of the images for validation
 CHOOSING = 120  # labels of validation: 100 are enough to choose by, and how many there are varies
 FEWEST_IMAGES = 16  # of validation: prepare asks for 10, and how many there are varies
-COPIES = 0.2  # of the images: more are hardly copies of test images, although they look like them
 MINUTES = 30  # that the pretrainings of a method may take, and finetuning with all that belongs to it
 
 
@@ -36,7 +35,8 @@ def fit(headers: Headers) -> tuple[str, str]:
     ratio = headers.ratio
     if ratio < 1.05:
         return "crop", "the images are square, or almost"
-    seen = f"the longer side is {ratio:.2g} times the shorter one at the median"
+    times = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    seen = f"the longer side is {times} times the shorter one at the median"
     if ratio >= STRETCH:
         return "stretch", f"{seen}: the centre would show {1 / ratio:.0%} of it, with bars it would be small"
     if ratio >= PAD:
@@ -92,13 +92,11 @@ def validation(labelled: int, held: Callable[[float], tuple[float, float]]) -> t
     """
     fractions = [percent / 100 for percent in range(FEWEST, MOST + 1)]
     enough = next((one for one in fractions if held(one)[1] >= CHOOSING), None)
-    if enough == fractions[0]:
-        return enough, "a tenth has labels enough to choose by"
     if enough is not None:
-        labels = f"about {held(enough)[1]:.0f} of {labelled:,} labels"
-        return enough, f"{labels}, so that recipes are chosen on validation"
+        return enough, f"about {held(enough)[1]:.0f} of {labelled:,} labels: enough to choose recipes by"
     few = next((one for one in fractions if held(one)[0] >= FEWEST_IMAGES), fractions[-1])
-    return few, f"{CHOOSING} labels to choose by would be more than {MOST} % of {labelled:,}"
+    most = f"even {MOST} % would have only about {held(fractions[-1])[1]:.0f} labels"
+    return few, f"{most}, too few to choose recipes by"
 
 
 def channels(contents: Survey) -> tuple[int | str, str]:
@@ -106,15 +104,3 @@ def channels(contents: Survey) -> tuple[int | str, str]:
     if contents.channels < contents.stored_channels:
         return contents.channels, "stored in colour, but all of a sample are grey"
     return "auto", "all images are grey" if contents.channels == 1 else "there are colour images"
-
-
-def near_copies(left_out: int | None, of: int) -> tuple[None, str]:
-    """No threshold for copies of test images: too many would be left out to be copies; and why.
-
-    Args:
-        left_out: images of pool and validation that correlate with a test image as copies do; None: so many
-            that no pool or no validation would remain.
-        of: all images of pool and validation.
-    """
-    many = "almost all" if left_out is None else f"{left_out:,} of {of:,}"
-    return None, f"{many} images look like copies of a test image: they are kept, because so many hardly are"

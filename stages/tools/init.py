@@ -60,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     choices, times = chosen(seen, path, text, hardware)
     settings = settings_of(text, choices)
     seconds = times.whole(settings, contents.labels, contents.test, hardware.side_by_side)
-    presets = views.chosen_presets([], settings, contents.channels)
-    of_views = len(presets) * views.STEPS * times.pretrain
+    of_views = views.seconds(settings, contents.channels, times.pretrain) if contents.classes else None
     print(*report(contents, choices, text, seconds, of_views), sep="\n", flush=True)
     doubts = doubtful.doubts(contents, settings.finetune.budgets, passes(settings, contents.labels))
     print(*(f"doubtful: {doubt}\n" for doubt in doubts), sep="", end="", flush=True)
@@ -72,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(*difflib.unified_diff(text.splitlines(), new, str(load.PARAMS), "fitted", n=0), sep="\n")
         return
     write_values(*parts(choices))
-    print(f"{load.PARAMS} is written; next: make views, make repro")
+    following = "make views, make repro" if contents.classes else "make repro"
+    print(f"{load.PARAMS} is written; next: {following}")
 
 
 def chosen(seen: Look, path: str, text: str, hardware: Hardware) -> tuple[Choices, Times]:
@@ -126,23 +126,24 @@ def passes(settings: Params, labels: int) -> float:
     return steps_for(labels, schedule) * schedule.batch_size / labels if labels else math.inf
 
 
-def report(contents: Survey, choices: Choices, old: str, seconds: float, of_views: float) -> list[str]:
+def report(contents: Survey, choices: Choices, old: str, seconds: float, of_views: float | None) -> list[str]:
     """What the user is told: the folder, the choices with their reasons, times, power.
 
     Args:
         old: the content of params.yaml.
-        seconds, of_views: that `make repro` and `make views` will take.
+        seconds: that `make repro` will take.
+        of_views: that `make views` will take; None: there is no label to try views on.
     """
     parts = f"{contents.pool:,} images to pretrain on, {contents.test:,} labelled ones for the test"
     lines = [f"{parts}, {contents.labels:,} labels of {len(contents.classes)} classes for training"]
     if contents.headers.alpha:
         lines.append(f"{contents.headers.alpha:.0%} of the images have transparent parts")
-    before = parsed(old)
+    values = parsed(old)
     for key, (value, reason) in choices.items():
-        was = load.value(before, key)
+        was = load.value(values, key)
         lines.append(f"  {key}: {shown(value)} ({reason})" + ("" if was == value else f"; was {shown(was)}"))
-    took = f"make repro will take about {duration(seconds)} on this machine"
-    lines.append(f"{took}, make views before it {duration(of_views)}")
+    before = "" if of_views is None else f", make views before it {duration(of_views)}"
+    lines.append(f"make repro will take about {duration(seconds)} on this machine{before}")
     budgets = choices["finetune.budgets"][0]
     if shows := doubtful.what_the_test_shows(contents, budgets):
         lines.append(shows)

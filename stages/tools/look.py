@@ -10,15 +10,18 @@ import numpy as np
 from stages.errors import InputError
 from stages.prepare import layout, own_images
 from stages.prepare.columns import Record
+from stages.prepare.duplicates import MANY
 from stages.prepare.parts import Prepared
 from stages.settings import load
 from stages.settings.schema import Params
 from stages.settings.yaml_text import parsed
-from stages.tools import fitting_images, rehearsal
+from stages.tools import fitting_images, one_scene, rehearsal
 from stages.tools.fitting_images import Choices, Hardware
 from stages.tools.params_file import with_values
 from stages.tools.survey import Survey, held_out, is_grey, read_headers, survey
 from stages.training.randomness import Stream
+
+TWINS = 0.99  # the correlation of copies
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Look:
         contents: what is in it.
         pool: some of its images, uint8 (n, C, H, W); one channel if they have no colour.
         size: the side of the images, and why.
-        choices: how many are held out for validation, and whether images stay that look like copies.
+        choices: how many are held out for validation, and from which correlation on an image is a copy.
     """
 
     contents: Survey
@@ -81,33 +84,30 @@ def held_out_for_validation(records: Sequence[Record], test: float) -> Choices:
 
 
 def prepared_with(text: str, basis: Choices) -> tuple[Prepared, Choices]:
-    """The prepared images, and whether those are kept that resemble test images.
+    """The prepared images, and whether images that look like copies of test images are left out.
 
-    Pictures of one kind of thing in one place may all look like copies. Then none, or few, would be left.
+    Of pictures from a fixed camera none, or few, would be left.
     """
-    settings = settings_of(text, basis)
+    given = settings_of(text, basis).data.folder.twins
+    threshold = given or TWINS  # a value of `null` may be that of another folder
+    twins: Choices = {"data.folder.twins": (threshold, "copies of test images are left out")}
+    settings = settings_of(text, basis | twins)
     stream = Stream.of(settings.seeds.split, "prepare")
-    every = settings_of(text, basis | {"data.folder.twins": (None, "")}).data
-    left_out = None
+    failed = None
     try:
         prepared = own_images.prepare(settings.data, stream)
-        left_out, remaining = prepared.counts["near_duplicates_of_test"], images_of(prepared)
-        if left_out <= fitting_images.COPIES * (left_out + remaining):
-            return prepared, {}
-        prepared = own_images.prepare(every, stream)
+        left_out = prepared.counts["near_duplicates_of_test"]
+        if left_out <= MANY * (left_out + len(prepared.pool.rows) + len(prepared.validation.rows)):
+            return prepared, twins
     except InputError as error:
-        if settings.data.folder.twins is None:
-            raise
-        try:
-            prepared = own_images.prepare(every, stream)
-        except InputError:
-            raise error from None  # it has another reason
-    return prepared, {"data.folder.twins": fitting_images.near_copies(left_out, images_of(prepared))}
-
-
-def images_of(prepared: Prepared) -> int:
-    """How many images pool and validation have."""
-    return len(prepared.pool.rows) + len(prepared.validation.rows)
+        failed = error
+    reason = one_scene.why_kept(settings.data, threshold)
+    if reason is None:
+        if failed:
+            raise failed
+        return prepared, twins
+    twins = {"data.folder.twins": (None, reason)}
+    return own_images.prepare(settings_of(text, basis | twins).data, stream), twins
 
 
 def prepared_pool(prepared: Prepared) -> np.ndarray:

@@ -3,9 +3,10 @@
 The stage `prepare` reads the folder, splits it and leaves out copies; this module counts what it returns.
 """
 
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,24 +68,30 @@ def held_out(records: Sequence[Record], test: float) -> Callable[[float], tuple[
         test: fraction of the images for the test, where the folder does not name its images.
     """
     test = 0.0 if any(record.split == "test" for record in records) else test
-    images: Counter[tuple[str | None, float]] = Counter()
-    labelled: Counter[tuple[str | None, float]] = Counter()
+    counts: dict[tuple[str, float], np.ndarray] = {}
     for record in records:
         if record.split != "test":
-            key = record.group, 0.0 if record.split == "train" else test
-            images[key] += 1
-            labelled[key] += record.label is not None
+            key = record.group or "", 0.0 if record.split == "train" else test
+            counts.setdefault(key, np.zeros(2))[:] += 1, record.label is not None
+    expected = sum((of for (group, _), of in counts.items() if not group), np.zeros(2))
+    from_percent = np.zeros((101, 2))
+    for (group, of_test), of in counts.items():
+        if group:
+            from_percent[_first_percent(group, of_test)] += of
+    exact = from_percent[:100].cumsum(0)  # the last row is of groups that are never held out
 
     def held(fraction: float) -> tuple[float, float]:
-        found = np.zeros(2)
-        for (group, of_test), count in images.items():
-            share = fraction
-            if group:
-                share = split_by_hash(f"group {group}".encode(), of_test, fraction) == "validation"
-            found += share * np.array([count, labelled[group, of_test]])
-        return float(found[0]), float(found[1])
+        images, labelled = fraction * expected + exact[round(100 * fraction)]
+        return float(images), float(labelled)
 
     return held
+
+
+def _first_percent(group: str, test: float) -> int:
+    """The smallest percentage for validation that holds out a group; 100: none below does."""
+    key = f"group {group}".encode()
+    held = partial(split_by_hash, key, test)
+    return bisect_left(range(100), True, key=lambda percent: held(percent / 100) == "validation")
 
 
 def is_grey(images: np.ndarray) -> bool:

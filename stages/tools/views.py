@@ -159,6 +159,13 @@ def measure(method: str, presets: Sequence[str], steps: int, settings: Params) -
     return {task or UNTRAINED: results[number] for number, task in enumerate(tasks)}
 
 
+def seconds(settings: Params, channels: int, step: float) -> float:
+    """What trying all presets takes, if one step of pretraining takes `step` seconds."""
+    presets = len(chosen_presets([], settings, channels))
+    side_by_side = min(fitting(settings.runtime.threads.pretrain), presets)
+    return presets * STEPS * step / side_by_side
+
+
 def choose(measured: Mapping[str, Measured], units: np.ndarray, named: ViewPresets) -> Choice:
     """The best preset; of those as good within noise the named ones, or the strongest and the mildest."""
     presets = [name for name in measured if name != UNTRAINED]

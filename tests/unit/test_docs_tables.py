@@ -120,6 +120,16 @@ def test_the_results_with_chosen_recipes_are_those_of_the_experiments() -> None:
     assert figures("benchmarks.md", heading, slice(2, None)) == expected
 
 
+def test_the_length_on_a_small_pool_is_the_measured_one() -> None:
+    table = results("pretraining.csv", keep_default_na=False, dtype=str)
+    small = table[table["data"] == "emoji-600"]
+    expected = []
+    for changes in ("", "pretrain.simclr.images=220000", "pretrain.simclr.images=660000"):
+        rows = small[small["changes"] == changes].set_index("labels")["value"].astype(float)
+        expected.append([percent(rows[labels]) for labels in ("90", "300", "all", "cross-validated")])
+    assert figures("benchmarks.md", "| 600 emoji |", slice(3, None)) == expected
+
+
 def test_the_gains_on_clip_art_are_the_measured_ones() -> None:
     keys = ["dataset", "labels", "protocol", "method", "over"]
     gains = results("quality_gains.csv", dtype={"labels": str}).set_index(keys)

@@ -63,16 +63,16 @@ def test_the_image_size_is_what_the_images_have_and_the_machine_can_do(
 @pytest.mark.parametrize(
     ("labelled", "unlabelled", "fraction", "why"),
     [
-        (5_000, 0, 0.1, "a tenth has"),
-        (1_200, 0, 0.1, "a tenth has"),
+        (5_000, 0, 0.1, "about 500 of 5,000 labels: enough"),
+        (1_200, 0, 0.1, "about 120 of 1,200 labels"),
         (1_000, 5_000, 0.12, "about 120 of 1,000 labels"),
         (700, 0, 0.18, "about 126 of 700"),
         (599, 0, 0.21, "about 126 of 599"),
         (400, 0, 0.3, "about 120 of 400"),
-        (399, 0, 0.1, "120 labels to choose by would be more than 30 % of 399"),
-        (100, 0, 0.16, "120 labels to choose by would be more than"),  # 16 images
-        (40, 0, 0.3, "120 labels to choose by would be more than"),
-        (0, 5_000, 0.1, "120 labels to choose by would be more than 30 % of 0"),
+        (399, 0, 0.1, "even 30 % would have only about 120 labels"),
+        (100, 0, 0.16, "even 30 % would have only about 30 labels"),  # 16 images
+        (40, 0, 0.3, "even 30 % would have only about 12 labels"),
+        (0, 5_000, 0.1, "even 30 % would have only about 0 labels"),
     ],
 )
 def test_validation_gets_labels_enough_to_choose_by_where_there_are_some(
@@ -169,6 +169,7 @@ def test_views_threads_and_width_follow_from_the_images_and_the_machine() -> Non
 @pytest.mark.parametrize(
     ("pool", "rate", "images", "runs"),
     [
+        (600, 1_000, 440_000, 3),
         (5_000, 100_000, 660_000, 3),
         (5_000, 1_101, 660_000, 3),
         (5_000, 1_099, 440_000, 3),  # images a second: three times 660,000 would take more than 30 minutes
@@ -191,10 +192,18 @@ def test_pretrainings_are_long_then_several_as_far_as_their_time_allows(
     chosen = fitting.pretraining(pool, lambda seen: seen / rate)
     assert (chosen["pretrain.simclr.images"][0], chosen["pretrain.runs"][0]) == (images, runs)
     length, number = chosen["pretrain.simclr.images"][1], chosen["pretrain.runs"][1]
-    assert length.startswith(f"{images / pool:,.3g} passes through {pool:,} images")
+    assert f" passes through {pool:,} images" in length
     assert ("would take" in length) == (images < max(pool, 660_000))
     assert number.startswith("one takes ")
     assert ("does not cover" in number) == (runs == 1)
+
+
+@pytest.mark.parametrize(
+    ("pool", "passes"), [(600, "1,100"), (5_000, "132"), (67_000, "9.9"), (500_000, "1.3"), (700_000, "1.0")]
+)
+def test_passes_are_written_as_people_write_them(pool: int, passes: str) -> None:
+    length = fitting.pretraining(pool, lambda _: 1.0)["pretrain.simclr.images"][1]
+    assert length == f"{passes} passes through {pool:,} images"
 
 
 @pytest.mark.parametrize(

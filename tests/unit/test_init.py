@@ -12,6 +12,7 @@ from stages.settings import load
 from stages.tools import fitting_images, init, rehearsal
 from stages.tools.rehearsal import Times
 from stages.tools.survey import read_headers
+from tests.pipeline.conftest import change
 
 
 @pytest.fixture
@@ -101,39 +102,91 @@ def test_more_is_held_out_for_validation_so_that_it_has_labels_to_choose_by(
     assert load.read(load.PARAMS)["data"]["folder"]["validation"] == 0.15  # the folder's own is not changed
 
 
-def test_pictures_that_all_look_like_copies_are_kept(
-    images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def of_one_scene(images: Path) -> None:
+    """All pictures show the same, with little noise, as those of a fixed camera."""
     scene = np.random.default_rng(2).integers(0, 256, (48, 60, 3))
-    for number, file in enumerate(images.rglob("*.png")):
+    for number, file in enumerate(sorted(images.rglob("*.png"))):
         noise = np.random.default_rng(number).integers(-6, 7, scene.shape)
         Image.fromarray(np.clip(scene + noise, 0, 255).astype(np.uint8)).save(file)
+
+
+def twins() -> float | None:
+    value: float | None = load.read(load.PARAMS)["data"]["folder"]["twins"]
+    return value
+
+
+def test_pictures_of_one_scene_are_kept(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_one_scene(images)
     init.main([str(images)])
-    assert load.read(load.PARAMS)["data"]["folder"]["twins"] is None
-    lines = capsys.readouterr().out
-    assert "  data.folder.twins: null (almost all images look like copies of a test image" in lines
+    assert twins() is None
+    said = "  data.folder.twins: null (100% of the images look like copies of test images, of "
+    assert said in capsys.readouterr().out
     before = load.PARAMS.read_bytes()
-    init.main([str(images)])  # nothing is left out now, and nothing to be said
+    init.main([str(images)])
     assert load.PARAMS.read_bytes() == before
 
 
-def test_some_copies_of_test_images_are_still_left_out(
-    images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for number in range(10):
-        with Image.open(images / "cat" / f"{2 * number}.png") as image:
-            image.point(lambda value: value * 0.99).save(images / "cat" / f"again{number}.png")
+def test_what_was_kept_in_one_folder_is_left_out_in_the_next(images: Path) -> None:
+    other = images.rename(images.parent / "other")
+    images.mkdir()
+    for file in other.rglob("*.png"):
+        copy = images / file.relative_to(other)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    of_one_scene(other)
+    init.main([str(other)])
+    assert twins() is None
     init.main([str(images)])
-    assert load.read(load.PARAMS)["data"]["folder"]["twins"] == 0.99
-    assert "twins" not in capsys.readouterr().out
+    assert twins() == 0.99
+
+
+def test_copies_are_left_out_however_many(images: Path) -> None:
+    # Two more exports of each picture: many images of the pool have copies in the test, but one or two each.
+    for file in list(images.rglob("*.png")):
+        with Image.open(file) as image:
+            for name, factor in (("darker", 0.9), ("dark", 0.8)):
+                image.point(lambda value, by=factor: value * by).save(file.with_name(f"{name}-{file.name}"))
+    init.main([str(images)])
+    assert twins() == 0.99
+
+
+def test_a_threshold_that_was_set_by_hand_stays(images: Path) -> None:
+    change(load.PARAMS, {"data.folder.twins": 0.95})
+    init.main([str(images)])
+    assert twins() == 0.95
+
+
+def test_a_class_that_is_too_small_is_named_although_its_images_are_copies(images: Path) -> None:
+    with Image.open(images / "cat" / "0.png") as image:
+        (images / "rare").mkdir()
+        for number in range(3):
+            image.point(lambda value, by=number: value * (0.9 - 0.1 * by)).save(
+                images / "rare" / f"{number}.png"
+            )
+    before = load.PARAMS.read_bytes()
+    with pytest.raises(InputError, match="'rare'") as caught:
+        init.main([str(images)])
+    assert len(caught.value.args) == 1
+    assert load.PARAMS.read_bytes() == before
 
 
 def test_bad_files_are_named_once_although_all_pictures_look_like_copies(images: Path) -> None:
-    for file in images.rglob("*.png"):
-        Image.new("RGB", (8, 8)).save(file)
+    of_one_scene(images)
     (images / "cat" / "bad.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match="bad"):
+    with pytest.raises(InputError, match=r"bad\.png") as caught:
         init.main([str(images)])
+    assert sum("bad.png" in line for line in caught.value.args) == 1
+
+
+def test_without_a_label_there_are_no_views_to_try(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("cat", "dog"):
+        for file in (images / folder).glob("*.png"):
+            file.rename(images / f"{folder}-{file.name}")
+        (images / folder).rmdir()
+    init.main([str(images)])
+    output = capsys.readouterr().out
+    assert "make views before it" not in output
+    assert "params.yaml is written; next: make repro" in output
 
 
 def test_grey_pictures_stored_in_colour_get_one_channel(

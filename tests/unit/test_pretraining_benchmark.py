@@ -52,15 +52,17 @@ def test_the_settings_and_images_are_those_of_another_project(
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / pretraining.RESULT).parent.mkdir(parents=True)
     monkeypatch.chdir(elsewhere)
-    pretraining.main(["--project", str(project), "scratch", "finetune.budgets=[20]"])
+    pretraining.main(["--project", str(project), "--name", "few", "scratch", "finetune.budgets=[20]"])
     assert not table.exists()
-    assert len(pd.read_csv(pretraining.RESULT)) == 2
+    assert list(pd.read_csv(pretraining.RESULT)["data"]) == ["few"] * 2
     assert Path.cwd() == elsewhere
 
 
-def test_a_change_without_a_value_is_refused() -> None:
+def test_a_change_without_a_value_or_of_prepared_images_is_refused() -> None:
     with pytest.raises(InputError, match=r"^pretrain.runs: allowed: KEY=VALUE, such as "):
         pretraining.parsed("pretrain.runs")
+    with pytest.raises(InputError, match=r"^data.image_size=64: the images are prepared already"):
+        pretraining.parsed("data.image_size=64")
 
 
 def test_too_few_labels_in_validation_are_refused(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
