@@ -1,5 +1,6 @@
 """Chooses the parameters of the images that fit a folder and a machine, each with its reason."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,8 @@ def image_size(headers: Headers, how: str, hardware: Hardware) -> tuple[int, str
         how: they become square, as in `data.fit`.
     """
     width, height = headers.median
-    side, where = (max if how == "pad" else min)(width, height), "a GPU" if hardware.gpu else "a CPU"
+    of_square = {"crop": min(width, height), "pad": max(width, height), "stretch": math.isqrt(width * height)}
+    side, where = of_square[how], "a GPU" if hardware.gpu else "a CPU"
     pixels = f"{width} × {height} pixels" + (" at the median" if headers.shapes > 1 else "")
     largest = GPU_SIDE if hardware.gpu else CPU_SIDE
     if headers.shapes == 1 and width == height and 8 <= side <= CPU_SIDE:

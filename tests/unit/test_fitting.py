@@ -47,7 +47,7 @@ def folder(classes: dict[str, int] = FIVE, **changes: Any) -> Survey:
         (headers(100, 110), GPU, "crop", 96),
         (headers(40, 100), LAPTOP, "pad", 64),
         (headers(25, 50), LAPTOP, "pad", 48),
-        (headers(200, 20), LAPTOP, "stretch", 32),
+        (headers(200, 20), LAPTOP, "stretch", 48),  # as many pixels as 63 × 63
         (Headers((), 0, (0, 0), 1.0, 0.0), LAPTOP, "crop", 32),  # no header can be read
     ],
 )
