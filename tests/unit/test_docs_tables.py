@@ -120,6 +120,34 @@ def test_the_results_with_chosen_recipes_are_those_of_the_experiments() -> None:
     assert figures("benchmarks.md", heading, slice(2, None)) == expected
 
 
+def test_the_results_from_public_weights_are_the_measured_ones() -> None:
+    keys = ["labels", "protocol", "method"]
+    of_accuracy, of_recall, gains = (
+        results(f"quality{name}.csv", dtype={"labels": str}) for name in ("", "_recall", "_gains")
+    )
+    tables = [table[table["dataset"] == "emoji-imagenet"] for table in (of_accuracy, of_recall, gains)]
+    accuracy, recall = (table.set_index(keys).sort_index() for table in tables[:2])
+    over = tables[2].set_index([*keys, "over"]).sort_index()
+    expected = []
+    for labels in ("90", "300"):
+        for method, controls in (
+            ("scratch", ()),
+            ("imported", ("scratch",)),
+            ("simclr", ("scratch", "imported")),
+        ):
+            of = (labels, "finetuned", method)
+            cells = [accuracy.loc[of, ["accuracy", "ci95"]].map(percent)]
+            for control in controls:
+                gain = over.loc[(*of, control)]
+                cells.append([percent(gain["gain"], sign="+"), percent(gain["ci95"])])
+            cells.append(recall.loc[of, ["recall_macro", "ci95"]].map(percent))
+            probe = (labels, "linear", method)
+            cells.append(accuracy.loc[probe, ["accuracy", "ci95"]].map(percent))
+            cells.append(recall.loc[probe, ["recall_macro", "ci95"]].map(percent))
+            expected.append([text for cell in cells for text in cell])
+    assert figures("benchmarks.md", "| start | labels |", slice(2, None)) == expected
+
+
 def test_the_length_on_a_small_pool_is_the_measured_one() -> None:
     table = results("pretraining.csv", keep_default_na=False, dtype=str)
     small = table[table["data"] == "emoji-600"]
