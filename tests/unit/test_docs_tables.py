@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from benchmarks.situations import all_settings, grid
 from tests.conftest import committed
@@ -148,14 +149,28 @@ def test_the_results_from_public_weights_are_the_measured_ones() -> None:
     assert figures("benchmarks.md", "| start | labels |", slice(2, None)) == expected
 
 
-def test_the_length_on_a_small_pool_is_the_measured_one() -> None:
-    table = results("pretraining.csv", keep_default_na=False, dtype=str)
-    small = table[table["data"] == "emoji-600"]
+SEEN = [("", "0")] + [(f"pretrain.simclr.images={images}", "0") for images in (220_000, 660_000)]
+AGAIN = ("pretrain.simclr.images=220000", "1")
+
+
+@pytest.mark.parametrize(
+    ("heading", "folders"),
+    [
+        ("| folder | images seen |", {"emoji": SEEN, "satellite": [*SEEN[:2], AGAIN, SEEN[2]]}),
+        ("| 600 emoji |", {"emoji-600": SEEN}),
+    ],
+)
+def test_the_gains_of_length_are_the_measured_ones(
+    heading: str, folders: dict[str, list[tuple[str, str]]]
+) -> None:
+    table = results("pretraining.csv", keep_default_na=False, dtype=str).set_index(["data", "changes", "run"])
     expected = []
-    for changes in ("", "pretrain.simclr.images=220000", "pretrain.simclr.images=660000"):
-        rows = small[small["changes"] == changes].set_index("labels")["value"].astype(float)
-        expected.append([percent(rows[labels]) for labels in ("90", "300", "all", "cross-validated")])
-    assert figures("benchmarks.md", "| 600 emoji |", slice(3, None)) == expected
+    for folder, settings in folders.items():
+        for setting in settings:
+            rows = table.loc[(folder, *setting)].set_index("labels")["value"].astype(float)
+            budgets = ("50" if folder == "satellite" else "90", "300", "all", "cross-validated")
+            expected.append([percent(rows[labels]) for labels in budgets])
+    assert figures("benchmarks.md", heading, slice(3, None)) == expected
 
 
 def test_the_gains_on_clip_art_are_the_measured_ones() -> None:
