@@ -43,7 +43,7 @@ from stages.tasks.draws import Budget, draw_labelled
 from stages.tasks.features import encode, encode_rows
 from stages.tasks.labels import read_pool_labels
 from stages.tasks.scores import balanced_accuracy
-from stages.tasks.validation import validation_labelled
+from stages.tasks.validation import Validation, validation_labelled
 from stages.tools.experiment import applied
 from stages.tools.preset_trial import FOLDS, SPLITS, LabelledImages
 from stages.training.machine import Machine, set_up
@@ -72,8 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with contextlib.chdir(options.project):
         values = dict(parsed(change) for change in options.changes)
         settings = load.validated(applied(load.read(load.PARAMS), values))
+        validation = labelled_validation()  # first: without it minutes of pretraining would be lost
         encoder, machine, seconds = pretrained(options.method, settings, options.run)
-        scores = [*on_validation(encoder, settings, machine), cross_validated(encoder, settings, machine)]
+        scores = on_validation(encoder, validation, settings, machine)
+        scores.append(cross_validated(encoder, settings, machine))
     data = settings.data
     head = {
         "data": options.name or (Path(data.path).name if data.source == FOLDER else data.source),
@@ -124,17 +126,24 @@ def pretrained(method: str, settings: Params, run: int) -> tuple[Encoder, Machin
     return encoder, machine, round(seconds)
 
 
-def on_validation(encoder: Encoder, settings: Params, machine: Machine) -> list[dict[str, Any]]:
-    """The score of each budget on the labelled images of validation.
+def labelled_validation() -> Validation:
+    """The labelled images of validation.
 
     Raises:
-        InputError: validation has too few labels.
+        InputError: they are too few.
     """
-    pool = read_pack(IMAGES / "pool.npy")
-    labels, classes = read_pool_labels()
-    validation = validation_labelled(len(classes))
+    validation = validation_labelled(len(read_pool_labels()[1]))
     if validation is None:
         raise InputError(f"{IMAGES / 'validation.csv'}: too few labels to measure on")
+    return validation
+
+
+def on_validation(
+    encoder: Encoder, validation: Validation, settings: Params, machine: Machine
+) -> list[dict[str, Any]]:
+    """The score of each budget on the labelled images of validation."""
+    pool = read_pack(IMAGES / "pool.npy")
+    labels, classes = read_pool_labels()
     images, rows, expected = validation
     features = encode_rows(encoder, images, rows, machine)
 

@@ -97,7 +97,7 @@ def validation(labelled: int, held: Callable[[float], tuple[float, float]]) -> t
     if enough is not None:
         return enough, f"about {held(enough)[1]:.0f} of {labelled:,} labels: enough to choose recipes by"
     few = next((one for one in fractions if held(one)[0] >= FEWEST_IMAGES), fractions[-1])
-    most = f"even {MOST} % would have only about {held(fractions[-1])[1]:.0f} labels"
+    most = f"even {MOST} % would have only about {math.floor(held(fractions[-1])[1])} labels"
     return few, f"{most}, too few to choose recipes by"
 
 

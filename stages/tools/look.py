@@ -111,7 +111,7 @@ def prepared_with(text: str, basis: Choices) -> tuple[Prepared, Choices]:
 
 
 def prepared_pool(prepared: Prepared) -> np.ndarray:
-    """Images of the pool, uint8 (n, C, H, W): evenly spaced ones, as many as the timing takes."""
+    """Images of the pool, uint8 (n, C, H, W): evenly spaced ones, about as many as the timing takes."""
     rows = prepared.pool.rows
     return np.asarray(prepared.pool.images[rows[:: max(1, len(rows) // rehearsal.IMAGES)]])
 

@@ -69,7 +69,7 @@ def test_the_image_size_is_what_the_images_have_and_the_machine_can_do(
         (700, 0, 0.18, "about 126 of 700"),
         (599, 0, 0.21, "about 126 of 599"),
         (400, 0, 0.3, "about 120 of 400"),
-        (399, 0, 0.1, "even 30 % would have only about 120 labels"),
+        (399, 0, 0.1, "even 30 % would have only about 119 labels"),
         (100, 0, 0.16, "even 30 % would have only about 30 labels"),  # 16 images
         (40, 0, 0.3, "even 30 % would have only about 12 labels"),
         (0, 5_000, 0.1, "even 30 % would have only about 0 labels"),

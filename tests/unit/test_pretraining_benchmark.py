@@ -67,6 +67,7 @@ def test_a_change_without_a_value_or_of_prepared_images_is_refused() -> None:
 
 def test_too_few_labels_in_validation_are_refused(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.tasks.validation.ENOUGH_VALIDATION", 5000)
+    monkeypatch.delattr(pretraining, "pretrained")  # nothing is trained before
     with pytest.raises(InputError, match=r"validation\.csv: too few labels to measure on$"):
         pretraining.main(["scratch", "finetune.budgets=[20]"])
     assert not table.exists()
